@@ -1,6 +1,7 @@
 """Soft Dice loss (Milletari et al. 2016), over the classes that are there."""
 
 import torch
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -31,7 +32,8 @@ class Dice(nn.Module):
         pixels = (0, 2, 3)
         intersection = (probabilities * target).sum(pixels)  # (K,)
         truth = target.sum(pixels)
-        score = (2 * intersection + self.smooth) / (probabilities.sum(pixels) + truth + self.smooth)
+        size = probabilities.sum(pixels) + truth + self.smooth
+        score = (2 * intersection + self.smooth) / size.clamp_min(torch.finfo(torch.float32).tiny)
         present = truth > 0
         loss = torch.where(present, 1 - score, 0.0).sum()
         return loss / present.sum().clamp_min(1)

@@ -1,0 +1,121 @@
+"""The only LightningModule: how a network is trained and validated."""
+
+from collections.abc import Callable
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from src.data.dataset import derive_seed
+from src.inference import Protocol, predict_scores
+from src.metrics import ConfusionMatrix, figures
+from src.models.network import Network
+
+Batch = dict[str, Tensor]
+
+
+class SegmentationTask(L.LightningModule):
+    """Trains a network on batches of `image` uint8 `(B, 3, H, W)` and `mask` uint8 `(B, H, W)`.
+
+    Args:
+        network: uint8 images to a tuple of logits.
+        loss: `(logits, mask, align_corners) -> dict` of scalars with "loss".
+        optimizer: `(network) -> Optimizer`.
+        scheduler: `(optimizer, total_steps, steps_per_epoch) -> LRScheduler`, stepped every step.
+        inference: the arguments of `Protocol`, for validation and prediction.
+        classes: names, in the order of the ids.
+        seed: the run's seed; dropout is a function of (seed, step, rank).
+        compile: torch.compile the network (the network alone, not the LightningModule).
+
+    Raises:
+        ValueError: the loss is not finite; names the step.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        loss: nn.Module,
+        optimizer: Callable[[Network], Optimizer],
+        scheduler: Callable[..., LRScheduler],
+        inference: dict,
+        classes: list[str],
+        seed: int,
+        compile: bool = False,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.loss = loss
+        self.build_optimizer = optimizer
+        self.build_scheduler = scheduler
+        self.protocol = Protocol(**{key: _tuple(value) for key, value in inference.items()})
+        self.classes = classes
+        self.seed = seed
+        self.confusion = ConfusionMatrix(len(classes))
+        self.register_buffer("bad_step", torch.tensor(-1), persistent=False)
+        # In a list, for a compiled module shares its parameters with the network and must not be registered beside it.
+        self._forward = [torch.compile(network) if compile else network]
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        torch.manual_seed(derive_seed(self.seed, self.global_step, self.global_rank))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        logits = self._forward[0](batch["image"])
+        losses = self.loss(logits, batch["mask"], self.network.align_corners)
+        loss = losses["loss"]
+        # Noted on the device and read only now and then: reading it here would stop the device at every step.
+        bad = (self.bad_step < 0) & ~torch.isfinite(loss.detach())
+        self.bad_step = torch.where(bad, self.global_step, self.bad_step)
+        terms = {f"train/{name}": value.detach() for name, value in losses.items() if name != "loss"}
+        self.log("train/loss", loss.detach(), prog_bar=True, on_step=True, on_epoch=False)
+        self.log_dict(terms, on_step=True, on_epoch=False)
+        return loss
+
+    def on_train_batch_end(self, outputs: object, batch: Batch, batch_idx: int) -> None:
+        if self.trainer.is_last_batch or self.global_step % self.trainer.log_every_n_steps == 0:
+            self.check_finite()
+
+    def check_finite(self) -> None:
+        """ValueError where a loss was not finite; called before anything is saved."""
+        if (step := int(self.bad_step)) >= 0:
+            raise ValueError(
+                f"train/loss is not finite at step {step} (epoch {self.current_epoch}); the last good checkpoint is "
+                "kept. Lower optimizer.lr, set trainer.gradient_clip_val=1, or trainer.precision=32-true"
+            )
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        scores = predict_scores(self.network, batch["image"], self.protocol)
+        self.confusion.update(scores.argmax(dim=1), batch["mask"])
+        loss = self.loss((scores,), batch["mask"])["loss"]
+        self.log("val/loss", loss, on_epoch=True, sync_dist=True, batch_size=len(scores))
+
+    def on_validation_epoch_end(self) -> None:
+        result = figures(self.confusion.compute().cpu())
+        self.matrix = self.confusion.compute().cpu()
+        self.confusion.reset()
+        if self.trainer.sanity_checking:
+            return
+        self.log("val/miou", result.miou, prog_bar=True)
+        self.log("val/pixel_accuracy", result.pixel_accuracy)
+        self.log("val/mean_accuracy", result.mean_accuracy)
+        self.log("val/frequency_weighted_iou", result.frequency_weighted_iou)
+        self.log_dict({f"val/iou/{name}": float(iou) for name, iou in zip(self.classes, result.iou, strict=True)})
+
+    @torch.inference_mode()
+    def predict_ids(self, image: Tensor) -> Tensor:
+        """Images uint8 `(B, 3, H, W)` on any device to ids uint8 `(B, H, W)` on the CPU, by the run's protocol."""
+        with self.trainer.precision_plugin.forward_context():
+            scores = predict_scores(self.network, image.to(self.device), self.protocol)
+        return scores.argmax(dim=1).to(torch.uint8).cpu()
+
+    def configure_optimizers(self) -> dict:
+        optimizer = self.build_optimizer(self.network)
+        total_steps = int(self.trainer.estimated_stepping_batches)
+        steps_per_epoch = max(1, total_steps // max(1, self.trainer.max_epochs or 1))
+        scheduler = self.build_scheduler(optimizer, total_steps, steps_per_epoch)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def _tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
