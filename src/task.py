@@ -53,6 +53,7 @@ class SegmentationTask(L.LightningModule):
         self.classes = classes
         self.seed = seed
         self.confusion = ConfusionMatrix(len(classes))
+        self.matrix: Tensor | None = None  # int64 (K, K) of the last validation, rows truth
         self.register_buffer("bad_step", torch.tensor(-1), persistent=False)
         # In a list, for a compiled module shares its parameters with the network and must not be registered beside it.
         self._forward = [torch.compile(network) if compile else network]
@@ -91,16 +92,19 @@ class SegmentationTask(L.LightningModule):
         self.log("val/loss", loss, on_epoch=True, sync_dist=True, batch_size=len(scores))
 
     def on_validation_epoch_end(self) -> None:
-        result = figures(self.confusion.compute().cpu())
         self.matrix = self.confusion.compute().cpu()
         self.confusion.reset()
         if self.trainer.sanity_checking:
             return
-        self.log("val/miou", result.miou, prog_bar=True)
-        self.log("val/pixel_accuracy", result.pixel_accuracy)
-        self.log("val/mean_accuracy", result.mean_accuracy)
-        self.log("val/frequency_weighted_iou", result.frequency_weighted_iou)
-        self.log_dict({f"val/iou/{name}": float(iou) for name, iou in zip(self.classes, result.iou, strict=True)})
+        result = figures(self.matrix)
+        self.log("val/miou", result.miou, prog_bar=True, sync_dist=True)
+        others = {
+            "val/pixel_accuracy": result.pixel_accuracy,
+            "val/mean_accuracy": result.mean_accuracy,
+            "val/frequency_weighted_iou": result.frequency_weighted_iou,
+        }
+        iou = {f"val/iou/{name}": float(value) for name, value in zip(self.classes, result.iou, strict=True)}
+        self.log_dict(others | iou, sync_dist=True)
 
     @torch.inference_mode()
     def predict_ids(self, image: Tensor) -> Tensor:

@@ -1,0 +1,138 @@
+"""The run folder: everything one training leaves behind, and all that reports read."""
+
+import fcntl
+import json
+import os
+import platform
+import subprocess
+import sys
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from src.files import write_json
+
+PACKAGES = (
+    "torch", "lightning", "torchmetrics", "segmentation-models-pytorch", "timm", "albumentations",
+    "opencv-python-headless", "numpy", "hydra-core", "wandb",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths in `runs/<name>/`, and its two records: how it was made (`environment.json`) and `results.json`."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def last(self) -> Path:
+        return self.path / "checkpoints" / "last.ckpt"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.csv"
+
+    @property
+    def results(self) -> Path:
+        return self.path / "results.json"
+
+    @property
+    def environment(self) -> Path:
+        return self.path / "environment.json"
+
+    def checkpoint(self, which: str) -> Path:
+        """Path of "best", "last" or a file. ValueError says which there are."""
+        path = self.path / "checkpoints" / f"{which}.ckpt" if which in ("best", "last") else Path(which)
+        if not path.is_file():
+            there = sorted(file.stem for file in (self.path / "checkpoints").glob("*.ckpt"))
+            raise ValueError(f"checkpoint={which}: no file {path}; this run has {', '.join(there) or 'none yet'}")
+        return path
+
+    def read_results(self) -> dict[str, Any]:
+        """`{"finished": bool, "evaluations": {tag: evaluation}}`, empty before the first."""
+        if not self.results.is_file():
+            return {"finished": False, "evaluations": {}}
+        return json.loads(self.results.read_text())
+
+    def add_evaluation(self, evaluation: dict[str, Any], *, finished: bool) -> None:
+        """Adds one evaluation under its tag; the same protocol on the same checkpoint replaces itself."""
+        results = self.read_results()
+        results["finished"] = results["finished"] or finished
+        results["evaluations"][evaluation["tag"]] = evaluation
+        write_json(self.results, results)
+
+    def note_session(self) -> None:
+        """Adds this start to `environment.json`: command, commit, versions, machine."""
+        record = self.read_environment() or {"id": uuid.uuid4().hex[:8], "sessions": []}
+        record["sessions"].append(
+            {
+                "command": " ".join(["python", "-m", "src.train", *sys.argv[1:]]),
+                "started": datetime.now(UTC).isoformat(timespec="seconds"),
+                "continues_checkpoint": self.last.is_file(),
+                "git_commit": _git("rev-parse", "HEAD"),
+                "git_changes": bool(_git("status", "--porcelain")),
+                "python": platform.python_version(),
+                "versions": {package: version(package) for package in PACKAGES},
+                "machine": f"{platform.system()} {platform.machine()}, {len(os.sched_getaffinity(0))} cores",
+            }
+        )
+        write_json(self.environment, record)
+
+    def read_environment(self) -> dict[str, Any]:
+        return json.loads(self.environment.read_text()) if self.environment.is_file() else {}
+
+    def lock(self) -> IO:
+        """Holds the folder for this process, also against other machines where the file system locks; freed on death."""
+        file = (self.path / ".lock").open("a")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ValueError(
+                f"{self.path}: another process is training in this run folder; wait for it, or set resume=false "
+                "to start a run beside it"
+            ) from error
+        return file
+
+
+def describe_evaluation(
+    matrix: np.ndarray, classes: list[str], protocol: dict[str, Any], checkpoint: dict[str, Any]
+) -> dict[str, Any]:
+    """One evaluation as `results.json` keeps it: the tag, every figure, and the matrix (rows truth) they come from."""
+    from src.metrics import figures
+
+    result = figures(matrix)
+    tag = f"{protocol['labels']} {protocol['split']} ({protocol['images']} images), {protocol['inference']}"
+    if checkpoint["name"] != "best":
+        tag += f", checkpoint {checkpoint['name']}"
+    return {
+        "tag": tag,
+        "protocol": protocol,
+        "checkpoint": checkpoint,
+        "miou": result.miou,
+        "pixel_accuracy": result.pixel_accuracy,
+        "mean_accuracy": result.mean_accuracy,
+        "frequency_weighted_iou": result.frequency_weighted_iou,
+        "iou": dict(zip(classes, map(float, result.iou), strict=True)),
+        "accuracy": dict(zip(classes, map(float, result.accuracy), strict=True)),
+        "share": dict(zip(classes, map(float, result.share), strict=True)),
+        "matrix": np.asarray(matrix).tolist(),
+    }
+
+
+def _git(*arguments: str) -> str:
+    try:
+        result = subprocess.run(
+            ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=True, timeout=20
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return result.stdout.strip()
