@@ -4,12 +4,14 @@ Nothing here imports torch, so that a wrong value is answered in about a second.
 """
 
 import difflib
+import functools
 import hashlib
 import json
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,9 @@ from src.files import write_text
 from src.run import RunFolder
 
 CONF = Path(__file__).parents[1] / "conf"
+FULL_ERROR = "HYDRA_FULL_ERROR"
+AS_RUN = "run"  # in eval.yaml and predict.yaml: the value that the run had
+WORKER = "in DataLoader worker process"
 RUN_VARIABLE = "STREETSEG_RUN"  # set by rank 0 for the processes that Lightning starts
 # What does not change the result: a run may be continued with other values of these. The place of the data is among
 # them, because data.fingerprint stands for its content.
@@ -43,29 +48,59 @@ def launch(function: Callable[[DictConfig], Any], config_name: str) -> None:
     What a user can mend (ValueError, and everything Hydra says of the command line) is told in one line, exit status 1;
     HYDRA_FULL_ERROR=1 shows the traceback.
     """
-    full = os.environ.get("HYDRA_FULL_ERROR", "0") not in ("", "0")
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra would print and exit; this way it raises, and we say it shorter
-    main = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)
+    full = os.environ.get(FULL_ERROR)
+    told: list[Exception] = []
+
+    def tell(error: Exception) -> bool:
+        if full != "1" and error not in told and (message := _user_message(error, config_name)):
+            print(f"error: {message}", file=sys.stderr, flush=True)
+            told.append(error)
+        return error in told
+
+    @functools.wraps(function)
+    def job(cfg: DictConfig) -> Any:
+        with _environment(FULL_ERROR, full):
+            try:
+                return function(cfg)
+            except Exception as error:
+                if tell(error) and HydraConfig.get().mode == RunMode.RUN:
+                    sys.exit(1)
+                raise  # to Hydra, which lets the other jobs of a sweep run, and raises this at their end
+
+    main = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)
     try:
-        main(function)()
+        # Hydra prints its errors, at length, and exits, unless this is set; then it raises them.
+        with _environment(FULL_ERROR, "1"):
+            main()
     except Exception as error:
-        message = _user_message(error, config_name)
-        if full or message is None:
+        if not tell(error):
             raise
-        print(f"error: {message}", file=sys.stderr)
         sys.exit(1)
 
 
+@contextmanager
+def _environment(name: str, value: str | None) -> Iterator[None]:
+    """An environment variable set (or, by None, unset) for a while."""
+    before = os.environ.pop(name, None)
+    if value is not None:
+        os.environ[name] = value
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
+        if before is not None:
+            os.environ[name] = before
+
+
 def complete(cfg: DictConfig) -> DictConfig:
-    """Fills in what the data and the command line decide, and checks the rest; the result is fully resolved.
+    """Fills in what the data and the command line decide, and checks the rest.
 
     Raises:
         ValueError: a missing value, missing data, a backbone for a network without one, a value out of range.
     """
     choices = HydraConfig.get().runtime.choices
     cfg.choices = {group: choices[group] for group in ("data", "model", "backbone", "experiment") if choices.get(group)}
-    for key in sorted(OmegaConf.missing_keys(cfg)):
-        raise ValueError(f"{key} is not set; give {key}=... on the command line")
+    _check_given(cfg)
     if "backbone" not in cfg.model:
         if named := [text for text in HydraConfig.get().overrides.task if text.startswith("backbone")]:
             raise ValueError(f"{named[0]}: model={choices['model']} has no backbone to choose; leave it out")
@@ -76,7 +111,7 @@ def complete(cfg: DictConfig) -> DictConfig:
     cfg.data.classes = {name: list(colour) for name, colour in dataset.classes.items()}
     cfg.data.fingerprint = _digest([dataset.labels, {split: [s.name for s in samples[split]] for split in samples}])
     _check_ranges(cfg)
-    return OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+    return cfg
 
 
 def _check_ranges(cfg: DictConfig) -> None:
@@ -98,38 +133,60 @@ def _check_ranges(cfg: DictConfig) -> None:
         raise ValueError(f"inference.scales={list(cfg.inference.scales)}: must be one or more factors above 0")
 
 
-def open_run(cfg: DictConfig) -> RunFolder:
-    """The folder of this run: its own where the same command made one, else a new one; `cfg.run_dir` names it.
+def open_run(cfg: DictConfig) -> tuple[RunFolder, DictConfig]:
+    """The folder of this run, its own where the same command made one, else a new one; and the config, resolved.
 
     Raises:
         ValueError: the folder holds a run of another configuration, or another process trains in it.
     """
-    if inherited := os.environ.get(RUN_VARIABLE):
-        cfg.run_dir = inherited
-        return RunFolder(Path(inherited))
-    path = Path(cfg.runs) / (cfg.name or _derive_name(cfg))
-    if not cfg.resume:
+    inherited = os.environ.get(RUN_VARIABLE)
+    path = Path(inherited or Path(cfg.runs) / (cfg.name or _derive_name(cfg)))
+    if not cfg.resume and not inherited:
+        if "TORCHELASTIC_RUN_ID" in os.environ:
+            raise ValueError("resume=false: under torchrun every rank would choose a folder; give name=... instead")
         path = _first_free(path)
-    run = RunFolder(path)
     cfg.run_dir = str(path)
-    if "LOCAL_RANK" in os.environ and os.environ.get("RANK", "0") != "0":
-        return run  # torchrun: rank 0 makes the folder
+    run, cfg = RunFolder(path), OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+    if inherited or os.environ.get("RANK", "0") != "0":
+        return run, cfg  # the first process has made the folder, or is about to
     if run.config.is_file():
         _check_same(cfg, run)
     else:
         write_text(run.config, OmegaConf.to_yaml(cfg))
-    return run
+    return run, cfg
 
 
-def load_run(path: str) -> tuple[RunFolder, DictConfig]:
-    """A run folder and the config it was made with. ValueError names the nearest where there is none."""
-    run = RunFolder(Path(path))
+def load_run(cfg: DictConfig) -> tuple[RunFolder, DictConfig]:
+    """The run folder `cfg.run` and the config it was made with, under the protocol changes that `cfg` asks for.
+
+    Raises:
+        ValueError: no run folder there (names the nearest), no such checkpoint, a value out of range.
+    """
+    _check_given(cfg)
+    run = RunFolder(Path(cfg.run))
     if not run.config.is_file():
-        siblings = [p.parent.name for p in run.path.parent.glob("*/config.yaml")]
+        siblings = [path.parent.name for path in run.path.parent.glob("*/config.yaml")]
         near = difflib.get_close_matches(run.path.name, siblings, 3, cutoff=0.4)
         hint = f"; the nearest are {', '.join(near)}" if near else ""
-        raise ValueError(f"run={path}: no run folder there (no config.yaml){hint}")
-    return run, OmegaConf.load(run.config)
+        raise ValueError(f"run={cfg.run}: no run folder there (no config.yaml){hint}")
+    run.checkpoint(cfg.checkpoint)
+    config = OmegaConf.load(run.config)
+    for key, value in cfg.inference.items():
+        if value != AS_RUN:
+            config.task.inference[key] = config.inference[key] = value
+    if cfg.precision != AS_RUN:
+        config.trainer.precision = cfg.precision
+    if config.backbone is not None:
+        # The checkpoint has them all; the network need not fetch those it once started from.
+        config.task.network.architecture.backbone.weights = None
+    _check_ranges(config)
+    return run, config
+
+
+def _check_given(cfg: DictConfig) -> None:
+    for key, value in _flatten(OmegaConf.to_container(cfg)).items():
+        if value == "???":
+            raise ValueError(f"{key} is not set; give {key}=... on the command line")
 
 
 def one_process_per_job(cfg: DictConfig) -> bool:
@@ -141,8 +198,9 @@ def one_process_per_job(cfg: DictConfig) -> bool:
 def identity(cfg: DictConfig) -> dict[str, Any]:
     """The values that make a run what it is, by dotted key."""
     flat = _flatten(OmegaConf.to_container(cfg, resolve=True))
+    here = str(cfg.run_dir)
     return {
-        key: value
+        key: "run_dir" + value.removeprefix(here) if isinstance(value, str) and value.startswith(here) else value
         for key, value in flat.items()
         if not any(key == name or key.startswith(f"{name}.") for name in (*VOLATILE, "data.dataset.root"))
     }
@@ -186,16 +244,26 @@ def _user_message(error: BaseException, config_name: str) -> str | None:
         chain.append(link)
         link = link.__cause__ or link.__context__
     for link in chain:
-        if isinstance(link, ValueError) and not isinstance(link, (HydraException, OmegaConfBaseException)):
+        if type(link) is ValueError and _is_ours(link):
             return _one_line(str(link))
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return _one_line(_with_nearest(" ".join(str(link) for link in chain[:2]), config_name))
     return None
 
 
+def _is_ours(error: BaseException) -> bool:
+    """Whether this project raised it; a ValueError from inside a library is a bug and wants its traceback."""
+    if WORKER in str(error):
+        return True
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    return frame is not None and Path(frame.tb_frame.f_code.co_filename).is_relative_to(CONF.parent / "src")
+
+
 def _one_line(message: str) -> str:
     # A data worker's error comes with its traceback; the last line of it is the message.
-    if "DataLoader worker process" in message:
+    if WORKER in message:
         message = message[message.rindex("ValueError: ") + len("ValueError: ") :]
     return re.sub(r"\s+", " ", message).strip()
 

@@ -35,7 +35,9 @@ class Protocol:
 
     def __str__(self) -> str:
         size = "own size" if self.size is None else f"{self.size[0]}x{self.size[1]}"
-        window = "whole" if self.window is None else f"window {self.window[0]}x{self.window[1]} overlap {self.overlap:.2g}"
+        window = (
+            "whole" if self.window is None else f"window {self.window[0]}x{self.window[1]} overlap {self.overlap:.2g}"
+        )
         scales = "" if self.scales == (1.0,) else f", scales {' '.join(f'{scale:g}' for scale in self.scales)}"
         return f"{window} at {size}{scales}{', flip' if self.flip else ''}"
 

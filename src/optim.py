@@ -88,7 +88,9 @@ def _with_warmup(
     """Step i of the warm-up's W has (i + 1) / W of the learning rate; then `curve` of the fraction done, 0 to 1."""
     warmup = round(warmup_epochs * steps_per_epoch)
     if warmup >= total_steps:
-        raise ValueError(f"scheduler.warmup_epochs={warmup_epochs}: {warmup} steps of the run's {total_steps}; lower it")
+        raise ValueError(
+            f"scheduler.warmup_epochs={warmup_epochs}: {warmup} steps of the run's {total_steps}; lower it"
+        )
 
     def factor(step: int) -> float:
         if step < warmup:

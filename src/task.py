@@ -71,6 +71,7 @@ class SegmentationTask(L.LightningModule):
         terms = {f"train/{name}": value.detach() for name, value in losses.items() if name != "loss"}
         self.log("train/loss", loss.detach(), prog_bar=True, on_step=True, on_epoch=False)
         self.log_dict(terms, on_step=True, on_epoch=False)
+        self.log("train/loss_epoch", loss.detach(), on_step=False, on_epoch=True)
         return loss
 
     def on_train_batch_end(self, outputs: object, batch: Batch, batch_idx: int) -> None:
@@ -109,8 +110,7 @@ class SegmentationTask(L.LightningModule):
     @torch.inference_mode()
     def predict_ids(self, image: Tensor) -> Tensor:
         """Images uint8 `(B, 3, H, W)` on any device to ids uint8 `(B, H, W)` on the CPU, by the run's protocol."""
-        with self.trainer.precision_plugin.forward_context():
-            scores = predict_scores(self.network, image.to(self.device), self.protocol)
+        scores = predict_scores(self.network, image.to(self.device), self.protocol)
         return scores.argmax(dim=1).to(torch.uint8).cpu()
 
     def configure_optimizers(self) -> dict:

@@ -16,6 +16,7 @@ TILE = 256  # pixels per side of a texture tile
 _CIRCLE = np.stack([np.cos(np.linspace(0, 2 * np.pi, 14)[:-1]), np.sin(np.linspace(0, 2 * np.pi, 14)[:-1])], axis=1)
 
 Colour = tuple[float, float, float]
+_RAMP = np.linspace(0, 1, 256)[:, None]
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,11 @@ class Light:
 
     def on(self, normal: Colour) -> float:
         """Brightness of a surface with this unit normal."""
-        return 1 - 0.55 * self.direct + self.direct * max(0.0, sum(a * b for a, b in zip(normal, self.to_sun, strict=True)))
+        return (
+            1
+            - 0.55 * self.direct
+            + self.direct * max(0.0, sum(a * b for a, b in zip(normal, self.to_sun, strict=True)))
+        )
 
     def shadow_of(self, height: float) -> tuple[float, float]:
         """Where the shadow of a point `height` metres up falls: offset in x and z."""
@@ -93,27 +98,32 @@ class Scene:
     def seen(self, colour: Colour, depth: float, brightness: float = 1.0) -> Colour:
         """A surface's colour under this light, through `depth` metres of haze."""
         clear = math.exp(-max(depth, 0) / self.light.visibility)
-        light, haze = self.light.tint, self.light.haze
-        return tuple(
-            min(255.0, c * t * brightness * clear + h * (1 - clear)) for c, t, h in zip(colour, light, haze, strict=True)
+        own, veiled, tint, haze = brightness * clear, 1 - clear, self.light.tint, self.light.haze
+        return (
+            min(255.0, colour[0] * tint[0] * own + haze[0] * veiled),
+            min(255.0, colour[1] * tint[1] * own + haze[1] * veiled),
+            min(255.0, colour[2] * tint[2] * own + haze[2] * veiled),
         )
 
-    def polygon(self, points: np.ndarray, colour: Colour, label: int, brightness: float = 1.0) -> None:
-        """Fill one polygon `(M, 3)` or several `(K, M, 3)` of one colour."""
+    def polygon(
+        self, points: np.ndarray, colour: Colour, label: int, brightness: float = 1.0, depth: float | None = None
+    ) -> None:
+        """Fill one polygon `(M, 3)` or several `(K, M, 3)` of one colour, with the haze of their own depth or `depth`."""
         if points.size:
             pixels = np.rint(self.project(points)).astype(np.int32)
             shapes = [pixels] if points.ndim == 2 else list(pixels)
-            cv2.fillPoly(self.canvas, shapes, (*self.seen(colour, points[..., 2].mean(), brightness), label))
+            seen = self.seen(colour, middle_depth(points) if depth is None else depth, brightness)
+            cv2.fillPoly(self.canvas, shapes, (*seen, label))
 
     def hull(self, points: np.ndarray, colour: Colour, label: int, brightness: float = 1.0) -> None:
         """Fill the outline of a convex body given by its corners `(M, 3)`."""
         outline = cv2.convexHull(np.rint(self.project(points)).astype(np.int32))
-        cv2.fillConvexPoly(self.canvas, outline, (*self.seen(colour, points[:, 2].mean(), brightness), label))
+        cv2.fillConvexPoly(self.canvas, outline, (*self.seen(colour, middle_depth(points), brightness), label))
 
     def line(self, points: np.ndarray, width: float, colour: Colour, label: int, brightness: float = 1.0) -> None:
         """A line through `(M, 3)`, `width` metres thick."""
         pixels = np.rint(self.project(points)).astype(np.int32)
-        depth = points[:, 2].mean()
+        depth = middle_depth(points)
         seen = (*self.seen(colour, depth, brightness), label)
         cv2.polylines(self.canvas, [pixels], False, seen, self.pixels(width, depth))
 
@@ -133,7 +143,7 @@ class Scene:
         corner = (where[1].start, where[0].start)
         cv2.fillPoly(inside, [np.rint(pixels - corner).astype(np.int32)], 1)
         layer = np.empty_like(patch)
-        layer[:] = (*self.seen(colour, points[:, 2].mean()), 0)
+        layer[:] = (*self.seen(colour, middle_depth(points)), 0)
         layer = cv2.addWeighted(patch, 1 - opacity, layer, opacity, 0)
         layer[..., 3] = label
         cv2.copyTo(layer, inside, patch)
@@ -150,7 +160,7 @@ class Scene:
         source = np.float32([(0, 0), (along, 0), (along, up), (0, up)]) + offset.astype(np.float32)
         rows, columns = patch.shape[:2]
         transform = cv2.getPerspectiveTransform(pixels, source)
-        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
         factor = cv2.warpPerspective(tile, transform, (columns, rows), flags=flags, borderMode=cv2.BORDER_WRAP)
         factor = cv2.convertScaleAbs(factor, alpha=strength, beta=128 * (1 - strength))
         inside = np.zeros((rows, columns), np.uint8)
@@ -161,20 +171,26 @@ class Scene:
     def foliage(self, crown: np.ndarray, box: np.ndarray, colour: Colour, depth: float, label: int) -> None:
         """Paste a crown (coverage and shade) into the canvas box `((left, top), (right, bottom))`."""
         (left, top), (right, bottom) = np.rint(box).astype(int)
-        if (where := self.region(box)) is None or right - left < 2 or bottom - top < 2:
+        where = self.region(np.array([(left, top), (right - 1, bottom - 1)]))
+        if where is None or right - left < 2 or bottom - top < 2:
             return
         crown = cv2.resize(crown, (right - left, bottom - top), interpolation=cv2.INTER_LINEAR)
         patch = self.canvas[where]
         first_row, first_column = where[0].start - top, where[1].start - left
-        crown = crown[max(first_row, 0) :, max(first_column, 0) :][: patch.shape[0], : patch.shape[1]]
-        patch = patch[: crown.shape[0], : crown.shape[1]]
+        crown = crown[first_row:, first_column:][: patch.shape[0], : patch.shape[1]]
         shades = np.empty((256, 1, 4), np.uint8)
         dark, bright = self.seen(colour, depth, 0.2), self.seen(colour, depth, 1.8)
-        shades[:, 0, :3] = np.linspace(dark, bright, 256)
+        shades[:, 0, :3] = dark + _RAMP * np.subtract(bright, dark)
         shades[..., 3] = label
         cover, shade = crown[..., 0], crown[..., 1]
         painted = cv2.LUT(cv2.merge([shade, shade, shade, shade]), shades)
         cv2.copyTo(painted, (cover > 127).astype(np.uint8), patch)
+
+
+def middle_depth(points: np.ndarray) -> float:
+    """Mean depth of two opposite corners; the mean of all costs more than drawing them."""
+    flat = points.reshape(-1, 3)
+    return 0.5 * float(flat[0, 2] + flat[-2, 2])
 
 
 class Frame:

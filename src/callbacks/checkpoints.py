@@ -1,0 +1,54 @@
+"""The best and the last checkpoint of a run, each replaced in one step."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Checkpoint
+
+from src.files import atomic_path
+
+
+class BestAndLast(Checkpoint):
+    """`best.ckpt` and `last.ckpt` in a folder, written after each epoch; a kill at any time leaves both whole.
+
+    Not Lightning's ModelCheckpoint, which (2.6.6) writes its last checkpoint only when the monitored figure improved,
+    and forgets the best score when the folder was moved.
+
+    Args:
+        monitor: figure that "best" maximises, from the epoch's validation.
+    """
+
+    def __init__(self, folder: str, monitor: str) -> None:
+        self.folder = Path(folder)
+        self.monitor = monitor
+        self.best_score = -math.inf
+        self._fresh = False
+
+    def on_validation_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        self._fresh = not trainer.sanity_checking
+
+    def on_train_epoch_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        task.check_finite()
+        score = float(trainer.callback_metrics[self.monitor]) if self._fresh else -math.inf
+        self._fresh = False
+        # The best one first: killed between the two, the run goes on from the older last one and finds the best again.
+        if score > self.best_score:
+            self.best_score = score
+            self._save(trainer, "best")
+        self._save(trainer, "last")
+
+    def _save(self, trainer: L.Trainer, name: str) -> None:
+        path = self.folder / f"{name}.ckpt"
+        if trainer.is_global_zero:
+            with atomic_path(path) as temporary:
+                trainer.save_checkpoint(temporary)
+        else:
+            trainer.save_checkpoint(path)  # takes part in the collectives, writes nothing
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_score": self.best_score}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.best_score = state_dict["best_score"]

@@ -1,0 +1,75 @@
+"""Every logged figure in one CSV that survives a kill and a resume."""
+
+import csv
+import math
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+from src.files import atomic_path
+
+
+class CSVLogger(Logger):
+    """One row a step, one column a figure, written whole each epoch.
+
+    A resumed run repeats the steps after its checkpoint: the rows of those steps give way to the new ones. (Lightning's
+    own CSVLogger deletes what an earlier session wrote.)
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self.path = Path(path)
+        self._rows: list[dict[str, Any]] | None = None
+
+    @property
+    def name(self) -> str:
+        return self.path.parent.name
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    @rank_zero_only
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing: the run folder has the resolved config."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        if self._rows is None:
+            self._rows = read_metrics(self.path) if self.path.is_file() else []
+        while self._rows and self._rows[-1]["step"] > step:
+            self._rows.pop()
+        if not self._rows or self._rows[-1]["step"] != step:
+            self._rows.append({"step": step})
+        self._rows[-1].update(metrics)
+
+    @rank_zero_only
+    def save(self) -> None:
+        if not self._rows:
+            return
+        columns = ["step", "epoch", *sorted({key for row in self._rows for key in row} - {"step", "epoch"})]
+        with atomic_path(self.path) as temporary, temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns, restval="")
+            writer.writeheader()
+            writer.writerows(self._rows)
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        self.save()
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """Rows of a metrics.csv, each with the figures that were logged at its step (`step` and `epoch` as int)."""
+    with path.open(newline="") as file:
+        return [
+            {key: int(float(text)) if key in ("step", "epoch") else float(text) for key, text in row.items() if text}
+            for row in csv.DictReader(file)
+        ]
+
+
+def series(rows: list[dict[str, float]], key: str, by: str = "step") -> tuple[list[float], list[float]]:
+    """The points of one figure, x by `by`; NaN left out."""
+    points = [(row[by], row[key]) for row in rows if key in row and not math.isnan(row[key])]
+    return [x for x, _ in points], [y for _, y in points]

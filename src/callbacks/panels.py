@@ -1,0 +1,45 @@
+"""Prediction panels of the same few validation images through training, to disk and to W&B."""
+
+from pathlib import Path
+
+import lightning as L
+import numpy as np
+from lightning.pytorch.loggers import WandbLogger
+
+from src.pictures import Palette, panel, save_png
+
+
+class PredictionPanels(L.Callback):
+    """`epoch_0005.png`: image, truth, prediction, error map of images spread over the validation split.
+
+    Args:
+        folder: where the pictures go.
+        palette: class name to RGB colour, in the order of the ids.
+        num_images: rows of a panel.
+        every_n_epochs: how often, counted from 1; the last epoch has one always.
+    """
+
+    def __init__(self, folder: str, palette: Palette, num_images: int, every_n_epochs: int) -> None:
+        self.folder = Path(folder)
+        self.palette = palette
+        self.num_images = num_images
+        self.every_n_epochs = every_n_epochs
+
+    def on_validation_epoch_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        epoch = trainer.current_epoch + 1
+        due = epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs
+        if trainer.sanity_checking or not trainer.is_global_zero or not due or trainer.state.fn != "fit":
+            return
+        dataset = trainer.val_dataloaders.dataset
+        chosen = np.unique(np.linspace(0, len(dataset) - 1, self.num_images).round().astype(int))
+        rows = []
+        for index in chosen:
+            sample = dataset[0, int(index)]
+            with trainer.precision_plugin.val_step_context():
+                prediction = task.predict_ids(sample["image"][None])[0].numpy()
+            rows.append((sample["image"].permute(1, 2, 0).numpy(), sample["mask"].numpy(), prediction))
+        picture = panel(rows, self.palette)
+        save_png(self.folder / f"epoch_{epoch:04d}.png", picture)
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.log_image("val/predictions", [picture], step=trainer.global_step)

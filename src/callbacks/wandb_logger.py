@@ -1,0 +1,49 @@
+"""A W&B logger that never holds a run up."""
+
+import os
+from pathlib import Path
+
+import wandb
+from lightning.pytorch.loggers import WandbLogger
+
+from src.online import reachable
+from src.run import RunFolder
+
+
+def build_wandb_logger(run_dir: str, project: str, entity: str | None, mode: str) -> WandbLogger:
+    """Online with a key and a reachable server, else offline: wandb alone blocks for minutes without a network.
+
+    Args:
+        run_dir: the run folder; W&B's own files go there, and its id is the run's, so that a resumed run goes on.
+        mode: "auto", "online" or "offline"; WANDB_MODE decides where it is set.
+
+    Raises:
+        ValueError: another mode, or online where there is no key or no server.
+    """
+    mode = os.environ.get("WANDB_MODE", mode)
+    if mode not in ("auto", "online", "offline", "disabled"):
+        raise ValueError(f"logger.wandb.mode={mode}: must be auto, online or offline")
+    if mode in ("auto", "online"):
+        server = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+        missing = "no key (wandb login, or WANDB_API_KEY)" if not _has_key(server) else None
+        missing = missing or (None if reachable(server) else f"{server} cannot be reached")
+        if missing and mode == "online":
+            raise ValueError(f"logger.wandb.mode=online: {missing}; set logger.wandb.mode=auto to log offline")
+        mode = "offline" if missing else "online"
+    os.environ["WANDB_SILENT"] = os.environ.get("WANDB_SILENT", "true")
+    run = RunFolder(Path(run_dir))
+    return WandbLogger(
+        project=project,
+        entity=entity,
+        name=run.path.name,
+        id=f"{run.path.name}-{run.read_environment()['id']}",
+        save_dir=run_dir,
+        mode=mode,
+        offline=mode == "offline",
+        resume="allow" if mode == "online" else None,
+        log_model=False,
+    )
+
+
+def _has_key(server: str) -> bool:
+    return bool(os.environ.get("WANDB_API_KEY") or wandb.api.api_key)

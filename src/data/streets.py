@@ -1,0 +1,354 @@
+"""Built-in synthetic dataset: driving scenes drawn by code, with CamVid's 11 classes. Nothing to download."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+from src.data.source import IGNORE_INDEX, Sample, Source
+from src.data.streets_canvas import NEAR, SUPERSAMPLING, TILE, Scene, random_colour, tiles
+from src.data.streets_cars import Car
+from src.data.streets_objects import (
+    BUILDING,
+    KERB,
+    PAVEMENT,
+    POLE,
+    ROAD,
+    SIGN,
+    SKY,
+    TREE,
+    Bicyclist,
+    Board,
+    Building,
+    Fence,
+    Lamp,
+    Pedestrian,
+    SignPost,
+    Thing,
+    TrafficLight,
+    Tree,
+)
+
+SPLIT_KEYS = {"train": 0, "val": 1, "test": 2}
+MINIMUM_SIZE = 64  # pixels; smaller, and poles and people are gone
+DRIVE = 10  # images per group
+FAR = 80.0  # metres; what is beyond is the backdrop
+
+
+class Streets(Source):
+    """Image i of a split depends on (seed, split, i) alone, and is drawn anew each time it is read."""
+
+    labels = "streets-11"
+    splits = ("train", "val", "test")
+    classes = {  # noqa: RUF012
+        "Sky": (128, 128, 128),
+        "Building": (128, 0, 0),
+        "Pole": (192, 192, 128),
+        "Road": (128, 64, 128),
+        "Pavement": (0, 0, 192),
+        "Tree": (128, 128, 0),
+        "SignSymbol": (192, 128, 128),
+        "Fence": (64, 64, 128),
+        "Car": (64, 0, 128),
+        "Pedestrian": (64, 64, 0),
+        "Bicyclist": (0, 128, 192),
+    }
+
+    def __init__(
+        self,
+        seed: int = 0,
+        size: tuple[int, int] = (128, 256),
+        num_train: int = 400,
+        num_val: int = 60,
+        num_test: int = 60,
+    ):
+        self.seed, self.size = seed, tuple(size)
+        self.counts = {"train": num_train, "val": num_val, "test": num_test}
+        if len(self.size) != 2 or min(self.size) < MINIMUM_SIZE:
+            raise ValueError(f"size={size}: give (height, width), each at least {MINIMUM_SIZE} pixels")
+        for name, value in {"seed": seed, **{f"num_{split}": count for split, count in self.counts.items()}}.items():
+            if value < 0:
+                raise ValueError(f"{name}={value} is negative: give 0 or more")
+
+    def samples(self, split: str) -> list[Sample]:
+        self.check_split(split)
+        if not self.counts[split]:
+            raise ValueError(f"split {split!r} is empty: set num_{split} to 1 or more")
+        return [Sample(f"{split}_{i:05d}", f"{split}_drive_{i // DRIVE:04d}") for i in range(self.counts[split])]
+
+    def read(self, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
+        split, index = sample.name.split("_")
+        return draw_scene(self.seed, split, int(index), self.size)
+
+
+def draw_scene(seed: int, split: str, index: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """One scene: image uint8 `(H, W, 3)` RGB and mask uint8 `(H, W)` with ids 0..10 or 255."""
+    rng = np.random.default_rng(np.random.SeedSequence((seed, SPLIT_KEYS[split], index)))
+    scene = Scene(size, rng)
+    street = random_street(rng)
+    things = line_sides(street, rng) + furnish(street, rng) + drive(street, rng)
+    draw_sky(scene)
+    draw_backdrop(scene, street)
+    draw_ground(scene, street, things)
+    for thing in sorted(things, key=lambda thing: (thing.layer, -thing.z)):
+        thing.draw(scene)
+    return develop(scene), label(scene)
+
+
+@dataclass(frozen=True)
+class Street:
+    """Lateral layout; x in metres, first the left side, then the right. `traffic` is 1 where one drives on the right."""
+
+    kerbs: tuple[float, float]
+    fronts: tuple[float, float]
+    traffic: int
+    divide: float  # x between the two directions
+    fenced: bool
+    green: float  # share of lots without a building
+    height: float  # typical building height
+
+    def kerb(self, side: int) -> float:
+        return self.kerbs[side > 0]
+
+    def front(self, side: int) -> float:
+        return self.fronts[side > 0]
+
+
+def random_street(rng: np.random.Generator) -> Street:
+    traffic = int(rng.choice([-1, 1]))
+    near, other = rng.uniform(1.9, 2.8) + rng.choice([0.0, 2.2]), rng.uniform(5.2, 6.6) + rng.choice([0.0, 2.2])
+    kerbs = (-other, near) if traffic > 0 else (-near, other)
+    fronts = (kerbs[0] - rng.uniform(1.4, 2.6), kerbs[1] + rng.uniform(1.4, 2.6))
+    fenced = bool(rng.random() < 0.5)
+    return Street(kerbs, fronts, traffic, -1.7 * traffic, fenced, rng.uniform(0.2, 0.55), rng.uniform(4.5, 9.5))
+
+
+def line_sides(street: Street, rng: np.random.Generator) -> list[Thing]:
+    """Buildings, gardens and fences along both sides; lots grow with the depth, where detail would be lost."""
+    things: list[Thing] = []
+    for side in (-1, 1):
+        front, z, exposed = street.front(side), rng.uniform(-6, 2), True
+        fence_at = rng.uniform(5, 14) if street.fenced and rng.random() < 0.7 else 2 * FAR
+        while z < FAR:
+            length = rng.uniform(7, 16) * (1 + max(z, 0) / 50)
+            fenced = z < fence_at <= z + length
+            if fenced or rng.random() < street.green:
+                things += garden(side, front, z, length, fenced, rng)
+                exposed = True
+            else:
+                height = max(3.6, street.height * rng.uniform(0.6, 1.5))
+                things.append(Building(front, z, length, height, exposed))
+                exposed = bool(rng.random() < 0.25)
+                z += 3.0 * exposed  # an alley
+            z += length
+    return things
+
+
+def garden(side: int, front: float, z: float, length: float, fenced: bool, rng: np.random.Generator) -> list[Thing]:
+    """Trees, with bushes behind a fence, sometimes before a house that stands back."""
+    things: list[Thing] = []
+    if fenced:
+        things.append(Fence(front, z, length, rng.uniform(0.9, 1.6)))
+    if rng.random() < 0.4:
+        things.append(Building(front + side * rng.uniform(5, 8), z, length, rng.uniform(4, 8), True))
+    for at in np.arange(max(z + 1, 4), z + length, 4 + max(z, 0) / 10):
+        things.append(Tree(front + side * rng.uniform(1.4, 2.0), at, rng.uniform(1.4, 2.4), 1))
+        if rng.random() < 0.6:
+            things.append(Tree(front + side * rng.uniform(2.5, 4.5), at + 0.5, rng.uniform(5, 9.5), 1))
+    return things
+
+
+def furnish(street: Street, rng: np.random.Generator) -> list[Thing]:
+    """Lamps, signs, trees and people on the pavements."""
+    things: list[Thing] = []
+    for side in (-1, 1):
+        edge, width = street.kerb(side) + 0.4 * side, abs(street.front(side) - street.kerb(side))
+        start, step = rng.uniform(7, 18), rng.uniform(18, 30)
+        things += [Lamp(edge, z, rng.uniform(5.5, 7.5)) for z in np.arange(start, 50, step)]
+        things += [SignPost(edge, z) for z in rng.uniform(7, 26, rng.integers(0, 3))]
+        if rng.random() < 0.4:
+            things += [Tree(edge + 0.3 * side, z, rng.uniform(4, 7.5)) for z in np.arange(start + 4, 55, step / 2)]
+        if rng.random() < 0.35:
+            things.append(TrafficLight(edge, rng.uniform(8, 22)))
+        if rng.random() < 0.25:
+            things.append(Board(edge + 0.7 * side, rng.uniform(9, 18)))
+        for z in rng.uniform(6, 24, rng.poisson(1.1)):
+            x = street.kerb(side) + side * rng.uniform(0.7, width - 0.3)
+            yaw = rng.choice([0, np.pi]) + rng.normal(0, 0.4)
+            things.append(Pedestrian(x, z, yaw, rng.uniform(1.5, 1.9)))
+    return things
+
+
+def drive(street: Street, rng: np.random.Generator) -> list[Thing]:
+    """Cars in both directions and at the kerbs, bicyclists, people who cross."""
+    things: list[Thing] = []
+    for side in (-1, 1):
+        own = side == street.traffic
+        yaw, kerb = (0.0 if own else np.pi), street.kerb(side)
+        room = abs(kerb - (0 if own else street.divide))
+        lane = 0.0 if own else street.divide + side * min(1.7, 0.5 * room)
+        z = rng.uniform(10, 32)
+        while z < 60:
+            things.append(Car(lane + rng.normal(0, 0.15), z, yaw + rng.normal(0, 0.02)))
+            z += rng.uniform(9, 40)
+        if room > 3.4:
+            z = rng.uniform(7, 24)
+            while z < 45:
+                things.append(Car(kerb - 1.05 * side, z, yaw + rng.normal(0, 0.02)))
+                z += rng.choice([5.6, 6.5, 14, 24])
+        for z in rng.uniform(6.5, 15, int(rng.random() < 0.32)):
+            things.append(Bicyclist(kerb - side * rng.uniform(0.5, 0.9), z, yaw + rng.normal(0, 0.3)))
+    if rng.random() < 0.25:
+        x, z = rng.uniform(*street.kerbs), rng.uniform(8, 16)
+        things.append(Pedestrian(x, z, rng.choice([-1, 1]) * np.pi / 2 + rng.normal(0, 0.2), 1.72, layer=4))
+    return things
+
+
+def draw_sky(scene: Scene) -> None:
+    light, rng = scene.light, scene.rng
+    rows, columns = int(scene.horizon) // 4 + 1, scene.width // 4  # smooth enough to be computed coarsely
+    height = np.linspace(1, 0, rows, dtype=np.float32)[:, None, None]
+    haze, zenith = np.float32(light.haze), np.float32(light.zenith)
+    sky = haze + (zenith - haze) * height**0.8
+    clouds = np.roll(tiles()["clouds"], tuple(rng.integers(0, TILE, 2)), (0, 1))[: rng.integers(90, TILE)]
+    clouds = cv2.resize(clouds, (columns, rows), interpolation=cv2.INTER_AREA).astype(np.float32)
+    cover = np.clip((clouds - 165 + 70 * light.clouds) / 60, 0, 1)[..., None] * (0.25 + 0.6 * height)
+    white = np.minimum(255, 0.6 * haze + 110) if light.clouds < 1 else haze
+    sky = sky + (white - sky) * cover
+    scene.canvas[: 4 * rows, :, :3] = cv2.resize(sky, (scene.width, 4 * rows), interpolation=cv2.INTER_LINEAR)
+    scene.canvas[..., 3] = SKY
+
+
+def draw_backdrop(scene: Scene, street: Street) -> None:
+    """Roofs and tree tops where the street ends."""
+    rng, x = scene.rng, -0.8 * FAR
+    while x < 0.8 * FAR:
+        width = rng.uniform(10, 22)
+        if rng.random() < 0.6:
+            high = rng.uniform(5, 14)
+            corners = np.array([(x, 0, FAR), (x + width, 0, FAR), (x + width, high, FAR), (x, high, FAR)])
+            scene.polygon(corners, random_colour(rng, (0.05, 0.3), (0.4, 0.7)), BUILDING)
+        else:
+            Tree(x, FAR, rng.uniform(6, 12)).draw(scene)
+        x += 0.9 * width
+
+
+def draw_ground(scene: Scene, street: Street, things: list[Thing]) -> None:
+    """Pavement, kerb, road and markings, then their texture, the shadows and the haze."""
+    rng = scene.rng
+    top = int(np.ceil(scene.horizon))
+    stone = tuple(rng.uniform(135, 185) + rng.uniform(-8, 10, 3))
+    asphalt = tuple(rng.uniform(72, 112) + rng.uniform(-4, 6, 3))
+    scene.canvas[top:] = (*scene.seen(stone, 0), PAVEMENT)
+    slabs = np.arange(2, 30, 1.2)
+    for side in (-1, 1):
+        joints = strips(street.kerb(side), street.front(side), slabs, slabs + 0.05, KERB)
+        scene.polygon(joints, stone, PAVEMENT, 0.75, depth=0)
+    scene.polygon(strips(*street.kerbs, NEAR, 5000, 0), asphalt, ROAD, depth=0)
+    for side in (-1, 1):
+        kerb = street.kerb(side)
+        face = np.array([(kerb, 0, NEAR), (kerb, KERB, NEAR), (kerb, KERB, 90), (kerb, 0, 90)])
+        scene.polygon(face, stone, PAVEMENT, 0.7, depth=0)
+        scene.polygon(strips(kerb, kerb + 0.15 * side, NEAR, 60, KERB), stone, PAVEMENT, 1.15, depth=0)
+    draw_markings(scene, street)
+    ground = strips(-24, 24, 1.2, 60, 0)[0]
+    scene.texture(ground[[0, 3, 2, 1]], tiles()["asphalt"], (58.8, 48), rng.uniform(0.35, 0.7))
+    shade_ground(scene, things, top)
+
+
+def strips(left: float, right: float, near, far, height: float) -> np.ndarray:
+    """Rectangles `(K, 4, 3)` on the ground, for arrays of depths."""
+    near, far = np.broadcast_arrays(np.atleast_1d(near), np.atleast_1d(far))
+    quads = np.empty((len(near), 4, 3))
+    quads[..., 0], quads[..., 1] = (left, right, right, left), height
+    quads[..., 2] = np.stack([near, near, far, far], axis=1)
+    return quads
+
+
+def draw_markings(scene: Scene, street: Street) -> None:
+    rng = scene.rng
+    paint = tuple(rng.uniform(185, 235) * np.array((1, 1, 0.96)))
+    dash, gap = rng.uniform(2, 4), rng.uniform(2, 5)
+    starts = np.arange(-rng.uniform(0, dash + gap), 70, dash + gap)
+    scene.polygon(strips(street.divide - 0.07, street.divide + 0.07, starts, starts + dash, 0), paint, ROAD, depth=0)
+    edge = rng.choice(["none", "white", "yellow"])
+    if edge != "none":
+        colour = paint if edge == "white" else (215, 175, 60)
+        for side in (-1, 1):
+            kerb = street.kerb(side) - 0.35 * side
+            scene.polygon(strips(kerb - 0.06, kerb + 0.06, NEAR, 60, 0), colour, ROAD, depth=0)
+    if rng.random() < 0.3:  # a zebra crossing
+        z = rng.uniform(6, 16)
+        for x in np.arange(street.kerbs[0] + 0.4, street.kerbs[1] - 0.5, 1.0):
+            scene.polygon(strips(x, x + 0.5, z, z + 3, 0), paint, ROAD, depth=0)
+    if rng.random() < 0.3:
+        x, z, angles = rng.uniform(-1, 1), rng.uniform(5, 14), np.linspace(0, 2 * np.pi, 16)
+        lid = np.column_stack([x + 0.35 * np.cos(angles), np.zeros(16), z + 0.35 * np.sin(angles)])
+        scene.polygon(lid, (58, 56, 54), ROAD, depth=0)
+
+
+def shade_ground(scene: Scene, things: list[Thing], top: int) -> None:
+    """Darken the ground by soft shadows and blend it into the haze."""
+    light = scene.light
+    rows, columns = scene.height - top, scene.width
+    half = np.zeros((rows // 2 + 1, columns // 2), np.uint8)
+    if light.direct > 0.2:
+        for thing in things:
+            half_width, half_depth, bottom, high = thing.shadow
+            z = thing.z + (half_depth if thing.layer < 3 else 0)
+            corners = np.array([(-half_width, 0, -half_depth), (half_width, 0, -half_depth)])
+            corners = np.vstack([corners, -corners]) + (thing.x, 0, z)
+            casts = [corners + (dx, 0, dz) for dx, dz in (light.shadow_of(bottom), light.shadow_of(high))]
+            pixels = (scene.project(np.vstack(casts)) - (0, top)) / 2
+            cv2.fillConvexPoly(half, cv2.convexHull(np.rint(pixels).astype(np.int32)), 255 * 0.85 * light.direct)
+    for thing in things:
+        if isinstance(thing, (Car, Bicyclist, Pedestrian)):
+            half_width, half_depth, _, _ = thing.shadow
+            corners = strips(thing.x - half_width, thing.x + half_width, thing.z - half_depth, thing.z + half_depth, 0)
+            pixels = (scene.project(corners[0]) - (0, top)) / 2
+            cv2.fillConvexPoly(half, np.rint(pixels).astype(np.int32), 150)
+    blur = 2 * (scene.height // 128) + 1
+    shadow = cv2.resize(cv2.blur(half, (blur, blur)), (columns, rows), interpolation=cv2.INTER_LINEAR)
+    depth = scene.focal * scene.eye / (np.arange(rows) + top - scene.horizon + 0.5)
+    clear = np.exp(-depth / light.visibility).astype(np.float32)[:, None]
+    factor = cv2.multiply(255 - shadow, np.repeat(clear, columns, axis=1), dtype=cv2.CV_8U)
+    factor = cv2.merge([factor, factor, factor, np.full_like(factor, 255)])  # the label stays
+    haze = np.zeros((rows, columns, 4), np.uint8)
+    haze[..., :3] = np.float32(light.haze) * (1 - clear)[..., None]
+    scene.canvas[top:] = cv2.add(cv2.multiply(scene.canvas[top:], factor, scale=1 / 255), haze)
+
+
+def develop(scene: Scene) -> np.ndarray:
+    """From the canvas to a camera's picture: downsampling, lens blur, vignetting, exposure, white balance, noise."""
+    rng = scene.rng
+    height, width = scene.height // SUPERSAMPLING, scene.width // SUPERSAMPLING
+    image = cv2.resize(scene.canvas, (width, height), interpolation=cv2.INTER_AREA)[..., :3].astype(np.float32)
+    sharpness = rng.uniform(0.15, 0.6) * height / 128
+    image = cv2.GaussianBlur(image, (0, 0), sharpness)
+    gain = np.float32(rng.uniform(0.82, 1.15) * (1 + rng.normal(0, 0.04, 3)))
+    image *= gain * (1 - np.float32(rng.uniform(0.05, 0.3)) * radius(height, width))
+    image += np.float32(rng.uniform(1.5, 6)) * rng.standard_normal((height, width, 1), np.float32)
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
+@lru_cache(maxsize=4)
+def radius(height: int, width: int) -> np.ndarray:
+    """Squared distance from the image centre, 1 in the corners, float32 `(H, W, 1)`."""
+    y, x = np.linspace(-1, 1, height)[:, None, None], np.linspace(-1, 1, width)[None, :, None]
+    return np.float32((x**2 + y**2) / 2)
+
+
+def label(scene: Scene) -> np.ndarray:
+    """The mask, with a band of void on part of the boundaries, as hand-drawn labels have."""
+    mask = np.ascontiguousarray(scene.canvas[::SUPERSAMPLING, ::SUPERSAMPLING, 3])
+    band = max(2, round(mask.shape[0] / 128) + 1)
+    kernel = np.ones((band, band), np.uint8)
+    boundary = cv2.dilate(mask, kernel) != cv2.erode(mask, kernel)
+    boundary &= (mask != POLE) & (mask != SIGN)  # too thin to lose any
+    places = np.flatnonzero(boundary)
+    noise = np.roll(tiles()["stains"], tuple(scene.rng.integers(0, TILE, 2)), (0, 1))
+    noise = cv2.resize(noise, mask.shape[::-1], interpolation=cv2.INTER_LINEAR).ravel()[places]
+    wanted = min(len(places), int(mask.size * scene.rng.uniform(0.022, 0.04)))
+    mask.ravel()[places[np.argsort(noise, kind="stable")[:wanted]]] = IGNORE_INDEX
+    return mask

@@ -1,0 +1,100 @@
+"""Masks as colours, overlays, error maps and panels of them: uint8 RGB arrays in, uint8 RGB arrays out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from src.files import atomic_path
+
+Palette = dict[str, Sequence[int]]
+CORRECT, WRONG, IGNORED = (60, 60, 60), (230, 40, 40), (0, 0, 0)
+GAP, TITLE = 4, 18
+
+
+def colourise(ids: np.ndarray, palette: Palette) -> np.ndarray:
+    """Ids `(H, W)`, 0..K-1 or 255, to `(H, W, 3)`; 255 is black."""
+    table = np.zeros((256, 3), dtype=np.uint8)
+    table[: len(palette)] = list(palette.values())
+    return table[ids]
+
+
+def overlay(image: np.ndarray, ids: np.ndarray, palette: Palette, opacity: float = 0.5) -> np.ndarray:
+    """The image with the classes' colours laid over it."""
+    colours = colourise(ids, palette).astype(np.float32)
+    return (image * (1 - opacity) + colours * opacity).round().astype(np.uint8)
+
+
+def error_map(image: np.ndarray, prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Wrong pixels red, right ones grey over a dim image, ignored ones black."""
+    grey = image.mean(axis=2, keepdims=True) * 0.4
+    result = np.broadcast_to(grey, image.shape).astype(np.uint8).copy()
+    result[prediction != truth] = WRONG
+    result[truth == 255] = IGNORED
+    return result
+
+
+def panel(rows: list[tuple[np.ndarray, np.ndarray, np.ndarray]], palette: Palette, width: int = 320) -> np.ndarray:
+    """Image, truth, prediction and error map of each (image, truth, prediction), a legend below.
+
+    Args:
+        width: of each picture, in pixels; heights keep the aspect.
+    """
+    strips = [_header(("image", "truth", "prediction", "errors (red), ignored (black)"), width)]
+    for image, truth, prediction in rows:
+        pictures = (
+            image,
+            colourise(truth, palette),
+            colourise(prediction, palette),
+            error_map(image, prediction, truth),
+        )
+        height = round(width * image.shape[0] / image.shape[1])
+        smooth = (Image.Resampling.BILINEAR, *[Image.Resampling.NEAREST] * 3)
+        cells = [
+            np.asarray(Image.fromarray(picture).resize((width, height), method))
+            for picture, method in zip(pictures, smooth, strict=True)
+        ]
+        strips.append(_join(cells, axis=1))
+    strips.append(legend(palette, strips[0].shape[1]))
+    return _join(strips, axis=0)
+
+
+def legend(palette: Palette, width: int) -> np.ndarray:
+    """Colour patches with class names, wrapped to a width in pixels."""
+    font = ImageFont.load_default(12)
+    entries = [*palette.items(), ("ignored", IGNORED)]
+    places, x, y = [], GAP, GAP
+    for name, _ in entries:
+        length = 20 + int(font.getlength(name)) + 14
+        if x + length > width and x > GAP:
+            x, y = GAP, y + TITLE
+        places.append((x, y))
+        x += length
+    canvas = Image.new("RGB", (width, y + TITLE), "white")
+    draw = ImageDraw.Draw(canvas)
+    for (name, colour), (x, y) in zip(entries, places, strict=True):
+        draw.rectangle((x, y + 1, x + 14, y + 13), fill=tuple(colour), outline="black")
+        draw.text((x + 18, y), name, fill="black", font=font)
+    return np.asarray(canvas)
+
+
+def save_png(path: Path, picture: np.ndarray) -> None:
+    with atomic_path(path) as temporary:
+        Image.fromarray(picture).save(temporary)
+
+
+def _header(titles: Sequence[str], width: int) -> np.ndarray:
+    canvas = Image.new("RGB", (len(titles) * (width + GAP) - GAP, TITLE), "white")
+    draw = ImageDraw.Draw(canvas)
+    for column, title in enumerate(titles):
+        draw.text((column * (width + GAP) + 2, 2), title, fill="black", font=ImageFont.load_default(12))
+    return np.asarray(canvas)
+
+
+def _join(pictures: list[np.ndarray], axis: int) -> np.ndarray:
+    shape = list(pictures[0].shape)
+    shape[axis] = GAP
+    gap = np.full(shape, 255, dtype=np.uint8)
+    parts = [part for picture in pictures for part in (picture, gap)]
+    return np.concatenate(parts[:-1], axis=axis)

@@ -1,0 +1,95 @@
+"""Trains a network; the same command continues a run that was interrupted. `python -m src.train --help`"""
+
+import logging
+import os
+import subprocess
+import sys
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from src.config import RUN_VARIABLE, complete, launch, one_process_per_job, open_run
+from src.online import spare_hub_retries
+from src.run import RunFolder
+from src.sweep import note_run
+
+log = logging.getLogger(__name__)
+
+
+def train(cfg: DictConfig) -> float:
+    """Trains by a composed config, or goes on where the run folder ends; returns val/miou of the best checkpoint."""
+    cfg = complete(cfg)
+    run, cfg = open_run(cfg)
+    note_run(run)
+    if run.read_results()["finished"]:
+        log.info("%s is finished; resume=false would train it again, beside it", run.path)
+    elif one_process_per_job(cfg):
+        train_in_own_process()
+    else:
+        fit(cfg, run)
+    return report(run)
+
+
+def fit(cfg: DictConfig, run: RunFolder) -> None:
+    """Trains, evaluates the best checkpoint, and leaves figures and pictures in the run folder."""
+    os.environ[RUN_VARIABLE] = str(run.path)  # for the processes that Lightning starts
+    is_first = os.environ.get("LOCAL_RANK", "0") == "0"
+    lock = run.lock() if is_first else None
+    if is_first:
+        run.note_session()
+
+    if cfg.backbone is not None and cfg.backbone.weights == "imagenet":
+        spare_hub_retries()
+    # Only now that the configuration is known to be right: importing these takes ten seconds.
+    import lightning as L
+
+    from src.banner import banner, quieten
+    from src.evaluation import evaluate
+    from src.plots import plot_classes, plot_curves
+
+    quieten(run.path / "train.log")
+    L.seed_everything(cfg.seed, verbose=False)
+    data = instantiate(cfg.datamodule)
+    task = instantiate(cfg.task)
+    callbacks = list(instantiate(cfg.callbacks).values())
+    loggers = list(instantiate(cfg.logger).values())
+    trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers, default_root_dir=str(run.path))
+    if is_first:
+        log.info(banner(cfg, run, data, task, trainer))
+    for logger in loggers:
+        logger.log_hyperparams(OmegaConf.to_container(cfg))
+    try:
+        trainer.fit(task, data, ckpt_path=run.last if run.last.is_file() else None, weights_only=True)
+        trainer.loggers = []  # what follows is not a point of the curves
+        evaluation = evaluate(trainer, task, data, run, "val", "best")
+        if trainer.is_global_zero:
+            plot_curves(run.metrics, run.path / "curves.png", run.path.name)
+            plot_classes(evaluation, cfg.data.classes, run.path / "classes.png", run.path.name)
+            run.add_evaluation(evaluation, finished=True)
+    finally:
+        os.environ.pop(RUN_VARIABLE)
+        if lock:
+            lock.close()
+
+
+def report(run: RunFolder) -> float:
+    """Tells the figures of the training's own evaluation; returns its mIoU."""
+    from src.tables import class_table
+
+    evaluation = next(iter(run.read_results()["evaluations"].values()))
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        log.info("%s\nval/miou %.4f   %s", class_table(evaluation), evaluation["miou"], run.path)
+    return evaluation["miou"]
+
+
+def train_in_own_process() -> None:
+    """This job of a sweep as a command of its own: Lightning's child processes would replay the whole sweep."""
+    overrides = list(HydraConfig.get().overrides.task)
+    status = subprocess.run([sys.executable, "-m", "src.train", *overrides], check=False).returncode
+    if status != 0:
+        raise ValueError(f"python -m src.train {' '.join(overrides)}: ended with status {status}")
+
+
+if __name__ == "__main__":
+    launch(train, "train")
