@@ -5,7 +5,8 @@ import logging
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from src.config import AS_RUN, launch, load_run
+from src.cli import launch
+from src.config import AS_RUN, load_run
 
 log = logging.getLogger(__name__)
 

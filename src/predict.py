@@ -6,7 +6,8 @@ from pathlib import Path
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from src.config import launch, load_run
+from src.cli import launch
+from src.config import load_run
 from src.data.source import IMAGE_SUFFIXES, read_image
 
 log = logging.getLogger(__name__)

@@ -91,7 +91,7 @@ class RunFolder:
         return json.loads(self.environment.read_text()) if self.environment.is_file() else {}
 
     def lock(self) -> IO:
-        """Holds the folder for this process, also against other machines where the file system locks; freed on death."""
+        """Holds the folder for this process, until it closes the file or dies. ValueError where another holds it."""
         file = (self.path / ".lock").open("a")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

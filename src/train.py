@@ -4,12 +4,15 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from src.config import RUN_VARIABLE, complete, launch, one_process_per_job, open_run
+from src.cli import launch
+from src.config import RUN_VARIABLE, complete, one_process_per_job, open_run
 from src.online import spare_hub_retries
 from src.run import RunFolder
 from src.sweep import note_run
@@ -33,12 +36,6 @@ def train(cfg: DictConfig) -> float:
 
 def fit(cfg: DictConfig, run: RunFolder) -> None:
     """Trains, evaluates the best checkpoint, and leaves figures and pictures in the run folder."""
-    os.environ[RUN_VARIABLE] = str(run.path)  # for the processes that Lightning starts
-    is_first = os.environ.get("LOCAL_RANK", "0") == "0"
-    lock = run.lock() if is_first else None
-    if is_first:
-        run.note_session()
-
     if cfg.backbone is not None and cfg.backbone.weights == "imagenet":
         spare_hub_retries()
     # Only now that the configuration is known to be right: importing these takes ten seconds.
@@ -48,18 +45,22 @@ def fit(cfg: DictConfig, run: RunFolder) -> None:
     from src.evaluation import evaluate
     from src.plots import plot_classes, plot_curves
 
-    quieten(run.path / "train.log")
-    L.seed_everything(cfg.seed, verbose=False)
-    data = instantiate(cfg.datamodule)
-    task = instantiate(cfg.task)
-    callbacks = list(instantiate(cfg.callbacks).values())
-    loggers = list(instantiate(cfg.logger).values())
-    trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers, default_root_dir=str(run.path))
-    if is_first:
-        log.info(banner(cfg, run, data, task, trainer))
-    for logger in loggers:
-        logger.log_hyperparams(OmegaConf.to_container(cfg))
-    try:
+    with claimed(run) as is_first:
+        quieten(run.path / "train.log")
+        L.seed_everything(cfg.seed, verbose=False)
+        data = instantiate(cfg.datamodule)
+        task = instantiate(cfg.task)
+        callbacks = instantiate(cfg.callbacks)
+        if not cfg.trainer.enable_progress_bar:
+            callbacks.pop("progress")
+        loggers = list(instantiate(cfg.logger).values())
+        trainer = instantiate(
+            cfg.trainer, callbacks=list(callbacks.values()), logger=loggers, default_root_dir=str(run.path)
+        )
+        if is_first:
+            log.info(banner(cfg, run, data, task, trainer))
+        for logger in loggers:
+            logger.log_hyperparams(OmegaConf.to_container(cfg))
         trainer.fit(task, data, ckpt_path=run.last if run.last.is_file() else None, weights_only=True)
         trainer.loggers = []  # what follows is not a point of the curves
         evaluation = evaluate(trainer, task, data, run, "val", "best")
@@ -67,6 +68,18 @@ def fit(cfg: DictConfig, run: RunFolder) -> None:
             plot_curves(run.metrics, run.path / "curves.png", run.path.name)
             plot_classes(evaluation, cfg.data.classes, run.path / "classes.png", run.path.name)
             run.add_evaluation(evaluation, finished=True)
+
+
+@contextmanager
+def claimed(run: RunFolder) -> Iterator[bool]:
+    """Holds the run folder, and names it to the processes that Lightning starts; gives whether this is the first."""
+    is_first = os.environ.get("LOCAL_RANK", "0") == "0"
+    lock = run.lock() if is_first else None
+    if is_first:
+        run.note_session()
+    os.environ[RUN_VARIABLE] = str(run.path)
+    try:
+        yield is_first
     finally:
         os.environ.pop(RUN_VARIABLE)
         if lock:

@@ -7,9 +7,9 @@ import numpy as np
 # Without it albumentations calls out to the network at import, in every worker.
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 
-import albumentations as A  # noqa: E402 - must come after the line above
+import albumentations as A
 
-from src.data.source import IGNORE_INDEX  # noqa: E402
+from src.data.source import IGNORE_INDEX
 
 
 class Augmentation:

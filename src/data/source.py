@@ -1,4 +1,4 @@
-"""What a dataset is: labelled images with classes, palette, splits and groups. No torch, so that it can be checked early."""
+"""What a dataset is: labelled images with classes, palette, splits, groups. Without torch: it is checked early."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -108,9 +108,8 @@ def list_images(folder: Path) -> dict[str, Path]:
 
 def _decode(path: Path) -> Image.Image:
     try:
-        image = Image.open(path)
-        image.load()
-        return ImageOps.exif_transpose(image)
+        with Image.open(path) as image:
+            return ImageOps.exif_transpose(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
         raise ValueError(f"{path}: cannot be read ({reason}); replace or remove the file") from error

@@ -1,38 +1,22 @@
 """Built-in synthetic dataset: driving scenes drawn by code, with CamVid's 11 classes. Nothing to download."""
 
 from dataclasses import dataclass
-from functools import lru_cache
 
 import cv2
 import numpy as np
 
-from src.data.source import IGNORE_INDEX, Sample, Source
-from src.data.streets_canvas import NEAR, SUPERSAMPLING, TILE, Scene, random_colour, tiles
+from src.data.source import Sample, Source
+from src.data.streets_buildings import Building, Fence, Wall
+from src.data.streets_canvas import FRONTS, KERB, NEAR, PAVEMENT, ROAD, ROADWAY, SKY, Scene, Thing, annotate, develop
 from src.data.streets_cars import Car
-from src.data.streets_objects import (
-    BUILDING,
-    KERB,
-    PAVEMENT,
-    POLE,
-    ROAD,
-    SIGN,
-    SKY,
-    TREE,
-    Bicyclist,
-    Board,
-    Building,
-    Fence,
-    Lamp,
-    Pedestrian,
-    SignPost,
-    Thing,
-    TrafficLight,
-    Tree,
-)
+from src.data.streets_objects import Bicyclist, Board, Lamp, Pedestrian, SignPost, TrafficLight, Tree
+from src.data.streets_textures import TILE, random_colour, tiles
 
 SPLIT_KEYS = {"train": 0, "val": 1, "test": 2}
 MINIMUM_SIZE = 64  # pixels; smaller, and poles and people are gone
 DRIVE = 10  # images per group
+PARKING = 3.4  # metres; where one direction has more, cars are parked at the kerb
+SHADOWS = 45.0  # metres; no shadows further away
 FAR = 80.0  # metres; what is beyond is the backdrop
 
 
@@ -41,7 +25,7 @@ class Streets(Source):
 
     labels = "streets-11"
     splits = ("train", "val", "test")
-    classes = {  # noqa: RUF012
+    classes = {
         "Sky": (128, 128, 128),
         "Building": (128, 0, 0),
         "Pole": (192, 192, 128),
@@ -63,7 +47,7 @@ class Streets(Source):
         num_val: int = 60,
         num_test: int = 60,
     ):
-        self.seed, self.size = seed, tuple(size)
+        self.seed, self.size = seed, tuple(size) if np.iterable(size) else (size,)
         self.counts = {"train": num_train, "val": num_val, "test": num_test}
         if len(self.size) != 2 or min(self.size) < MINIMUM_SIZE:
             raise ValueError(f"size={size}: give (height, width), each at least {MINIMUM_SIZE} pixels")
@@ -89,16 +73,17 @@ def draw_scene(seed: int, split: str, index: int, size: tuple[int, int]) -> tupl
     street = random_street(rng)
     things = line_sides(street, rng) + furnish(street, rng) + drive(street, rng)
     draw_sky(scene)
-    draw_backdrop(scene, street)
+    draw_backdrop(scene)
     draw_ground(scene, street, things)
-    for thing in sorted(things, key=lambda thing: (thing.layer, -thing.z)):
+    visible = [thing for thing in things if scene.sees(thing.x, thing.far)]
+    for thing in sorted(visible, key=lambda thing: (thing.layer, -thing.z)):
         thing.draw(scene)
-    return develop(scene), label(scene)
+    return develop(scene), annotate(scene)
 
 
 @dataclass(frozen=True)
 class Street:
-    """Lateral layout; x in metres, first the left side, then the right. `traffic` is 1 where one drives on the right."""
+    """Lateral layout; x in metres, left and right. `traffic` is 1 where one drives on the right, else -1."""
 
     kerbs: tuple[float, float]
     fronts: tuple[float, float]
@@ -120,8 +105,8 @@ def random_street(rng: np.random.Generator) -> Street:
     near, other = rng.uniform(1.9, 2.8) + rng.choice([0.0, 2.2]), rng.uniform(5.2, 6.6) + rng.choice([0.0, 2.2])
     kerbs = (-other, near) if traffic > 0 else (-near, other)
     fronts = (kerbs[0] - rng.uniform(1.4, 2.6), kerbs[1] + rng.uniform(1.4, 2.6))
-    fenced = bool(rng.random() < 0.5)
-    return Street(kerbs, fronts, traffic, -1.7 * traffic, fenced, rng.uniform(0.2, 0.55), rng.uniform(4.5, 9.5))
+    fenced = bool(rng.random() < 0.6)
+    return Street(kerbs, fronts, traffic, -1.7 * traffic, fenced, rng.uniform(0.25, 0.65), rng.uniform(4.5, 9.5))
 
 
 def line_sides(street: Street, rng: np.random.Generator) -> list[Thing]:
@@ -129,7 +114,7 @@ def line_sides(street: Street, rng: np.random.Generator) -> list[Thing]:
     things: list[Thing] = []
     for side in (-1, 1):
         front, z, exposed = street.front(side), rng.uniform(-6, 2), True
-        fence_at = rng.uniform(5, 14) if street.fenced and rng.random() < 0.7 else 2 * FAR
+        fence_at = rng.uniform(5, 14) if street.fenced and rng.random() < 0.6 else 2 * FAR
         while z < FAR:
             length = rng.uniform(7, 16) * (1 + max(z, 0) / 50)
             fenced = z < fence_at <= z + length
@@ -149,13 +134,13 @@ def garden(side: int, front: float, z: float, length: float, fenced: bool, rng: 
     """Trees, with bushes behind a fence, sometimes before a house that stands back."""
     things: list[Thing] = []
     if fenced:
-        things.append(Fence(front, z, length, rng.uniform(0.9, 1.6)))
+        things.append(Fence(front, z, length, rng.uniform(0.9, 1.4)))
     if rng.random() < 0.4:
         things.append(Building(front + side * rng.uniform(5, 8), z, length, rng.uniform(4, 8), True))
-    for at in np.arange(max(z + 1, 4), z + length, 4 + max(z, 0) / 10):
-        things.append(Tree(front + side * rng.uniform(1.4, 2.0), at, rng.uniform(1.4, 2.4), 1))
-        if rng.random() < 0.6:
-            things.append(Tree(front + side * rng.uniform(2.5, 4.5), at + 0.5, rng.uniform(5, 9.5), 1))
+    for at in np.arange(max(z + 1, 4), z + length, 5 + max(z, 0) / 6):
+        things.append(Tree(front + side * rng.uniform(1.4, 2.0), at, rng.uniform(1.4, 2.4), FRONTS))
+        if rng.random() < 0.7:
+            things.append(Tree(front + side * rng.uniform(2.5, 4.5), at + 0.5, rng.uniform(5.5, 10.5), FRONTS))
     return things
 
 
@@ -164,16 +149,16 @@ def furnish(street: Street, rng: np.random.Generator) -> list[Thing]:
     things: list[Thing] = []
     for side in (-1, 1):
         edge, width = street.kerb(side) + 0.4 * side, abs(street.front(side) - street.kerb(side))
-        start, step = rng.uniform(7, 18), rng.uniform(18, 30)
+        start, step = rng.uniform(7, 18), rng.uniform(20, 32)
         things += [Lamp(edge, z, rng.uniform(5.5, 7.5)) for z in np.arange(start, 50, step)]
         things += [SignPost(edge, z) for z in rng.uniform(7, 26, rng.integers(0, 3))]
         if rng.random() < 0.4:
-            things += [Tree(edge + 0.3 * side, z, rng.uniform(4, 7.5)) for z in np.arange(start + 4, 55, step / 2)]
+            things += [Tree(edge + 0.3 * side, z, rng.uniform(5, 8.5)) for z in np.arange(start + 4, 50, step / 2)]
         if rng.random() < 0.35:
             things.append(TrafficLight(edge, rng.uniform(8, 22)))
         if rng.random() < 0.25:
             things.append(Board(edge + 0.7 * side, rng.uniform(9, 18)))
-        for z in rng.uniform(6, 24, rng.poisson(1.1)):
+        for z in rng.uniform(6, 21, rng.poisson(1.1)):
             x = street.kerb(side) + side * rng.uniform(0.7, width - 0.3)
             yaw = rng.choice([0, np.pi]) + rng.normal(0, 0.4)
             things.append(Pedestrian(x, z, yaw, rng.uniform(1.5, 1.9)))
@@ -189,19 +174,20 @@ def drive(street: Street, rng: np.random.Generator) -> list[Thing]:
         room = abs(kerb - (0 if own else street.divide))
         lane = 0.0 if own else street.divide + side * min(1.7, 0.5 * room)
         z = rng.uniform(10, 32)
-        while z < 60:
+        while z < 55:
             things.append(Car(lane + rng.normal(0, 0.15), z, yaw + rng.normal(0, 0.02)))
             z += rng.uniform(9, 40)
-        if room > 3.4:
+        if room > PARKING:
             z = rng.uniform(7, 24)
             while z < 45:
                 things.append(Car(kerb - 1.05 * side, z, yaw + rng.normal(0, 0.02)))
                 z += rng.choice([5.6, 6.5, 14, 24])
-        for z in rng.uniform(6.5, 15, int(rng.random() < 0.32)):
-            things.append(Bicyclist(kerb - side * rng.uniform(0.5, 0.9), z, yaw + rng.normal(0, 0.3)))
+        if rng.random() < 0.3:
+            x = kerb - side * (rng.uniform(0.5, 0.9) + 2.0 * (room > PARKING))
+            things.append(Bicyclist(x, rng.uniform(6, 14), yaw + rng.normal(0, 0.3)))
     if rng.random() < 0.25:
         x, z = rng.uniform(*street.kerbs), rng.uniform(8, 16)
-        things.append(Pedestrian(x, z, rng.choice([-1, 1]) * np.pi / 2 + rng.normal(0, 0.2), 1.72, layer=4))
+        things.append(Pedestrian(x, z, rng.choice([-1, 1]) * np.pi / 2 + rng.normal(0, 0.2), 1.72, ROADWAY))
     return things
 
 
@@ -220,15 +206,16 @@ def draw_sky(scene: Scene) -> None:
     scene.canvas[..., 3] = SKY
 
 
-def draw_backdrop(scene: Scene, street: Street) -> None:
+def draw_backdrop(scene: Scene) -> None:
     """Roofs and tree tops where the street ends."""
-    rng, x = scene.rng, -0.8 * FAR
-    while x < 0.8 * FAR:
-        width = rng.uniform(10, 22)
+    rng, x = scene.rng, -0.6 * FAR
+    while x < 0.6 * FAR:
+        width = rng.uniform(12, 26)
         if rng.random() < 0.6:
             high = rng.uniform(5, 14)
-            corners = np.array([(x, 0, FAR), (x + width, 0, FAR), (x + width, high, FAR), (x, high, FAR)])
-            scene.polygon(corners, random_colour(rng, (0.05, 0.3), (0.4, 0.7)), BUILDING)
+            wall = Wall(scene, np.array([x, 0, FAR]), np.array([1, 0, 0]), (0, 0, -1), width)
+            wall.fill(wall.quads(0, width, 0, high), random_colour(rng, (0.05, 0.3), (0.4, 0.8)))
+            wall.windows("plaster", high, rng, plain=False)
         else:
             Tree(x, FAR, rng.uniform(6, 12)).draw(scene)
         x += 0.9 * width
@@ -252,9 +239,8 @@ def draw_ground(scene: Scene, street: Street, things: list[Thing]) -> None:
         scene.polygon(face, stone, PAVEMENT, 0.7, depth=0)
         scene.polygon(strips(kerb, kerb + 0.15 * side, NEAR, 60, KERB), stone, PAVEMENT, 1.15, depth=0)
     draw_markings(scene, street)
-    ground = strips(-24, 24, 1.2, 60, 0)[0]
-    scene.texture(ground[[0, 3, 2, 1]], tiles()["asphalt"], (58.8, 48), rng.uniform(0.35, 0.7))
-    shade_ground(scene, things, top)
+    scene.texture(strips(-24, 24, 1.2, 60, 0)[0], tiles()["asphalt"], (48, 58.8), rng.uniform(0.35, 0.7))
+    shade_ground(scene, cast_shadows(scene, things, top), top)
 
 
 def strips(left: float, right: float, near, far, height: float) -> np.ndarray:
@@ -288,67 +274,32 @@ def draw_markings(scene: Scene, street: Street) -> None:
         scene.polygon(lid, (58, 56, 54), ROAD, depth=0)
 
 
-def shade_ground(scene: Scene, things: list[Thing], top: int) -> None:
-    """Darken the ground by soft shadows and blend it into the haze."""
-    light = scene.light
+def cast_shadows(scene: Scene, things: list[Thing], top: int) -> np.ndarray:
+    """Darkness of the ground, uint8 `(2H - top, 2W)`; drawn at half of that, as it is blurred anyway."""
     rows, columns = scene.height - top, scene.width
-    half = np.zeros((rows // 2 + 1, columns // 2), np.uint8)
-    if light.direct > 0.2:
-        for thing in things:
-            half_width, half_depth, bottom, high = thing.shadow
-            z = thing.z + (half_depth if thing.layer < 3 else 0)
-            corners = np.array([(-half_width, 0, -half_depth), (half_width, 0, -half_depth)])
-            corners = np.vstack([corners, -corners]) + (thing.x, 0, z)
-            casts = [corners + (dx, 0, dz) for dx, dz in (light.shadow_of(bottom), light.shadow_of(high))]
-            pixels = (scene.project(np.vstack(casts)) - (0, top)) / 2
-            cv2.fillConvexPoly(half, cv2.convexHull(np.rint(pixels).astype(np.int32)), 255 * 0.85 * light.direct)
-    for thing in things:
-        if isinstance(thing, (Car, Bicyclist, Pedestrian)):
-            half_width, half_depth, _, _ = thing.shadow
-            corners = strips(thing.x - half_width, thing.x + half_width, thing.z - half_depth, thing.z + half_depth, 0)
-            pixels = (scene.project(corners[0]) - (0, top)) / 2
-            cv2.fillConvexPoly(half, np.rint(pixels).astype(np.int32), 150)
+    dark = np.zeros((rows // 2 + 1, columns // 2), np.uint8)
+    for thing in (thing for thing in things if thing.z < SHADOWS):
+        half_width, half_depth, bottom, high = thing.shadow
+        middle = 0.5 * (thing.z + thing.far)
+        corners = strips(thing.x - half_width, thing.x + half_width, middle - half_depth, middle + half_depth, 0)[0]
+        if scene.light.direct > 0.2:
+            ends = [corners + scene.light.shadow_of(bottom), corners + scene.light.shadow_of(high)]
+            pixels = (scene.project(np.vstack(ends)) - (0, top)) / 2
+            outline = cv2.convexHull(np.rint(pixels).astype(np.int32))
+            cv2.fillConvexPoly(dark, outline, 255 * 0.85 * scene.light.direct)
+        if isinstance(thing, (Car, Bicyclist, Pedestrian)):  # no sky reaches the ground under them
+            pixels = (scene.project(corners) - (0, top)) / 2
+            cv2.fillConvexPoly(dark, np.rint(pixels).astype(np.int32), 185)
     blur = 2 * (scene.height // 128) + 1
-    shadow = cv2.resize(cv2.blur(half, (blur, blur)), (columns, rows), interpolation=cv2.INTER_LINEAR)
-    depth = scene.focal * scene.eye / (np.arange(rows) + top - scene.horizon + 0.5)
-    clear = np.exp(-depth / light.visibility).astype(np.float32)[:, None]
-    factor = cv2.multiply(255 - shadow, np.repeat(clear, columns, axis=1), dtype=cv2.CV_8U)
+    return cv2.resize(cv2.blur(dark, (blur, blur)), (columns, rows), interpolation=cv2.INTER_LINEAR)
+
+
+def shade_ground(scene: Scene, dark: np.ndarray, top: int) -> None:
+    """Darken the ground from the row `top` on by the shadows, and blend it into the haze."""
+    depth = scene.focal * scene.eye / (np.arange(len(dark)) + top - scene.horizon + 0.5)
+    clear = np.exp(-depth / scene.light.visibility).astype(np.float32)[:, None]
+    factor = cv2.multiply(255 - dark, np.repeat(clear, scene.width, axis=1), dtype=cv2.CV_8U)
     factor = cv2.merge([factor, factor, factor, np.full_like(factor, 255)])  # the label stays
-    haze = np.zeros((rows, columns, 4), np.uint8)
-    haze[..., :3] = np.float32(light.haze) * (1 - clear)[..., None]
+    haze = np.zeros((*dark.shape, 4), np.uint8)
+    haze[..., :3] = np.float32(scene.light.haze) * (1 - clear)[..., None]
     scene.canvas[top:] = cv2.add(cv2.multiply(scene.canvas[top:], factor, scale=1 / 255), haze)
-
-
-def develop(scene: Scene) -> np.ndarray:
-    """From the canvas to a camera's picture: downsampling, lens blur, vignetting, exposure, white balance, noise."""
-    rng = scene.rng
-    height, width = scene.height // SUPERSAMPLING, scene.width // SUPERSAMPLING
-    image = cv2.resize(scene.canvas, (width, height), interpolation=cv2.INTER_AREA)[..., :3].astype(np.float32)
-    sharpness = rng.uniform(0.15, 0.6) * height / 128
-    image = cv2.GaussianBlur(image, (0, 0), sharpness)
-    gain = np.float32(rng.uniform(0.82, 1.15) * (1 + rng.normal(0, 0.04, 3)))
-    image *= gain * (1 - np.float32(rng.uniform(0.05, 0.3)) * radius(height, width))
-    image += np.float32(rng.uniform(1.5, 6)) * rng.standard_normal((height, width, 1), np.float32)
-    return np.clip(image, 0, 255).astype(np.uint8)
-
-
-@lru_cache(maxsize=4)
-def radius(height: int, width: int) -> np.ndarray:
-    """Squared distance from the image centre, 1 in the corners, float32 `(H, W, 1)`."""
-    y, x = np.linspace(-1, 1, height)[:, None, None], np.linspace(-1, 1, width)[None, :, None]
-    return np.float32((x**2 + y**2) / 2)
-
-
-def label(scene: Scene) -> np.ndarray:
-    """The mask, with a band of void on part of the boundaries, as hand-drawn labels have."""
-    mask = np.ascontiguousarray(scene.canvas[::SUPERSAMPLING, ::SUPERSAMPLING, 3])
-    band = max(2, round(mask.shape[0] / 128) + 1)
-    kernel = np.ones((band, band), np.uint8)
-    boundary = cv2.dilate(mask, kernel) != cv2.erode(mask, kernel)
-    boundary &= (mask != POLE) & (mask != SIGN)  # too thin to lose any
-    places = np.flatnonzero(boundary)
-    noise = np.roll(tiles()["stains"], tuple(scene.rng.integers(0, TILE, 2)), (0, 1))
-    noise = cv2.resize(noise, mask.shape[::-1], interpolation=cv2.INTER_LINEAR).ravel()[places]
-    wanted = min(len(places), int(mask.size * scene.rng.uniform(0.022, 0.04)))
-    mask.ravel()[places[np.argsort(noise, kind="stable")[:wanted]]] = IGNORE_INDEX
-    return mask

@@ -10,12 +10,20 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
+from src.data.source import IGNORE_INDEX
+from src.data.streets_textures import TILE, TILE_METRES, Colour, tiles
+
+SKY, BUILDING, POLE, ROAD, PAVEMENT, TREE, SIGN, FENCE, CAR, PEDESTRIAN, BICYCLIST = range(11)
+FRONTS, FENCES, PAVEMENTS, ROADWAY = range(4)  # layers of objects, from the houses inwards
 SUPERSAMPLING = 2  # the canvas is this many times finer than the image, so that averaging smooths the edges
 NEAR = 0.8  # metres; points nearer are moved to this depth, exact for edges that run along z
-TILE = 256  # pixels per side of a texture tile
-_CIRCLE = np.stack([np.cos(np.linspace(0, 2 * np.pi, 14)[:-1]), np.sin(np.linspace(0, 2 * np.pi, 14)[:-1])], axis=1)
+DETAIL = 26.0  # metres; beyond, what is smaller than a window is left out
+KERB = 0.12  # metres; height of the pavement above the road
 
-Colour = tuple[float, float, float]
+Vector = tuple[float, float, float]  # x, y, z in metres
+
+_ANGLES = np.arange(13) * 2 * np.pi / 13
+_CIRCLE = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)
 _RAMP = np.linspace(0, 1, 256)[:, None]
 
 
@@ -23,7 +31,7 @@ _RAMP = np.linspace(0, 1, 256)[:, None]
 class Light:
     """Weather and time of day. Colours are RGB, 0..255; `tint` multiplies the colour of every surface."""
 
-    to_sun: Colour  # unit vector
+    to_sun: Vector  # unit vector
     direct: float  # share of the light that comes from the sun: 0 under clouds
     tint: Colour
     zenith: Colour
@@ -32,18 +40,15 @@ class Light:
     clouds: float  # 0 clear to 1 closed
     lamps: bool
 
-    def on(self, normal: Colour) -> float:
+    def on(self, normal: Vector) -> float:
         """Brightness of a surface with this unit normal."""
-        return (
-            1
-            - 0.55 * self.direct
-            + self.direct * max(0.0, sum(a * b for a, b in zip(normal, self.to_sun, strict=True)))
-        )
+        x, y, z = self.to_sun
+        return 1 - 0.55 * self.direct + self.direct * max(0.0, normal[0] * x + normal[1] * y + normal[2] * z)
 
-    def shadow_of(self, height: float) -> tuple[float, float]:
-        """Where the shadow of a point `height` metres up falls: offset in x and z."""
+    def shadow_of(self, height: float) -> Vector:
+        """From a point on the ground to the shadow of what is `height` metres above it."""
         reach = height / max(self.to_sun[1], 0.35)
-        return -self.to_sun[0] * reach, -self.to_sun[2] * reach
+        return -self.to_sun[0] * reach, 0.0, -self.to_sun[2] * reach
 
 
 def random_light(rng: np.random.Generator) -> Light:
@@ -79,17 +84,19 @@ class Scene:
         self.light = random_light(rng)
         self.canvas = np.zeros((self.height, self.width, 4), np.uint8)
         self.focal = min(self.width, 2 * self.height) * rng.uniform(0.58, 0.72)
-        self.centre_x = self.width * rng.uniform(0.4, 0.6)
-        self.horizon = self.height * rng.uniform(0.43, 0.55)
+        self.horizon = self.height * rng.uniform(0.42, 0.53)
         self.eye = rng.uniform(1.3, 1.9)
+        self.axis = np.array([0.0, self.eye])
+        self.zoom = np.array([self.focal, -self.focal])
+        self.centre = np.array([self.width * rng.uniform(0.4, 0.6), self.horizon])
 
     def project(self, points: np.ndarray) -> np.ndarray:
         """World points `(..., 3)` to canvas pixels `(..., 2)`, float."""
-        scale = self.focal / np.maximum(points[..., 2], NEAR)
-        pixels = np.empty((*points.shape[:-1], 2))
-        pixels[..., 0] = self.centre_x + points[..., 0] * scale
-        pixels[..., 1] = self.horizon + (self.eye - points[..., 1]) * scale
-        return pixels
+        return (points[..., :2] - self.axis) * (self.zoom / np.maximum(points[..., 2:], NEAR)) + self.centre
+
+    def sees(self, x: float, depth: float) -> bool:
+        """Whether something at x, at most 3 m to a side, is in the picture."""
+        return abs(self.centre[0] + x * self.focal / depth - self.width / 2) < self.width / 2 + 3 * self.focal / depth
 
     def pixels(self, metres: float, depth: float) -> int:
         """Width in canvas pixels, at least 2: thinner lines would vanish from the mask."""
@@ -108,7 +115,7 @@ class Scene:
     def polygon(
         self, points: np.ndarray, colour: Colour, label: int, brightness: float = 1.0, depth: float | None = None
     ) -> None:
-        """Fill one polygon `(M, 3)` or several `(K, M, 3)` of one colour, with the haze of their own depth or `depth`."""
+        """Fill one polygon `(M, 3)` or several `(K, M, 3)` of one colour, in the haze of `depth`, else their own."""
         if points.size:
             pixels = np.rint(self.project(points)).astype(np.int32)
             shapes = [pixels] if points.ndim == 2 else list(pixels)
@@ -155,7 +162,7 @@ class Scene:
             return
         patch = self.canvas[where]
         pixels = (pixels - (where[1].start, where[0].start)).astype(np.float32)
-        along, up = np.float32(metres) * TILE / 8
+        along, up = np.float32(metres) * TILE / TILE_METRES
         offset = self.rng.integers(0, TILE, 2)
         source = np.float32([(0, 0), (along, 0), (along, up), (0, up)]) + offset.astype(np.float32)
         rows, columns = patch.shape[:2]
@@ -174,10 +181,13 @@ class Scene:
         where = self.region(np.array([(left, top), (right - 1, bottom - 1)]))
         if where is None or right - left < 2 or bottom - top < 2:
             return
-        crown = cv2.resize(crown, (right - left, bottom - top), interpolation=cv2.INTER_LINEAR)
+        rows, columns = (where[0].start - top, where[0].stop - top), (where[1].start - left, where[1].stop - left)
+        side = len(crown)
+        first_row, last_row = side * np.array(rows) // (bottom - top)
+        first_column, last_column = side * np.array(columns) // (right - left)
         patch = self.canvas[where]
-        first_row, first_column = where[0].start - top, where[1].start - left
-        crown = crown[first_row:, first_column:][: patch.shape[0], : patch.shape[1]]
+        crown = crown[first_row : last_row + 1, first_column : last_column + 1]
+        crown = cv2.resize(crown, patch.shape[1::-1], interpolation=cv2.INTER_LINEAR)
         shades = np.empty((256, 1, 4), np.uint8)
         dark, bright = self.seen(colour, depth, 0.2), self.seen(colour, depth, 1.8)
         shades[:, 0, :3] = dark + _RAMP * np.subtract(bright, dark)
@@ -189,8 +199,8 @@ class Scene:
 
 def middle_depth(points: np.ndarray) -> float:
     """Mean depth of two opposite corners; the mean of all costs more than drawing them."""
-    flat = points.reshape(-1, 3)
-    return 0.5 * float(flat[0, 2] + flat[-2, 2])
+    depths = points[..., 2]
+    return 0.5 * float(depths.item(0) + depths.item(-2))
 
 
 class Frame:
@@ -201,13 +211,21 @@ class Frame:
         self.origin = np.array([x, base, z])
         cos, sin = math.cos(yaw), math.sin(yaw)
         self.axes = np.array([[cos, 0, -sin], [0, 1, 0], [sin, 0, cos]])
-        self.camera = self.axes @ -self.origin  # the camera's place in u, v, w
+
+    @property
+    def camera(self) -> np.ndarray:
+        """Where the camera's foot is in u, v, w."""
+        return self.axes @ -self.origin
+
+    def move(self, offset) -> None:
+        """Put the origin at this point of u, v, w."""
+        self.origin = self.world(offset)
 
     def world(self, points) -> np.ndarray:
         return np.asarray(points, float) @ self.axes + self.origin
 
-    def brightness(self, normal: Colour) -> float:
-        return self.scene.light.on(tuple(np.asarray(normal, float) @ self.axes))
+    def brightness(self, normal: Vector) -> float:
+        return self.scene.light.on((normal @ self.axes).tolist())
 
     def polygon(self, points, colour: Colour, brightness: float = 1.0) -> None:
         self.scene.polygon(self.world(points), colour, self.label, brightness)
@@ -231,59 +249,61 @@ def disc(centre, radius: float, sideways: bool = False, stretch: float = 1.0) ->
     return points * radius + np.asarray(centre, float)
 
 
-def random_colour(rng: np.random.Generator, saturation: tuple[float, float], value: tuple[float, float]) -> Colour:
-    """Any hue; saturation and value (0..1) from these ranges."""
-    hue, low = rng.uniform(0, 6), 1 - rng.uniform(*saturation)
-    peak = 255 * rng.uniform(*value)
-    return tuple(peak * (low + (1 - low) * min(1.0, max(0.0, abs((hue - k) % 6 - 3) - 1))) for k in (0, 2, 4))
+@dataclass
+class Thing:
+    """An object at (x, z). A ray from the camera meets lower |x| first, so a higher `layer` is nearer the road."""
+
+    x: float
+    z: float
+    layer = PAVEMENTS
+    shadow = (0.1, 0.1, 0.0, 2.0)  # half width, half depth, bottom, top
+
+    @property
+    def base(self) -> float:
+        return 0.0 if self.layer == ROADWAY else KERB
+
+    @property
+    def far(self) -> float:
+        """Depth of its far end."""
+        return self.z
+
+    def frame(self, scene: Scene, label: int, yaw: float = 0.0) -> Frame:
+        return Frame(scene, self.x, self.z, yaw, label, self.base)
+
+    def draw(self, scene: Scene) -> None:
+        raise NotImplementedError
 
 
-def cloud_noise(rng: np.random.Generator, octaves: int, finest: int = 1) -> np.ndarray:
-    """Smooth noise `(TILE, TILE)`, uint8 with mean 128: sums noise of `octaves` scales, each twice as coarse."""
-    total = np.zeros((TILE, TILE), np.float32)
-    for octave in range(octaves):
-        cells = TILE // (finest * 2**octave)
-        grid = np.tile(rng.standard_normal((cells, cells), np.float32), (2, 2))  # twice, so that the tile repeats
-        total += cv2.resize(grid, (2 * TILE, 2 * TILE), interpolation=cv2.INTER_CUBIC)[:TILE, :TILE] * 2 ** (octave / 2)
-    return np.clip(128 + 40 * (total - total.mean()) / total.std(), 0, 255).astype(np.uint8)
+def develop(scene: Scene) -> np.ndarray:
+    """From the canvas to a camera's picture: downsampling, lens blur, vignetting, exposure, white balance, noise."""
+    rng = scene.rng
+    height, width = scene.height // SUPERSAMPLING, scene.width // SUPERSAMPLING
+    image = cv2.resize(scene.canvas, (width, height), interpolation=cv2.INTER_AREA)[..., :3].astype(np.float32)
+    sharpness = rng.uniform(0.15, 0.6) * height / 128
+    image = cv2.GaussianBlur(image, (0, 0), sharpness)
+    gain = np.float32(rng.uniform(0.9, 1.25) * (1 + rng.normal(0, 0.04, 3)))
+    image *= gain * (1 - np.float32(rng.uniform(0.05, 0.3)) * radius(height, width))
+    image += np.float32(rng.uniform(1, 4.5)) * rng.standard_normal((height, width, 1), np.float32)
+    return np.clip(image, 0, 255).astype(np.uint8)
 
 
-@lru_cache(maxsize=1)
-def tiles() -> dict[str, np.ndarray]:
-    """Texture tiles `(TILE, TILE)`, uint8, 8 m by 8 m. The same in every process: they are not part of the seed."""
-    rng = np.random.default_rng(0)
-    asphalt = cv2.addWeighted(cloud_noise(rng, 2), 0.6, cloud_noise(rng, 4, 8), 0.4, 0)
-    for _ in range(5):  # repairs and cracks
-        left, top = rng.integers(0, TILE - 60, 2)
-        cv2.rectangle(asphalt, (left, top, *rng.integers(15, 60, 2)), float(rng.uniform(90, 120)), -1)
-        crack = np.cumsum(rng.integers(-12, 14, (9, 2)), axis=0) + rng.integers(0, TILE, 2)
-        cv2.polylines(asphalt, [crack.astype(np.int32)], False, 70, 1)
-    asphalt = cv2.addWeighted(asphalt, 0.75, cloud_noise(rng, 1), 0.25, 0)
-    brick = cv2.addWeighted(cloud_noise(rng, 1, 4), 0.5, cloud_noise(rng, 3, 8), 0.5, 0)
-    for course, row in enumerate(range(0, TILE, 8)):
-        brick[row : row + 2] = 168
-        brick[row : row + 8, course % 2 * 8 :: 16] = 160
-    return {"asphalt": asphalt, "brick": brick, "stains": cloud_noise(rng, 5, 4), "clouds": cloud_noise(rng, 6, 4)}
+@lru_cache(maxsize=4)
+def radius(height: int, width: int) -> np.ndarray:
+    """Squared distance from the image centre, 1 in the corners, float32 `(H, W, 1)`."""
+    y, x = np.linspace(-1, 1, height)[:, None, None], np.linspace(-1, 1, width)[None, :, None]
+    return np.float32((x**2 + y**2) / 2)
 
 
-@lru_cache(maxsize=1)
-def crowns() -> list[np.ndarray]:
-    """Tree crowns `(192, 192, 2)`: coverage and shade. Drawn leaf by leaf once per process, then only resized."""
-    rng = np.random.default_rng(1)
-    return [_crown(rng, conifer=number % 5 == 4) for number in range(10)]
-
-
-def _crown(rng: np.random.Generator, conifer: bool) -> np.ndarray:
-    side, leaves = 192, 900
-    up = rng.uniform(0, 1, leaves)
-    reach = (1 - up) * 0.95 + 0.05 if conifer else np.sqrt(np.clip(1 - (2 * up - 1) ** 2, 0, 1))
-    lumps = 1 - 0.22 * rng.uniform(0, 1, 8)[(up * 7.99).astype(int)]  # an uneven outline
-    across = rng.uniform(-1, 1, leaves) * reach * lumps
-    shade = 90 + 70 * up - 25 * across + rng.normal(0, 26, leaves)
-    crown = np.zeros((side, side, 2), np.uint8)
-    for index in np.argsort(shade + rng.normal(0, 30, leaves)):  # the bright leaves are the outer ones
-        centre = (int(96 + 84 * across[index]), int(side - 10 - 172 * up[index]))
-        axes = tuple(int(a) for a in rng.integers(4, 11, 2))
-        tone = float(np.clip(shade[index], 0, 255))
-        cv2.ellipse(crown, centre, axes, float(rng.uniform(0, 180)), 0, 360, (255, tone), -1)
-    return crown
+def annotate(scene: Scene) -> np.ndarray:
+    """The mask, with a band of void on part of the boundaries, as hand-drawn labels have."""
+    mask = np.ascontiguousarray(scene.canvas[::SUPERSAMPLING, ::SUPERSAMPLING, 3])
+    band = max(2, round(mask.shape[0] / 128) + 1)
+    kernel = np.ones((band, band), np.uint8)
+    boundary = cv2.dilate(mask, kernel) != cv2.erode(mask, kernel)
+    boundary &= (mask != POLE) & (mask != SIGN)  # too thin to lose any
+    places = np.flatnonzero(boundary)
+    noise = np.roll(tiles()["stains"], tuple(scene.rng.integers(0, TILE, 2)), (0, 1))
+    noise = cv2.resize(noise, mask.shape[::-1], interpolation=cv2.INTER_LINEAR).ravel()[places]
+    wanted = min(len(places), int(mask.size * scene.rng.uniform(0.022, 0.04)))
+    mask.ravel()[places[np.argsort(noise, kind="stable")[:wanted]]] = IGNORE_INDEX
+    return mask

@@ -1,7 +1,6 @@
 """Soft Dice loss (Milletari et al. 2016), over the classes that are there."""
 
 import torch
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 

@@ -24,11 +24,11 @@ class SMPNetwork(nn.Module):
 
     def __init__(self, arch: str, backbone: dict, num_classes: int, **options: object) -> None:
         super().__init__()
+        self.encoder = build_encoder(backbone)
         try:
             model = getattr(smp, arch)(backbone["name"], encoder_weights=None, classes=num_classes, **options)
         except (ValueError, KeyError) as error:
             raise ValueError(f"smp's {arch} does not take backbone.name={backbone['name']}: {error}") from error
-        self.encoder = build_encoder(backbone)
         self.decoder = model.decoder
         # The head's convolution alone: its upsampling is left to whoever needs another size.
         self.head = model.segmentation_head[0]

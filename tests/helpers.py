@@ -1,0 +1,21 @@
+"""What configurations of tests point to by `_target_`."""
+
+import os
+import signal
+from typing import Any
+
+import lightning as L
+import torch
+
+
+def explode_in_second_epoch(optimizer: torch.optim.Optimizer, total_steps: int, steps_per_epoch: int) -> object:
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1e38 if step >= steps_per_epoch else 1.0)
+
+
+class KillAt(L.Callback):
+    """SIGKILLs its own process in the middle of an epoch, where the environment asks for it as EPOCH:BATCH."""
+
+    def on_train_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
+        at = os.environ.get("KILL_AT")
+        if at and (trainer.current_epoch, trainer.fit_loop.batch_idx) == tuple(map(int, at.split(":"))):
+            os.kill(os.getpid(), signal.SIGKILL)
