@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from src.files import write_text
+from src.files import write_json, write_text
 from src.run import RunFolder
 
 AS_RUN = "run"  # in eval.yaml and predict.yaml: the value that the run had
@@ -25,6 +25,7 @@ RUN_VARIABLE = "STREETSEG_RUN"  # set by rank 0 for the processes that Lightning
 VOLATILE = (
     "name", "resume", "runs", "run_dir", "choices", "logger", "data.root", "data.num_workers",
     "trainer.accelerator", "trainer.enable_progress_bar", "trainer.log_every_n_steps", "callbacks.panels",
+    "callbacks.progress",
 )  # fmt: skip
 
 OmegaConf.register_new_resolver("len", len)
@@ -86,14 +87,15 @@ def open_run(cfg: DictConfig) -> tuple[RunFolder, DictConfig]:
             raise ValueError("resume=false: under torchrun every rank would choose a folder; give name=... instead")
         path = _first_free(path)
     cfg.run_dir = str(path)
-    run, cfg = RunFolder(path), OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
-    if inherited or os.environ.get("RANK", "0") != "0":
-        return run, cfg  # the first process has made the folder, or is about to
-    if run.config.is_file():
+    run = RunFolder(path)
+    is_first = not inherited and os.environ.get("RANK", "0") == "0"
+    if is_first and run.config.is_file():
         _check_same(cfg, run)
-    else:
-        write_text(run.config, OmegaConf.to_yaml(cfg))
-    return run, cfg
+    resolved = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+    if is_first and not run.config.is_file():
+        write_json(run.identity, identity(cfg))
+        write_text(run.config, OmegaConf.to_yaml(resolved))
+    return run, resolved
 
 
 def load_run(cfg: DictConfig) -> tuple[RunFolder, DictConfig]:
@@ -136,13 +138,11 @@ def one_process_per_job(cfg: DictConfig) -> bool:
 
 
 def identity(cfg: DictConfig) -> dict[str, Any]:
-    """The values that make a run what it is, by dotted key."""
-    flat = flatten(OmegaConf.to_container(cfg, resolve=True))
-    here = str(cfg.run_dir)
+    """The values that make a run what it is, by dotted key. Interpolations stay as they are: what they point to counts."""
     return {
-        key: "run_dir" + value.removeprefix(here) if isinstance(value, str) and value.startswith(here) else value
-        for key, value in flat.items()
-        if not any(key == name or key.startswith(f"{name}.") for name in (*VOLATILE, "data.dataset.root"))
+        key: value
+        for key, value in flatten(OmegaConf.to_container(cfg)).items()
+        if not any(key == name or key.startswith(f"{name}.") for name in VOLATILE)
     }
 
 
@@ -166,7 +166,7 @@ def _first_free(path: Path) -> Path:
 
 
 def _check_same(cfg: DictConfig, run: RunFolder) -> None:
-    old, new = identity(OmegaConf.load(run.config)), identity(cfg)
+    old, new = json.loads(run.identity.read_text()), json.loads(json.dumps(identity(cfg)))
     changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
     if changed:
         first = ", ".join(f"{key}: {old.get(key)} -> {new.get(key)}" for key in changed[:3])

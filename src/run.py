@@ -34,6 +34,10 @@ class RunFolder:
         return self.path / "config.yaml"
 
     @property
+    def identity(self) -> Path:
+        return self.path / "identity.json"
+
+    @property
     def last(self) -> Path:
         return self.path / "checkpoints" / "last.ckpt"
 

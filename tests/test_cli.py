@@ -113,7 +113,11 @@ def test_batch_larger_than_the_split(fails: Fails, tmp_path: Path) -> None:
 
 def test_non_finite_loss_stops_and_keeps_the_last_good_checkpoint(fails: Fails, tmp_path: Path) -> None:
     """The rate explodes in the second epoch: after one step at 1e38 the weights are no numbers any more."""
-    explode = ("scheduler._target_=tests.helpers.explode_in_second_epoch", "~scheduler.power", "~scheduler.warmup_epochs")
+    explode = (
+        "scheduler._target_=tests.helpers.explode_in_second_epoch",
+        "~scheduler.power",
+        "~scheduler.warmup_epochs",
+    )
     message = fails("train", *TINY, *explode, "trainer.max_epochs=3", f"runs={tmp_path}", "name=bad")
     assert message.startswith("train/loss is not finite at step 3 (epoch 1); the last good checkpoint is kept.")
     for name in ("last", "best"):

@@ -35,9 +35,7 @@ def test_who_imports_whom(file: str) -> None:
     folder = file.split("/")[0]
     if file not in ENTRY_POINTS:
         assert not packages(file) & {"hydra", "omegaconf"}
-    if not (
-        file in {"task.py", "data/datamodule.py", "evaluation.py"} | ENTRY_POINTS or folder == "callbacks"
-    ):
+    if not (file in {"task.py", "data/datamodule.py", "evaluation.py"} | ENTRY_POINTS or folder == "callbacks"):
         assert "lightning" not in packages(file)
     if folder != "callbacks":
         assert "wandb" not in packages(file)

@@ -57,7 +57,9 @@ def test_label_smoothing_by_hand() -> None:
 @pytest.mark.parametrize("smooth", [0.0, 1.0])
 def test_dice_equals_naive_float64(batch, smooth: float) -> None:
     logits, mask = batch
-    assert Dice(smooth)(logits, mask).item() == pytest.approx(naive_dice(logits.numpy(), mask.numpy(), smooth), abs=1e-6)
+    assert Dice(smooth)(logits, mask).item() == pytest.approx(
+        naive_dice(logits.numpy(), mask.numpy(), smooth), abs=1e-6
+    )
 
 
 def test_dice_of_a_perfect_prediction_is_zero_with_12_of_19_classes() -> None:

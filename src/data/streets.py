@@ -149,8 +149,8 @@ def furnish(street: Street, rng: np.random.Generator) -> list[Thing]:
     things: list[Thing] = []
     for side in (-1, 1):
         edge, width = street.kerb(side) + 0.4 * side, abs(street.front(side) - street.kerb(side))
-        start, step = rng.uniform(7, 18), rng.uniform(20, 32)
-        things += [Lamp(edge, z, rng.uniform(5.5, 7.5)) for z in np.arange(start, 50, step)]
+        start, step = rng.uniform(8, 18), rng.uniform(20, 32)
+        things += [Lamp(edge, z, rng.uniform(5.5, 7.5)) for z in np.arange(start, 42, step)]
         things += [SignPost(edge, z) for z in rng.uniform(7, 26, rng.integers(0, 3))]
         if rng.random() < 0.4:
             things += [Tree(edge + 0.3 * side, z, rng.uniform(5, 8.5)) for z in np.arange(start + 4, 50, step / 2)]

@@ -7,6 +7,7 @@ import numpy as np
 from src.data.streets_canvas import BUILDING, DETAIL, FENCE, FENCES, FRONTS, KERB, Scene, Thing, Vector
 from src.data.streets_textures import Colour, random_colour, tiles
 
+STYLES = ("brick", "brick", "plaster", "plaster", "office")
 GLASS = (48, 58, 68)
 ROOF_TILES = ((125, 70, 55), (80, 76, 80), (105, 85, 70))
 
@@ -36,7 +37,7 @@ class Building(Front):
 
     def draw(self, scene: Scene) -> None:
         rng, side = scene.rng, np.sign(self.x)
-        style = rng.choice(["brick", "plaster", "office"], p=[0.4, 0.42, 0.18])
+        style = STYLES[rng.integers(len(STYLES))]
         if style == "brick":
             wall = tuple(np.array((150, 82, 62)) * rng.uniform(0.65, 1.25) + rng.uniform(-8, 22, 3))
         elif style == "plaster":
@@ -84,7 +85,7 @@ class Wall:
         self.brightness = self.scene.light.on(self.normal)
 
     def quads(self, left, right, bottom, top) -> np.ndarray:
-        """Rectangles `(..., 4, 3)` on the wall, from scalars or arrays of metres along and up."""
+        """Rectangles `(K, 4, 3)` on the wall, from scalars or arrays of metres along and up."""
         corners = np.empty((np.broadcast(left, bottom).size, 4, 3))
         corners[:, 0, 0] = corners[:, 3, 0] = left
         corners[:, 1, 0] = corners[:, 2, 0] = right
@@ -99,6 +100,7 @@ class Wall:
         self.scene.polygon(quads, colour, label, self.brightness)
 
     def paint(self, colour: Colour, height: float, tile: np.ndarray, strength: float, label: int = BUILDING) -> None:
+        """Fill the wall; `strength` (0..1) of the texture `tile`."""
         self.fill(self.quads(0, self.length, 0, height), colour, label)
         near = self.origin[2]
         if strength and near < DETAIL:
@@ -106,6 +108,7 @@ class Wall:
             self.scene.texture(self.quads(0, self.length, 0, height)[0], tile, (self.length, height), strength)
 
     def windows(self, style: str, height: float, rng: np.random.Generator, plain: bool) -> None:
+        """Rows of windows from the first floor up; below them, and only if not `plain`, shops or doors."""
         storey = rng.uniform(2.8, 3.4)
         spacing, half, tall = rng.uniform(2.0, 3.2), rng.uniform(0.45, 0.7), rng.uniform(1.3, 1.8)
         if style == "office":
@@ -168,7 +171,7 @@ class Fence(Front):
             colour = tuple(np.array((150, 115, 78)) * rng.uniform(0.6, 1.25))
             wall.paint(colour, self.height, tiles()["stains"], 0.3, FENCE)
             gaps = np.arange(0, self.length, 0.35)
-            wall.fill(wall.quads(gaps, gaps + 0.07, 0, self.height), tuple(0.55 * c for c in np.array(colour)), FENCE)
+            wall.fill(wall.quads(gaps, gaps + 0.07, 0, self.height), tuple(0.55 * c for c in colour), FENCE)
         else:
             colour = ((40, 44, 42), (70, 90, 76), (200, 200, 196))[rng.integers(3)]
             scene.veil(wall.quads(0, self.length, 0, self.height)[0], colour, 0.35, FENCE)

@@ -281,7 +281,7 @@ def develop(scene: Scene) -> np.ndarray:
     image = cv2.resize(scene.canvas, (width, height), interpolation=cv2.INTER_AREA)[..., :3].astype(np.float32)
     sharpness = rng.uniform(0.15, 0.6) * height / 128
     image = cv2.GaussianBlur(image, (0, 0), sharpness)
-    gain = np.float32(rng.uniform(0.9, 1.25) * (1 + rng.normal(0, 0.04, 3)))
+    gain = np.float32(rng.uniform(0.9, 1.25) * (1 + rng.normal(0, 0.025, 3)))
     image *= gain * (1 - np.float32(rng.uniform(0.05, 0.3)) * radius(height, width))
     image += np.float32(rng.uniform(1, 4.5)) * rng.standard_normal((height, width, 1), np.float32)
     return np.clip(image, 0, 255).astype(np.uint8)

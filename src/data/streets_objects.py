@@ -20,6 +20,8 @@ from src.data.streets_canvas import (
 )
 from src.data.streets_textures import crowns, random_colour
 
+WHITE, BLACK, RED, YELLOW = (238, 238, 234), (36, 36, 38), (202, 30, 35), (245, 202, 45)
+BLUE, GREEN = (30, 86, 180), (18, 104, 70)
 METAL, TYRE = (92, 96, 98), (24, 24, 27)
 SKINS = ((232, 190, 160), (205, 155, 120), (150, 102, 72), (95, 62, 46))
 LEAVES = ((74, 104, 40), (96, 122, 52), (52, 84, 44), (128, 118, 48), (88, 100, 60))
@@ -54,26 +56,33 @@ class Tree(Thing):
         scene.foliage(crown, box, colour, self.z, TREE)
 
 
+def upright(*corners: tuple[float, float]) -> np.ndarray:
+    """Points `(M, 3)` in an object's plane w = 0, from (u, v)."""
+    return np.array([(u, v, 0.0) for u, v in corners])
+
+
+def rectangle(half_width: float, bottom: float, top: float, middle: float = 0.0) -> np.ndarray:
+    left, right = middle - half_width, middle + half_width
+    return upright((left, bottom), (right, bottom), (right, top), (left, top))
+
+
 @dataclass
 class Lamp(Thing):
     """A street lamp with an arm over the road."""
 
-    height: float = 6.5
-
+    height: float
     shadow = (0.08, 0.08, 0.0, 6.0)
 
     def draw(self, scene: Scene) -> None:
-        rng = scene.rng
+        rng, top = scene.rng, self.height
         frame = self.frame(scene, POLE)
         colour = tuple(np.array(METAL) * rng.uniform(0.5, 1.5))
-        arm, wide, top = -np.sign(self.x) * rng.uniform(0.8, 1.8), rng.uniform(0.055, 0.075), self.height
-        frame.polygon([(-wide, 0, 0), (wide, 0, 0), (0.7 * wide, top, 0), (-0.7 * wide, top, 0)], colour)
-        frame.polygon([(-1.7 * wide, 0, 0), (1.7 * wide, 0, 0), (1.4 * wide, 1, 0), (-1.4 * wide, 1, 0)], colour, 0.85)
-        frame.limb([(0, top - 0.4, 0), (0.3 * arm, top, 0), (arm, top + 0.15, 0)], 0.07, colour)
-        glow = (430, 380, 280) if scene.light.lamps else (200, 202, 198)
-        frame.polygon(
-            [(0.7 * arm, top, 0), (1.4 * arm, top, 0), (1.3 * arm, top + 0.18, 0), (0.8 * arm, top + 0.18, 0)], glow
-        )
+        arm, half_width = -np.sign(self.x) * rng.uniform(0.8, 1.8), rng.uniform(0.05, 0.065)
+        frame.polygon(rectangle(half_width, 0, top), colour)
+        frame.polygon(rectangle(1.6 * half_width, 0, 1), colour, 0.85)
+        frame.limb(upright((0, top - 0.4), (0.3 * arm, top), (arm, top + 0.15)), 0.07, colour)
+        head = upright((0.7 * arm, top), (1.4 * arm, top), (1.3 * arm, top + 0.18), (0.8 * arm, top + 0.18))
+        frame.polygon(head, (430, 380, 280) if scene.light.lamps else (200, 202, 198))
 
 
 @dataclass
@@ -84,55 +93,52 @@ class SignPost(Thing):
 
     def draw(self, scene: Scene) -> None:
         rng = scene.rng
-        pole, size = self.frame(scene, POLE), rng.uniform(0.36, 0.5)
-        wide, height = rng.uniform(0.035, 0.05), rng.uniform(2.1, 2.7)
-        pole.polygon([(-wide, 0, 0), (wide, 0, 0), (wide, height + size, 0), (-wide, height + size, 0)], METAL)
+        size, height = rng.uniform(0.36, 0.5), rng.uniform(2.1, 2.7)
+        self.frame(scene, POLE).polygon(rectangle(rng.uniform(0.035, 0.05), 0, height + size), METAL)
         face = self.frame(scene, SIGN)
         for up in (height, height - 2 * size)[: 1 + (rng.random() < 0.45)]:
-            design = (round_sign, triangle_sign, square_sign, octagon_sign)[rng.integers(4)]
+            design = (round_sign, triangle_sign, square_sign, stop_sign)[rng.integers(4)]
             design(face, np.array([0, up, 0]), size, rng)
 
 
 def round_sign(face: Frame, centre: np.ndarray, size: float, rng: np.random.Generator) -> None:
     """A prohibition (white with a red ring) or a command (blue with an arrow)."""
     if rng.random() < 0.6:
-        face.disc(centre, size, (205, 30, 35))
-        face.disc(centre, 0.72 * size, (240, 240, 236))
-        face.limb([centre + (-0.35 * size, 0, 0), centre + (0.35 * size, 0, 0)], 0.35 * size, (40, 40, 44))
+        face.disc(centre, size, RED)
+        face.disc(centre, 0.72 * size, WHITE)
+        face.limb(centre + size * upright((-0.35, 0), (0.35, 0)), 0.35 * size, BLACK)
     else:
-        face.disc(centre, size, (232, 234, 238))
-        face.disc(centre, 0.9 * size, (28, 84, 180))
-        face.limb(
-            [centre + (-0.4, -0.4, 0) * np.full(3, size), centre + (0.3 * size, 0.3 * size, 0)], 0.22 * size, (240,) * 3
-        )
+        face.disc(centre, size, WHITE)
+        face.disc(centre, 0.9 * size, BLUE)
+        face.limb(centre + size * upright((-0.4, -0.4), (0.3, 0.3)), 0.22 * size, WHITE)
 
 
 def triangle_sign(face: Frame, centre: np.ndarray, size: float, rng: np.random.Generator) -> None:
-    corners = np.array([(0, 1.15, 0), (1.1, -0.75, 0), (-1.1, -0.75, 0)]) * size
-    face.polygon(centre + corners, (205, 30, 35))
-    face.polygon(centre + 0.62 * corners, (242, 240, 230) if rng.random() < 0.7 else (245, 205, 60))
-    face.limb([centre + (0, 0.3 * size, 0), centre + (0, -0.3 * size, 0)], 0.16 * size, (35, 35, 38))
+    """A warning."""
+    corners = size * upright((0, 1.15), (1.1, -0.75), (-1.1, -0.75))
+    face.polygon(centre + corners, RED)
+    face.polygon(centre + 0.62 * corners, WHITE if rng.random() < 0.7 else YELLOW)
+    face.limb(centre + size * upright((0, 0.3), (0, -0.3)), 0.16 * size, BLACK)
 
 
 def square_sign(face: Frame, centre: np.ndarray, size: float, rng: np.random.Generator) -> None:
-    """Parking blue, direction green, or a yellow diamond."""
-    colour = ((30, 88, 185), (18, 110, 72), (245, 200, 40))[rng.integers(3)]
-    corners = np.array([(-1, -1, 0), (1, -1, 0), (1, 1, 0), (-1, 1, 0)]) * (0.9 * size)
-    if colour[0] > 200:
-        corners = corners @ np.array([[0.75, 0.75, 0], [-0.75, 0.75, 0], [0, 0, 1]])
-    face.polygon(centre + corners, (238, 238, 236))
-    face.polygon(centre + 0.86 * corners, colour)
-    if colour[0] < 200:
-        stem = [centre + (-0.3 * size, -0.5 * size, 0), centre + (-0.3 * size, 0.5 * size, 0)]
-        face.limb([*stem, centre + (0.3 * size, 0.4 * size, 0)], 0.2 * size, (240, 240, 240))
+    """Blue or green with a symbol, or a yellow diamond: the right of way."""
+    colour = (BLUE, GREEN, YELLOW)[rng.integers(3)]
+    corners = upright((-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9))
+    if colour == YELLOW:
+        corners = upright((0, -1), (1, 0), (0, 1), (-1, 0))
+    face.polygon(centre + size * corners, WHITE)
+    face.polygon(centre + 0.86 * size * corners, colour)
+    if colour != YELLOW:
+        face.limb(centre + size * upright((-0.3, -0.5), (-0.3, 0.5), (0.3, 0.4)), 0.2 * size, WHITE)
 
 
-def octagon_sign(face: Frame, centre: np.ndarray, size: float, rng: np.random.Generator) -> None:
+def stop_sign(face: Frame, centre: np.ndarray, size: float, rng: np.random.Generator) -> None:
     angles = np.pi / 8 + np.arange(8) * np.pi / 4
-    corners = np.stack([np.cos(angles), np.sin(angles), np.zeros(8)], axis=1) * size
-    face.polygon(centre + 1.06 * corners, (238, 238, 236))
-    face.polygon(centre + 0.96 * corners, (196, 26, 34))
-    face.limb([centre + (-0.6 * size, 0, 0), centre + (0.6 * size, 0, 0)], 0.35 * size, (240, 238, 236))
+    corners = size * upright(*zip(np.cos(angles), np.sin(angles), strict=True))
+    face.polygon(centre + 1.06 * corners, WHITE)
+    face.polygon(centre + 0.96 * corners, RED)
+    face.limb(centre + size * upright((-0.6, 0), (0.6, 0)), 0.35 * size, WHITE)
 
 
 @dataclass
@@ -145,16 +151,13 @@ class Board(Thing):
         rng = scene.rng
         half, bottom, top = rng.uniform(0.7, 1.1), rng.uniform(1.9, 2.3), rng.uniform(3.0, 3.5)
         pole, face = self.frame(scene, POLE), self.frame(scene, SIGN)
-        for u in (-0.7 * half, 0.7 * half):
-            pole.polygon([(u - 0.04, 0, 0), (u + 0.04, 0, 0), (u + 0.04, top, 0), (u - 0.04, top, 0)], METAL)
-        colour = ((20, 100, 70), (32, 80, 168), (236, 236, 230))[rng.integers(3)]
-        text = (240, 240, 238) if colour[0] < 200 else (40, 40, 44)
-        rim = np.array([(-half, bottom, 0), (half, bottom, 0), (half, top, 0), (-half, top, 0)])
-        face.polygon(rim, text)
-        face.polygon(rim.mean(axis=0) + 0.94 * (rim - rim.mean(axis=0)), colour)
+        pole.polygon(np.stack([rectangle(0.04, 0, top, side * 0.7 * half) for side in (-1, 1)]), METAL)
+        colour, text = ((GREEN, WHITE), (BLUE, WHITE), (WHITE, BLACK))[rng.integers(3)]
+        face.polygon(rectangle(half, bottom, top), text)
+        face.polygon(rectangle(half - 0.05, bottom + 0.05, top - 0.05), colour)
         for up in np.arange(bottom + 0.25, top - 0.15, 0.38):
-            face.limb([(-0.75 * half, up, 0), (rng.uniform(-0.1, 0.5) * half, up, 0)], 0.14, text)
-            face.limb([(0.62 * half, up, 0), (0.8 * half, up, 0)], 0.14, text)
+            face.limb(half * upright((-0.75, up / half), (rng.uniform(-0.1, 0.5), up / half)), 0.14, text)
+            face.limb(half * upright((0.62, up / half), (0.8, up / half)), 0.14, text)
 
 
 @dataclass
@@ -164,18 +167,17 @@ class TrafficLight(Thing):
     def draw(self, scene: Scene) -> None:
         rng = scene.rng
         pole, box = self.frame(scene, POLE), self.frame(scene, SIGN)
-        pole.polygon([(-0.06, 0, 0), (0.06, 0, 0), (0.05, 3.4, 0), (-0.05, 3.4, 0)], (70, 74, 72))
+        pole.polygon(rectangle(0.06, 0, 3.4), METAL, 0.75)
         places = [(0.0, 2.9)]
         if rng.random() < 0.4:  # a second one on an arm over the road
             reach = -np.sign(self.x) * rng.uniform(2.0, 3.0)
-            pole.polygon([(-0.07, 0, 0), (0.07, 0, 0), (0.05, 5.4, 0), (-0.05, 5.4, 0)], (70, 74, 72))
-            pole.limb([(0, 5.2, 0), (reach, 5.4, 0)], 0.12, (70, 74, 72))
+            pole.polygon(rectangle(0.06, 0, 5.4), METAL, 0.75)
+            pole.limb(upright((0, 5.2), (reach, 5.4)), 0.12, METAL, 0.75)
             places.append((reach, 5.0))
         lit = rng.integers(3)
         for u, up in places:
-            for grow, colour in ((0.08, (216, 214, 204)), (0.0, (28, 30, 30))):
-                half, tall = 0.2 + grow, 0.55 + grow
-                box.polygon([(u + a * half, up + b * tall, 0) for a, b in ((-1, -1), (1, -1), (1, 1), (-1, 1))], colour)
+            box.polygon(rectangle(0.28, up - 0.63, up + 0.63, u), (216, 214, 204))
+            box.polygon(rectangle(0.2, up - 0.55, up + 0.55, u), BLACK)
             for number, colour in enumerate(((255, 50, 40), (255, 190, 40), (40, 235, 120))):
                 shown = colour if number == lit else tuple(0.28 * c for c in colour)
                 box.disc((u, up + 0.35 * (1 - number), 0), 0.14, shown)

@@ -46,11 +46,10 @@ def build_encoder(backbone: dict, output_stride: int = 32) -> nn.Module:
         ) from error
     except (RuntimeError, KeyError, TypeError, ValueError) as error:
         if output_stride != 32 and weights is None:
-            raise ValueError(
-                f"{name} cannot be dilated to output stride {output_stride}; use a ResNet, or a model that keeps "
-                "stride 32 (model=unet)"
-            ) from error
+            raise ValueError(_no_dilation(name, output_stride)) from error
         raise ValueError(f"backbone.weights={weights}: does not fit {name}: {_first_line(error)}") from error
+    if output_stride != 32 and not _is_dilated(encoder, output_stride):
+        raise ValueError(_no_dilation(name, output_stride))
     if weights not in (None, "imagenet") and not name.startswith("tu-"):
         _load(encoder, name, _existing(weights))
     return encoder
@@ -65,6 +64,23 @@ def _check_name(name: str) -> None:
             f"backbone.name={name} is unknown; {'the nearest are ' + ', '.join(near) + '; ' if near else ''}"
             "allowed are smp's encoders and, with tu- before the name, timm's models"
         )
+
+
+def _no_dilation(name: str, output_stride: int) -> str:
+    return (
+        f"backbone.name={name} cannot be dilated to output stride {output_stride}; use a ResNet, or a model that keeps "
+        "stride 32 (model=unet)"
+    )
+
+
+@torch.no_grad()
+def _is_dilated(encoder: nn.Module, output_stride: int) -> bool:
+    """Measured on a small image: smp takes a MiT's output stride without a word and gives it another."""
+    side = 4 * output_stride
+    training = encoder.training
+    deepest = encoder.eval()(torch.zeros(1, 3, side, side))[-1]
+    encoder.train(training)
+    return deepest.shape[-1] == side // output_stride and not hasattr(encoder, "patch_embed1")
 
 
 def _existing(weights: str) -> Path:
