@@ -138,7 +138,7 @@ def one_process_per_job(cfg: DictConfig) -> bool:
 
 
 def identity(cfg: DictConfig) -> dict[str, Any]:
-    """The values that make a run what it is, by dotted key. Interpolations stay as they are: what they point to counts."""
+    """The values that make a run what it is, by dotted key. Interpolations stay: what they point to counts."""
     return {
         key: value
         for key, value in flatten(OmegaConf.to_container(cfg)).items()

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.conftest import ROOT, TINY, write_camvid
 from PIL import Image
 from safetensors.torch import save_file
+
+from tests.conftest import ROOT, TINY, write_camvid
 
 Fails = Callable[..., str]
 CAMVID = (

@@ -6,9 +6,9 @@ import pytest
 import segmentation_models_pytorch as smp
 import torch
 import torchvision
-from torchvision.transforms.functional import normalize
 from safetensors.torch import save_file
 from torch import nn
+from torchvision.transforms.functional import normalize
 
 from src.models.deeplabv3plus import DeepLabV3Plus
 from src.models.encoder import build_encoder, read_weights

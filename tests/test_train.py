@@ -188,7 +188,7 @@ KILL = (
 
 
 def test_killed_in_the_middle_of_an_epoch_and_started_again(tmp_path: Path) -> None:
-    """SIGKILL, then the same command: bitwise the weights of a run that nobody killed (dropout, shuffling, schedule)."""
+    """SIGKILL, then the same command: bitwise the weights of a run that nobody killed (dropout and all)."""
 
     def start(name: str, **env: str) -> int:
         arguments = [argument for argument in KILL if argument != "model.decoder_channels=[32,16,16,8,8]"]
