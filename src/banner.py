@@ -2,7 +2,6 @@
 
 import logging
 import warnings
-from pathlib import Path
 
 import torch
 from lightning import Trainer
@@ -57,10 +56,8 @@ def banner(
     return "\n".join(text)
 
 
-def quieten(log_file: Path | None = None) -> None:
-    """Our lines to the run's log too; Lightning's once, not twice, and none that tells the user nothing to do."""
-    if log_file is not None:
-        logging.getLogger().addHandler(logging.FileHandler(log_file))
+def quieten() -> None:
+    """Lightning's lines once, not twice, and none that tells the user nothing to do."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).setLevel(logging.WARNING)

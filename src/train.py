@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
@@ -46,7 +46,7 @@ def fit(cfg: DictConfig, run: RunFolder) -> None:
     from src.plots import plot_classes, plot_curves
 
     with claimed(run) as is_first:
-        quieten(run.path / "train.log")
+        quieten()
         L.seed_everything(cfg.seed, verbose=False)
         data = instantiate(cfg.datamodule)
         task = instantiate(cfg.task)
@@ -72,18 +72,21 @@ def fit(cfg: DictConfig, run: RunFolder) -> None:
 
 @contextmanager
 def claimed(run: RunFolder) -> Iterator[bool]:
-    """Holds the run folder, and names it to the processes that Lightning starts; gives whether this is the first."""
-    is_first = os.environ.get("LOCAL_RANK", "0") == "0"
-    lock = run.lock() if is_first else None
-    if is_first:
-        run.note_session()
+    """Holds the run folder, logs into it, names it to the processes that Lightning starts; gives whether it is first."""
     os.environ[RUN_VARIABLE] = str(run.path)
     try:
-        yield is_first
+        if os.environ.get("LOCAL_RANK", "0") != "0":
+            yield False
+            return
+        with run.lock(), closing(logging.FileHandler(run.path / "train.log")) as handler:
+            run.note_session()
+            logging.getLogger().addHandler(handler)
+            try:
+                yield True
+            finally:
+                logging.getLogger().removeHandler(handler)
     finally:
         os.environ.pop(RUN_VARIABLE)
-        if lock:
-            lock.close()
 
 
 def report(run: RunFolder) -> float:

@@ -49,6 +49,9 @@ class SegmentationDataModule(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         dataset = SegmentationDataset(self.source, self.source.samples("train"), self.augmentation, self.seed)
         sampler = self._sampler(len(dataset), shuffle=True, equal_shares=True)
+        if self.trainer:
+            # Lightning 2.6.6 starts a resumed run's first iteration before it tells the sampler the epoch.
+            sampler.set_epoch(self.trainer.current_epoch)
         if len(sampler) < self.batch_size:
             raise ValueError(
                 f"data.batch_size={self.batch_size} is more than the {len(sampler)} training images of a device; "
