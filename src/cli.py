@@ -113,7 +113,7 @@ def _with_nearest(message: str, config_name: str) -> str:
         options = sorted(path.stem for path in (CONF / group).glob("**/*.yaml") if not path.stem.startswith("_"))
         options += re.findall(r"\t(\S+)", message)
         return f"{group}={given} is unknown; {_nearest(given, sorted(set(options)))}"
-    if found := re.search(r"(?:Could not override|Key) '(.+?)'", message):
+    if found := re.match(r"(?:Could not override|Key) '(.+?)'", message):
         key = found.group(1)
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
             default = hydra.compose(config_name)

@@ -14,12 +14,13 @@ from src.data.streets_textures import TILE, random_colour, tiles
 
 SPLIT_KEYS = {"train": 0, "val": 1, "test": 2}
 MINIMUM_SIZE = 64  # pixels; smaller, and poles and people are gone
+CACHE = 2**27  # bytes of scenes that one process keeps: a thousand at 128x256
 DRIVE = 10  # images per group
 SHADOWS = 45.0  # metres; no shadows further away
 
 
 class Streets(Source):
-    """Image i of a split depends on (seed, split, i) alone, and is drawn anew each time it is read."""
+    """Image i of a split depends on (seed, split, i) alone; a process that has drawn it keeps it, within a limit."""
 
     labels = "streets-11"
     splits = ("train", "val", "test")
@@ -46,6 +47,7 @@ class Streets(Source):
         num_test: int = 60,
     ) -> None:
         self.seed, self.size = seed, tuple(size) if np.iterable(size) else (size,)
+        self.drawn: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self.counts = {"train": num_train, "val": num_val, "test": num_test}
         if len(self.size) != 2 or min(self.size) < MINIMUM_SIZE:
             raise ValueError(f"size={size}: give (height, width), each at least {MINIMUM_SIZE} pixels")
@@ -60,8 +62,14 @@ class Streets(Source):
         return [Sample(f"{split}_{i:05d}", f"{split}_drive_{i // DRIVE:04d}") for i in range(self.counts[split])]
 
     def read(self, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
-        split, index = sample.name.split("_")
-        return draw_scene(self.seed, split, int(index), self.size)
+        if sample.name not in self.drawn:
+            split, index = sample.name.split("_")
+            scene = draw_scene(self.seed, split, int(index), self.size)
+            if (len(self.drawn) + 1) * sum(array.nbytes for array in scene) > CACHE:
+                return scene
+            self.drawn[sample.name] = scene
+        image, mask = self.drawn[sample.name]
+        return image.copy(), mask.copy()
 
 
 def draw_scene(seed: int, split: str, index: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
