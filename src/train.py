@@ -72,7 +72,7 @@ def fit(cfg: DictConfig, run: RunFolder) -> None:
 
 @contextmanager
 def claimed(run: RunFolder) -> Iterator[bool]:
-    """Holds the run folder, logs into it, names it to the processes that Lightning starts; gives whether it is first."""
+    """Holds the run folder, logs into it, names it to the processes that Lightning starts; True in the first."""
     os.environ[RUN_VARIABLE] = str(run.path)
     try:
         if os.environ.get("LOCAL_RANK", "0") != "0":

@@ -1,9 +1,10 @@
 """A W&B logger that never holds a run up."""
 
+import netrc
 import os
 from pathlib import Path
+from urllib.parse import urlparse
 
-import wandb
 from lightning.pytorch.loggers import WandbLogger
 
 from src.online import reachable
@@ -46,4 +47,7 @@ def build_wandb_logger(run_dir: str, project: str, entity: str | None, mode: str
 
 
 def _has_key(server: str) -> bool:
-    return bool(os.environ.get("WANDB_API_KEY") or wandb.api.api_key)
+    """Whether `wandb login` or the environment left a key; asking wandb itself would prompt for one."""
+    file = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
+    in_file = file.is_file() and netrc.netrc(file).authenticators(urlparse(server).hostname) is not None
+    return bool(os.environ.get("WANDB_API_KEY")) or in_file
