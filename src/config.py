@@ -16,6 +16,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from src.files import write_json, write_text
+from src.machine import is_first_process
 from src.run import RunFolder
 
 AS_RUN = "run"  # in eval.yaml and predict.yaml: the value that the run had
@@ -88,7 +89,7 @@ def open_run(cfg: DictConfig) -> tuple[RunFolder, DictConfig]:
         path = _first_free(path)
     cfg.run_dir = str(path)
     run = RunFolder(path)
-    is_first = not inherited and os.environ.get("RANK", "0") == "0"
+    is_first = not inherited and is_first_process()
     if is_first and run.config.is_file():
         _check_same(cfg, run)
     resolved = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))

@@ -2,7 +2,6 @@
 
 import fcntl
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from typing import IO, Any
 import numpy as np
 
 from src.files import write_json
+from src.machine import num_cores
 
 PACKAGES = (
     "torch", "lightning", "torchmetrics", "segmentation-models-pytorch", "timm", "albumentations",
@@ -86,7 +86,7 @@ class RunFolder:
                 "git_changes": bool(_git("status", "--porcelain")),
                 "python": platform.python_version(),
                 "versions": {package: version(package) for package in PACKAGES},
-                "machine": f"{platform.system()} {platform.machine()}, {len(os.sched_getaffinity(0))} cores",
+                "machine": f"{platform.system()} {platform.machine()}, {num_cores()} cores",
             }
         )
         write_json(self.environment, record)

@@ -26,7 +26,7 @@ class SegmentationTask(L.LightningModule):
         scheduler: `(optimizer, total_steps, steps_per_epoch) -> LRScheduler`, stepped every step.
         inference: the arguments of `Protocol`, for validation and prediction.
         classes: names, in the order of the ids.
-        seed: the run's seed; dropout is a function of (seed, step, rank).
+        seed: the run's seed; dropout is a function of (seed, epoch, batch, rank).
         compile: torch.compile the network (the network alone, not the LightningModule).
 
     Raises:
@@ -59,7 +59,7 @@ class SegmentationTask(L.LightningModule):
         self._forward = [torch.compile(network) if compile else network]
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        torch.manual_seed(derive_seed(self.seed, self.global_step, self.global_rank))
+        torch.manual_seed(derive_seed(self.seed, self.current_epoch, batch_idx, self.global_rank))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         logits = self._forward[0](batch["image"])

@@ -1,6 +1,7 @@
 """Trains a network; the same command continues a run that was interrupted. `python -m src.train --help`"""
 
 import logging
+import math
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.cli import launch
 from src.config import RUN_VARIABLE, complete, one_process_per_job, open_run
-from src.online import spare_hub_retries
+from src.machine import is_first_process, spare_hub_retries
 from src.run import RunFolder
 from src.sweep import note_run
 
@@ -28,10 +29,10 @@ def train(cfg: DictConfig) -> float:
     if run.read_results()["finished"]:
         log.info("%s is finished; resume=false would train it again, beside it", run.path)
     elif one_process_per_job(cfg):
-        train_in_own_process()
+        train_in_own_process(run)
     else:
         fit(cfg, run)
-    return report(run)
+    return report(run) if is_first_process() else math.nan
 
 
 def fit(cfg: DictConfig, run: RunFolder) -> None:
@@ -75,7 +76,7 @@ def claimed(run: RunFolder) -> Iterator[bool]:
     """Holds the run folder, logs into it, names it to the processes that Lightning starts; True in the first."""
     os.environ[RUN_VARIABLE] = str(run.path)
     try:
-        if os.environ.get("LOCAL_RANK", "0") != "0":
+        if not is_first_process():
             yield False
             return
         with run.lock(), closing(logging.FileHandler(run.path / "train.log")) as handler:
@@ -94,17 +95,16 @@ def report(run: RunFolder) -> float:
     from src.tables import class_table
 
     evaluation = next(iter(run.read_results()["evaluations"].values()))
-    if os.environ.get("LOCAL_RANK", "0") == "0":
-        log.info("%s\nval/miou %.4f   %s", class_table(evaluation), evaluation["miou"], run.path)
+    log.info("%s\nval/miou %.4f   %s", class_table(evaluation), evaluation["miou"], run.path)
     return evaluation["miou"]
 
 
-def train_in_own_process() -> None:
+def train_in_own_process(run: RunFolder) -> None:
     """This job of a sweep as a command of its own: Lightning's child processes would replay the whole sweep."""
-    overrides = list(HydraConfig.get().overrides.task)
-    status = subprocess.run([sys.executable, "-m", "src.train", *overrides], check=False).returncode
+    command = [sys.executable, "-m", "src.train", *HydraConfig.get().overrides.task]
+    status = subprocess.run(command, env={**os.environ, RUN_VARIABLE: str(run.path)}, check=False).returncode
     if status != 0:
-        raise ValueError(f"python -m src.train {' '.join(overrides)}: ended with status {status}")
+        raise ValueError(f"{' '.join(command[1:])}: ended with status {status}")
 
 
 if __name__ == "__main__":

@@ -182,7 +182,7 @@ def test_overfits_two_images(cli, tmp_path: Path) -> None:
 
 
 KILL = (
-    *(argument for argument in TINY if not argument.startswith(("model.", "trainer.max_epochs", "data.dataset.num_train"))),
+    *(word for word in TINY if not word.startswith(("model.", "trainer.max_epochs", "data.dataset.num_train"))),
     "model=deeplabv3plus", "trainer.max_epochs=3", "data.dataset.num_train=8", "data.num_workers=1",
     "+callbacks.kill._target_=tests.helpers.KillAt",
 )  # fmt: skip
@@ -265,3 +265,20 @@ def test_a_run_folder_is_trained_in_by_one_process_at_a_time(fails, tmp_path: Pa
     with RunFolder(folder).lock():
         message = fails("train", *TINY, f"runs={tmp_path}", "name=a")
     assert "another process is training in this run folder" in message
+
+
+@pytest.mark.slow
+def test_a_sweep_of_ddp_jobs_is_one_process_a_job(tmp_path: Path) -> None:
+    """Each job is a command of its own; Lightning's children would otherwise replay the whole sweep."""
+    command = [
+        sys.executable, "-m", "src.train", "-m", *TINY[1:], "trainer=ddp", "trainer.accelerator=cpu",
+        "trainer.devices=2", "seed=0,1", f"runs={tmp_path}",
+    ]  # fmt: skip
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    runs = [path.parent for path in tmp_path.glob("*/results.json")]
+    assert len(runs) == 2
+    for run in runs:
+        assert len(json.loads((run / "environment.json").read_text())["sessions"]) == 1
+    (summary,) = tmp_path.glob("sweeps/*/summary.md")
+    assert "not finished" not in summary.read_text()

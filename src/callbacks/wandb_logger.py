@@ -7,7 +7,7 @@ from urllib.parse import urlparse
 
 from lightning.pytorch.loggers import WandbLogger
 
-from src.online import reachable
+from src.machine import reachable
 from src.run import RunFolder
 
 

@@ -1,7 +1,5 @@
 """One LightningDataModule for every dataset."""
 
-import os
-
 import lightning as L
 import torch
 from torch import Tensor
@@ -9,6 +7,7 @@ from torch.utils.data import DataLoader
 
 from src.data.dataset import EpochSampler, SegmentationDataset, Transform
 from src.data.source import Source
+from src.machine import num_cores
 
 
 class SegmentationDataModule(L.LightningDataModule):
@@ -43,7 +42,7 @@ class SegmentationDataModule(L.LightningDataModule):
         self.augmentation = augmentation
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
-        self.num_workers = min(8, len(os.sched_getaffinity(0))) if num_workers == "auto" else int(num_workers)
+        self.num_workers = min(8, num_cores()) if num_workers == "auto" else int(num_workers)
         self.seed = seed
 
     def train_dataloader(self) -> DataLoader:
