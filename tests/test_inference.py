@@ -84,3 +84,9 @@ def test_tag_says_everything() -> None:
     assert str(Protocol()) == "whole at own size"
     tag = str(Protocol(size=(192, 256), window=(96, 128), overlap=0.5, scales=(0.75, 1.0), flip=True))
     assert tag == "window 96x128 overlap 0.5 at 192x256, scales 0.75 1, flip"
+
+
+def test_aligned_corners_are_torchs_own() -> None:
+    logits = torch.randn(1, 2, 9, 13)
+    expected = F.interpolate(logits, (65, 97), mode="bilinear", align_corners=True)
+    assert torch.equal(upsample(logits, (65, 97), align_corners=True), expected)
