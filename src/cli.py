@@ -17,9 +17,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from src.config import flatten
+from src.config import digest, flatten
 
 CONF = Path(__file__).parents[1] / "conf"
+SWEEP_VARIABLE = "STREETSEG_SWEEP"
 FULL_ERROR = "HYDRA_FULL_ERROR"
 WORKER = "in DataLoader worker process"
 
@@ -49,6 +50,8 @@ def launch(function: Callable[[DictConfig], Any], config_name: str) -> None:
                     sys.exit(1)
                 raise  # to Hydra, which lets the other jobs of a sweep run, and raises this at their end
 
+    # The same in every job of a sweep, and the next time: its folder is named by it.
+    os.environ[SWEEP_VARIABLE] = digest(sys.argv[1:])
     main = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)
     try:
         # Hydra prints its errors, at length, and exits, unless this is set; then it raises them.

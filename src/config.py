@@ -30,7 +30,6 @@ VOLATILE = (
 )  # fmt: skip
 
 OmegaConf.register_new_resolver("len", len)
-OmegaConf.register_new_resolver("digest", lambda value: _digest(list(value)))
 
 
 def complete(cfg: DictConfig) -> DictConfig:
@@ -50,7 +49,7 @@ def complete(cfg: DictConfig) -> DictConfig:
     dataset = instantiate(cfg.data.dataset)
     samples = {split: dataset.samples(split) for split in ("train", "val")}
     cfg.data.classes = {name: list(colour) for name, colour in dataset.classes.items()}
-    cfg.data.fingerprint = _digest([dataset.labels, {split: [s.name for s in samples[split]] for split in samples}])
+    cfg.data.fingerprint = digest([dataset.labels, {split: [s.name for s in samples[split]] for split in samples}])
     _check_ranges(cfg)
     return cfg
 
@@ -154,7 +153,7 @@ def _derive_name(cfg: DictConfig) -> str:
     if choices.get("backbone") and not choices.get("experiment"):
         parts.append(choices.backbone)
     stem = "-".join(str(part).replace("/", "_") for part in parts)
-    return f"{stem}-s{cfg.seed}-{_digest(identity(cfg))}"
+    return f"{stem}-s{cfg.seed}-{digest(identity(cfg))}"
 
 
 def _first_free(path: Path) -> Path:
@@ -188,5 +187,6 @@ def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
     }
 
 
-def _digest(content: Any) -> str:
+def digest(content: Any) -> str:
+    """Six characters that stand for the content."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:6]

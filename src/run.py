@@ -100,6 +100,7 @@ class RunFolder:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
+            file.close()
             raise ValueError(
                 f"{self.path}: another process is training in this run folder; wait for it, or set resume=false "
                 "to start a run beside it"

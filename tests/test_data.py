@@ -89,7 +89,12 @@ def test_seeds_of_neighbours_are_unrelated() -> None:
 
 def test_masks_follow_images_and_padding_is_255() -> None:
     """Labels are painted into the image; after augmentation without colour, both still say the same."""
-    pipeline = augmentation("data.crop_size=[80,100]", "augmentation.colour.p=0", "augmentation.scale.interpolation=0")
+    pipeline = augmentation(
+        "augmentation=scale_crop_flip",
+        "data.crop_size=[80,100]",
+        "augmentation.colour.p=0",
+        "augmentation.scale.interpolation=0",
+    )
     rng = np.random.default_rng(0)
     ids = rng.integers(0, 11, (4, 5), dtype=np.uint8).repeat(24, 0).repeat(24, 1)
     image = np.stack([ids * 20] * 3, axis=2)

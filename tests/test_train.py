@@ -173,8 +173,8 @@ def test_overfits_two_images(cli, tmp_path: Path) -> None:
     arguments = [argument for argument in TINY if not argument.startswith(("model.", "trainer.max_epochs"))]
     cli(
         "train", *arguments, "data.dataset.num_train=2", "data.dataset.num_val=1", "augmentation=none", "loss=ce",
-        "trainer.max_epochs=150", "trainer.check_val_every_n_epoch=150", "trainer.log_every_n_steps=1",
-        "optimizer.lr=1e-2", "callbacks.panels.every_n_epochs=1000", f"runs={tmp_path}", "name=two",
+        "trainer.max_epochs=200", "trainer.check_val_every_n_epoch=200", "trainer.log_every_n_steps=1",
+        "optimizer.lr=5e-3", "callbacks.panels.every_n_epochs=1000", f"runs={tmp_path}", "name=two",
     )  # fmt: skip
     losses = [float(row["train/loss"]) for row in read_csv(tmp_path / "two") if row["train/loss"]]
     assert losses[0] > 1

@@ -44,13 +44,20 @@ class SegmentationDataModule(L.LightningDataModule):
         self.eval_batch_size = eval_batch_size
         self.num_workers = min(8, num_cores()) if num_workers == "auto" else int(num_workers)
         self.seed = seed
+        self.epochs_done = 0
+
+    # Lightning 2.6.6 starts a resumed run's first iteration before it tells the sampler the epoch: left to it, that
+    # epoch would draw the samples of the run's first again.
+    def state_dict(self) -> dict[str, int]:
+        return {"epochs_done": self.trainer.fit_loop.epoch_progress.current.processed}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self.epochs_done = state_dict["epochs_done"]
 
     def train_dataloader(self) -> DataLoader:
         dataset = SegmentationDataset(self.source, self.source.samples("train"), self.augmentation, self.seed)
         sampler = self._sampler(len(dataset), shuffle=True, equal_shares=True)
-        if self.trainer:
-            # Lightning 2.6.6 starts a resumed run's first iteration before it tells the sampler the epoch.
-            sampler.set_epoch(self.trainer.current_epoch)
+        sampler.set_epoch(self.epochs_done)
         if len(sampler) < self.batch_size:
             raise ValueError(
                 f"data.batch_size={self.batch_size} is more than the {len(sampler)} training images of a device; "
