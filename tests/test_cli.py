@@ -116,7 +116,7 @@ def test_non_finite_loss_stops_and_keeps_the_last_good_checkpoint(fails: Fails, 
     """The rate explodes in the second epoch: after one step at 1e38 the weights are no numbers any more."""
     explode = (
         "scheduler._target_=tests.helpers.explode_in_second_epoch",
-        "~scheduler.power",
+        "~scheduler.floor",
         "~scheduler.warmup_epochs",
     )
     message = fails("train", *TINY, *explode, "trainer.max_epochs=3", f"runs={tmp_path}", "name=bad")
