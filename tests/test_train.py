@@ -156,7 +156,7 @@ def test_resume_false_starts_beside_and_another_config_is_refused(cli, fails, tm
     assert (tmp_path / "a" / "results.json").read_bytes() == results
     assert_same_weights(tmp_path / "a", tmp_path / "a-2")
     message = fails("train", *TINY, f"runs={tmp_path}", "name=a", "optimizer.lr=0.5")
-    assert "a holds a run of another configuration (optimizer.lr: 0.001 -> 0.5); give another name=" in message
+    assert "a holds a run of another configuration (optimizer.lr: 0.003 -> 0.5); give another name=" in message
 
 
 def test_seeds(cli, tmp_path: Path) -> None:
