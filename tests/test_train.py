@@ -212,7 +212,7 @@ def test_killed_in_the_middle_of_an_epoch_and_started_again(tmp_path: Path) -> N
 
 
 def test_sweep_leaves_distinct_runs_and_a_table(tmp_path: Path) -> None:
-    arguments = [argument for argument in TINY if not argument.startswith("model.")]
+    arguments = [argument for argument in TINY if not argument.startswith(("model.", "logger"))]
     command = [
         sys.executable, "-m", "src.train", "-m", *arguments, f"runs={tmp_path}", "model=unet,deeplabv3plus", "seed=0,1"
     ]  # fmt: skip
@@ -223,6 +223,8 @@ def test_sweep_leaves_distinct_runs_and_a_table(tmp_path: Path) -> None:
     assert {run.name.rsplit("-", 1)[0] for run in runs} == {
         f"streets-{model}-tiny-s{seed}" for model in ("unet", "deeplabv3plus") for seed in (0, 1)
     }
+    for run in runs:
+        assert len(list((run / "wandb").glob("offline-run-*"))) == 1, "one W&B run a job"
     (summary,) = tmp_path.glob("sweeps/*/summary.md")
     table = summary.read_text()
     assert table in result.stdout

@@ -11,6 +11,16 @@ from src.machine import reachable
 from src.run import RunFolder
 
 
+class OneRunLogger(WandbLogger):
+    """Ends its W&B run with the training, by its true exit code; the next job of a sweep would else log into it."""
+
+    def finalize(self, status: str) -> None:
+        super().finalize(status)
+        if self._experiment is not None:
+            self._experiment.finish(exit_code=int(status != "success"))
+            self._experiment = None
+
+
 def build_wandb_logger(run_dir: str, project: str, entity: str | None, mode: str) -> WandbLogger:
     """Online with a key and a reachable server, else offline: wandb alone blocks for minutes without a network.
 
@@ -33,14 +43,13 @@ def build_wandb_logger(run_dir: str, project: str, entity: str | None, mode: str
         mode = "offline" if missing else "online"
     os.environ["WANDB_SILENT"] = os.environ.get("WANDB_SILENT", "true")
     run = RunFolder(Path(run_dir))
-    return WandbLogger(
+    return OneRunLogger(
         project=project,
         entity=entity,
         name=run.path.name,
         id=f"{run.path.name}-{run.read_environment()['id']}",
         save_dir=run_dir,
-        mode=mode,
-        offline=mode == "offline",
+        mode=mode,  # not offline=True, by which Lightning sets WANDB_MODE for every later run of this process
         resume="allow" if mode == "online" else None,
         log_model=False,
     )
