@@ -68,10 +68,16 @@ class RunFolder:
         return json.loads(self.results.read_text())
 
     def add_evaluation(self, evaluation: dict[str, Any], *, finished: bool) -> None:
-        """Adds one evaluation under its tag; the same protocol on the same checkpoint replaces itself."""
+        """Adds one evaluation under its tag; the same protocol on the same checkpoint replaces itself.
+
+        The one that finishes the training stands first: tables and sweeps report it, whatever was evaluated before.
+        """
         results = self.read_results()
         results["finished"] = results["finished"] or finished
         results["evaluations"][evaluation["tag"]] = evaluation
+        if finished:
+            others = {tag: value for tag, value in results["evaluations"].items() if tag != evaluation["tag"]}
+            results["evaluations"] = {evaluation["tag"]: evaluation, **others}
         write_json(self.results, results)
 
     def note_session(self) -> None:

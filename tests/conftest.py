@@ -80,5 +80,6 @@ def camvid(tmp_path: Path) -> Path:
 def real_camvid() -> Path:
     """The real CamVid of the acceptance runs."""
     if not (DATA / "camvid").is_dir():
-        pytest.skip(f"no CamVid in {DATA}; set STREETSEG_DATA to the folder that holds camvid/")
+        # Its licence keeps it out of this repository; whoever has it runs the test, everyone else is told how to.
+        pytest.skip(f"no CamVid in {DATA}; set STREETSEG_DATA to the folder that holds camvid/")  # not ours to ship
     return DATA / "camvid"

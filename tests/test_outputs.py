@@ -81,6 +81,17 @@ def test_an_evaluation_says_what_it_is() -> None:
     assert "absent" in table, "the accuracy of a class that truth does not have"
 
 
+def test_the_trainings_own_evaluation_stands_first(tmp_path: Path) -> None:
+    """Even where an unfinished run was evaluated before; later evaluations leave it there."""
+    run = RunFolder(tmp_path)
+    run.add_evaluation({"tag": "test of last"}, finished=False)
+    assert not run.read_results()["finished"]
+    run.add_evaluation({"tag": "val"}, finished=True)
+    run.add_evaluation({"tag": "val, flip"}, finished=False)
+    assert run.read_results()["finished"]
+    assert list(run.read_results()["evaluations"]) == ["val", "test of last", "val, flip"]
+
+
 def test_checkpoints_of_another_network_are_refused(tmp_path: Path) -> None:
     from src.evaluation import load_weights
 
