@@ -17,6 +17,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from src.files import write_json, write_text
 from src.machine import is_first_process
+from src.models.init import check_scheme
 from src.run import RunFolder
 
 AS_RUN = "run"  # in eval.yaml and predict.yaml: the value that the run had
@@ -41,6 +42,7 @@ def complete(cfg: DictConfig) -> DictConfig:
     choices = HydraConfig.get().runtime.choices
     cfg.choices = {group: choices[group] for group in ("data", "model", "backbone", "experiment") if choices.get(group)}
     _check_given(cfg)
+    check_scheme(cfg.init)
     if "backbone" not in cfg.model:
         if named := [text for text in HydraConfig.get().overrides.task if text.startswith("backbone")]:
             raise ValueError(f"{named[0]}: model={choices['model']} has no backbone to choose; leave it out")
@@ -118,11 +120,18 @@ def load_run(cfg: DictConfig) -> tuple[RunFolder, DictConfig]:
             config.task.inference[key] = config.inference[key] = value
     if cfg.precision != AS_RUN:
         config.trainer.precision = cfg.precision
-    if config.backbone is not None:
-        # The checkpoint has them all; the network need not fetch those it once started from.
-        config.task.network.architecture.backbone.weights = None
+    _forget_weights(config.task.network.architecture)
     _check_ranges(config)
     return run, config
+
+
+def _forget_weights(architecture: DictConfig) -> None:
+    """The checkpoint has them all: the network need not fetch those it once started from."""
+    for key, value in architecture.items():
+        if isinstance(value, DictConfig):
+            _forget_weights(value)
+        elif key == "weights":
+            architecture[key] = None
 
 
 def _check_given(cfg: DictConfig) -> None:

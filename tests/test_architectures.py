@@ -33,7 +33,7 @@ def assert_same(actual: Tensor, expected: Tensor, tolerance: float = 1e-5) -> No
 def test_any_size_and_number_of_classes(model: str, num_classes: int) -> None:
     stride = read_header(model).stride
     for height, width in SIZES:
-        with torch.inference_mode():
+        with torch.no_grad():
             (logits,) = network(model, num_classes)(images(1, (height, width)))
         assert logits.shape == (1, num_classes, -(-height // stride), -(-width // stride))
         assert logits.isfinite().all()
@@ -43,7 +43,7 @@ def test_any_size_and_number_of_classes(model: str, num_classes: int) -> None:
 @pytest.mark.parametrize("model", MODELS)
 def test_the_rest_of_the_batch_does_not_matter(model: str) -> None:
     batch = images(3, (64, 96))
-    with torch.inference_mode():
+    with torch.no_grad():
         (together,) = network(model, 11)(batch)
         (alone,) = network(model, 11)(batch[1:2])
     assert_same(together[1:2], alone, 1e-4)

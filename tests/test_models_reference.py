@@ -34,8 +34,11 @@ def randomise(module: nn.Module) -> None:
     for layer in module.modules():
         if isinstance(layer, nn.BatchNorm2d):
             for tensor, low, high in [
-                (layer.weight, 0.5, 1), (layer.bias, -0.2, 0.2), (layer.running_mean, -0.2, 0.2), (layer.running_var, 0.5, 2)
-            ]:  # fmt: skip
+                (layer.weight, 0.5, 1),
+                (layer.bias, -0.2, 0.2),
+                (layer.running_mean, -0.2, 0.2),
+                (layer.running_var, 0.5, 2),
+            ]:
                 tensor.data.uniform_(low, high, generator=generator)
 
 
@@ -179,8 +182,12 @@ def impulse_spacing(convolution: nn.Conv2d) -> tuple[int, int]:
     image[..., side // 2, side // 2] = 1
     with torch.no_grad():
         answer = nn.functional.conv2d(
-            image, torch.ones_like(convolution.weight), None, 1, convolution.padding, convolution.dilation, convolution.groups
-        )[0, 0]  # fmt: skip
+            image,
+            torch.ones_like(convolution.weight),
+            padding=convolution.padding,
+            dilation=convolution.dilation,
+            groups=convolution.groups,
+        )[0, 0]
         rows = answer.sum(dim=1).nonzero().flatten()
         size = convolution(torch.zeros(1, convolution.in_channels, 32, 32)).shape[-1]
     assert answer.shape[-1] == side, "padding follows dilation"
@@ -211,7 +218,7 @@ def test_pspnet_dilates_and_r101_costs_more_than_r50() -> None:
         last = [impulse_spacing(block.conv2) for block in model.encoder.layer4]
         assert last == [(4, 1)] * 3
         assert len(model.encoder.layer3) == {"resnet50": 6, "resnet101": 23}[name]
-    # 17 more bottlenecks of layer3: 1024x256 + 256x256x9 + 256x1024 weights and 2 x (256 + 256 + 1024) of BatchNorm each.
+    # 17 more bottlenecks of layer3, each with weights and 2 x (256 + 256 + 1024) values of BatchNorm.
     assert sizes["resnet101"] - sizes["resnet50"] == 17 * (1024 * 256 + 256 * 256 * 9 + 256 * 1024 + 2 * 1536)
 
 
@@ -275,5 +282,5 @@ def test_networks_with_batch_statistics_of_one_pixel_refuse_a_batch_of_one() -> 
         DeepLabV3({"name": "resnet18", "weights": None}, 3),
         PSPNet({"name": "resnet18", "weights": None}, 3),
     ):
-        with pytest.raises(ValueError, match="cannot be trained on one image a device; set data.batch_size to 2"):
+        with pytest.raises(ValueError, match=r"cannot be trained on one image a device; set data\.batch_size to 2"):
             model.train()(torch.zeros(1, 3, 64, 64))

@@ -56,7 +56,7 @@ class DeepLabV3(nn.Module):
         self.aux_head = FCNHead(aux_channels, aux_channels // 4, num_classes) if aux else None
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """`(B, 3, H, W)` to `(B, K, H / s, W / s)`, sides rounded up, s the output stride; then the auxiliary logits."""
+        """`(B, 3, H, W)` to `(B, K, H / s, W / s)`, sides rounded up, s the output stride; then auxiliary logits."""
         if not (self.training and self.aux_head is not None):
             return (self.head(self.encoder(image)[-1]),)
         if self.is_mobilenetv3:

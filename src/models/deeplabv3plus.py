@@ -1,6 +1,7 @@
 """DeepLabV3+ (Chen et al. 2018, Encoder-Decoder with Atrous Separable Convolution; reports R0, R2, R4)."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +61,7 @@ class DeepLabV3Plus(nn.Module):
         self.low_level = conv_bn_relu(low, low_level_channels, kernel_size=1)
         conv = separable_conv_bn_relu if decoder_separable else conv_bn_relu
         widths = [channels + low_level_channels, *[channels] * num_decoder_convs]
-        self.decoder = nn.Sequential(*(conv(a, b) for a, b in zip(widths, widths[1:], strict=False)))
+        self.decoder = nn.Sequential(*(conv(a, b) for a, b in pairwise(widths)))
         self.head = nn.Sequential(nn.Dropout(decoder_dropout), nn.Conv2d(channels, num_classes, kernel_size=1))
         self.aux_head = FCNHead(middle, middle // 4, num_classes) if aux else None
 

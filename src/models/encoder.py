@@ -96,7 +96,7 @@ def _given_weights(backbone: dict, flag: str) -> dict:
 
 @contextmanager
 def _explained(backbone: dict, otherwise: str | None = None) -> Iterator[None]:
-    """Turns the errors of smp and timm into ValueErrors that say what to do; `otherwise` where weights are not at fault."""
+    """Turns smp's and timm's errors into ValueErrors that say what to do: `otherwise` where no weights are at fault."""
     name, weights = backbone["name"], backbone["weights"]
     try:
         with warnings.catch_warnings():

@@ -1,8 +1,19 @@
-"""Initialisation of what has no pretrained weights."""
+"""Initialisation of what has no pretrained weights. Its names are checked before torch is loaded."""
 
-from torch import nn
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
 
 SCHEMES = ("default", "xavier", "kaiming")
+
+
+def check_scheme(scheme: str) -> None:
+    """ValueError for an unknown scheme."""
+    if scheme not in SCHEMES:
+        raise ValueError(f"init={scheme}: must be one of {', '.join(SCHEMES)}")
 
 
 def initialise(architecture: nn.Module, scheme: str) -> None:
@@ -17,8 +28,9 @@ def initialise(architecture: nn.Module, scheme: str) -> None:
     Raises:
         ValueError: unknown scheme.
     """
-    if scheme not in SCHEMES:
-        raise ValueError(f"init={scheme}: must be one of {', '.join(SCHEMES)}")
+    from torch import nn
+
+    check_scheme(scheme)
     if scheme == "default":
         return
     encoder = getattr(architecture, "encoder", None)

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from src.models.encoder import build_encoder
 
-# smp refuses these by name; every other backbone of conf/backbone was tried with them (but ViTs, which DPT alone takes).
+# smp refuses these by name; the other families of conf/backbone work (but for ViTs, which DPT alone takes).
 WITHOUT_MIT = ("UnetPlusPlus", "Linknet")
 
 
