@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from src.export import export_program
 from src.models.network import Network
-from tests.architectures import MODELS, build, read_header
+from tests.architectures import CONF, MODELS, build, read_header
 
 SIZES = [(65, 97), (94, 310)]  # odd; KITTI's 375x1242 scaled down
 
@@ -133,3 +133,11 @@ def test_normalisation_layers_are_synchronisable() -> None:
         for name, module in network(model, 11).named_modules():
             own = type(module).__name__.lower().startswith("batchnorm") and not isinstance(module, nn.BatchNorm2d)
             assert not own, f"{model}: {name}"
+
+
+def test_readme_lists_every_network() -> None:
+    table = (CONF.parent / "README.md").read_text()
+    for model in MODELS:
+        row = next((line for line in table.splitlines() if line.startswith(f"| `{model}` |")), None)
+        assert row, f"README.md: no row of {model} in the table of networks"
+        assert f"| {read_header(model).parameters / 1e6:.2f} M |" in row, row

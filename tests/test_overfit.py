@@ -10,8 +10,8 @@ from src.losses.combined import CombinedLoss
 from src.losses.cross_entropy import CrossEntropy
 from tests.architectures import MODELS, build, read_header
 
-SIZE = (128, 256)
-STEPS = 150
+SIZE = (64, 128)
+STEPS = 120
 
 
 @pytest.mark.slow
