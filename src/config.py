@@ -47,7 +47,7 @@ def complete(cfg: DictConfig) -> DictConfig:
         if named := [text for text in HydraConfig.get().overrides.task if text.startswith("backbone")]:
             raise ValueError(f"{named[0]}: model={choices['model']} has no backbone to choose; leave it out")
         cfg.backbone = None
-        cfg.choices.pop("backbone", None)
+        cfg.choices = {group: choice for group, choice in cfg.choices.items() if group != "backbone"}
     dataset = instantiate(cfg.data.dataset)
     samples = {split: dataset.samples(split) for split in ("train", "val")}
     cfg.data.classes = {name: list(colour) for name, colour in dataset.classes.items()}

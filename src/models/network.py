@@ -50,7 +50,8 @@ class Network(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Image `(B, 3, H, W)`, uint8 or float in 0..255, to logits `(B, K, ceil(H / s), ceil(W / s))` each.
 
-        Main logits come first; auxiliary ones follow in training mode only.
+        Main logits come first; auxiliary ones follow in training mode only. A network that is aligned with a teacher
+        gives `sctnet_alignment.Outputs` in training.
         """
         height, width = image.shape[-2:]
         x = (image - self.mean) / self.std
