@@ -118,6 +118,7 @@ def test_compiled_at_another_size(model: str) -> None:
             assert_same(compiled(image)[0], network(model, 11)(image)[0], 1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", MODELS)
 def test_bf16_forward_and_backward(model: str) -> None:
     trained = build(model, 11).train()

@@ -34,7 +34,9 @@ def composed(root: Path, *overrides: str, config: str = "train") -> DictConfig:
 @pytest.mark.parametrize("choice", GROUPS)
 def test_every_choice_composes_and_instantiates(choice: str, tmp_path: Path) -> None:
     group, _, name = choice.partition("/")
-    cfg = composed(tmp_path, f"{group}={name}")
+    # Plain vision transformers and DPT go together alone.
+    partner = {"model/dpt": ["backbone=tiny_vit"]}.get(choice, ["model=dpt"] if "vit_" in name or "_vit" in name else [])
+    cfg = composed(tmp_path, f"{group}={name}", *partner)
     if cfg.backbone.weights == "imagenet":
         cfg.backbone.weights = None
     if group == "trainer" and name in ("gpu", "ddp"):
