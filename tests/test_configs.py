@@ -35,7 +35,8 @@ def composed(root: Path, *overrides: str, config: str = "train") -> DictConfig:
 def test_every_choice_composes_and_instantiates(choice: str, tmp_path: Path) -> None:
     group, _, name = choice.partition("/")
     # Plain vision transformers and DPT go together alone.
-    partner = {"model/dpt": ["backbone=tiny_vit"]}.get(choice, ["model=dpt"] if "vit_" in name or "_vit" in name else [])
+    is_vit = group == "backbone" and "vit" in name.split("_")
+    partner = ["model=dpt"] if is_vit else ["backbone=tiny_vit"] if choice == "model/dpt" else []
     cfg = composed(tmp_path, f"{group}={name}", *partner)
     if cfg.backbone.weights == "imagenet":
         cfg.backbone.weights = None
