@@ -15,6 +15,8 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from src.data.folds import HELD_OUT, Folds
+from src.data.source import Sample, Source
 from src.files import write_json, write_text
 from src.machine import is_first_process
 from src.run import RunFolder
@@ -24,7 +26,7 @@ RUN_VARIABLE = "STREETSEG_RUN"  # set by rank 0 for the processes that Lightning
 # What does not change the result: a run may be continued with other values of these. The place of the data is among
 # them, because data.fingerprint stands for its content.
 VOLATILE = (
-    "name", "resume", "runs", "run_dir", "choices", "logger", "data.root", "data.num_workers",
+    "name", "resume", "runs", "run_dir", "choices", "logger", "data.root", "data.pack", "data.num_workers",
     "trainer.accelerator", "trainer.enable_progress_bar", "trainer.log_every_n_steps", "callbacks.panels",
     "callbacks.progress",
 )  # fmt: skip
@@ -46,8 +48,8 @@ def complete(cfg: DictConfig) -> DictConfig:
             raise ValueError(f"{named[0]}: model={choices['model']} has no backbone to choose; leave it out")
         cfg.backbone = None
         cfg.choices.pop("backbone", None)
-    dataset = instantiate(cfg.data.dataset)
-    samples = {split: dataset.samples(split) for split in ("train", "val")}
+    dataset, folds = _build_data(cfg.datamodule)
+    samples = {split: folds.samples(dataset, split) for split in ("train", folds.validation_split)}
     cfg.data.classes = {name: list(colour) for name, colour in dataset.classes.items()}
     cfg.data.fingerprint = digest([dataset.labels, {split: [s.name for s in samples[split]] for split in samples}])
     _check_ranges(cfg)
@@ -93,6 +95,8 @@ def open_run(cfg: DictConfig) -> tuple[RunFolder, DictConfig]:
         _check_same(cfg, run)
     resolved = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
     if is_first and not run.config.is_file():
+        for name, text in _fold_lists(*_build_data(cfg.datamodule)).items():
+            write_text(run.path / "folds" / f"{name}.txt", text)
         write_json(run.identity, identity(cfg))
         write_text(run.config, OmegaConf.to_yaml(resolved))
     return run, resolved
@@ -125,6 +129,40 @@ def load_run(cfg: DictConfig) -> tuple[RunFolder, DictConfig]:
     return run, config
 
 
+def load_data(cfg: DictConfig, run: RunFolder, config: DictConfig) -> tuple[Source, str, list[Sample]]:
+    """The dataset of a run, where `cfg.data.root` says it is on this machine; the name and samples of `cfg.split`.
+
+    Raises:
+        ValueError: a root for data without one, a split that is not there, other files in a fold than the run had.
+    """
+    dataset = config.datamodule.dataset
+    if cfg.data.root != AS_RUN:
+        if "root" not in dataset:
+            raise ValueError(f"data.root={cfg.data.root}: {config.data.name} has no root; leave it out")
+        dataset.root = cfg.data.root
+    source, folds = _build_data(config.datamodule)
+    split = folds.validation_split if cfg.split == AS_RUN else cfg.split
+    lists = _fold_lists(source, folds) if split in ("train", HELD_OUT) else {}
+    for name, text in lists.items():
+        path = run.path / "folds" / f"{name}.txt"
+        if path.read_text() != text:
+            raise ValueError(f"{path}: names other files than the data have now; give the data it was trained on")
+    return source, split, folds.samples(source, split)
+
+
+def _build_data(datamodule: DictConfig) -> tuple[Source, Folds]:
+    folds = datamodule.get("folds")  # a run of a version without folds has none
+    return instantiate(datamodule.dataset, _convert_="all"), Folds(**(folds or {}))
+
+
+def _fold_lists(source: Source, folds: Folds) -> dict[str, str]:
+    """File lists, a name a line, of what trains, is held out and is left out; none without folds."""
+    if folds.num_folds is None:
+        return {}
+    parts = folds.divide(source)
+    return {part: "".join(f"{sample.name}\n" for sample in samples) for part, samples in parts.items()}
+
+
 def _check_given(cfg: DictConfig) -> None:
     for key, value in flatten(OmegaConf.to_container(cfg)).items():
         if value == "???":
@@ -152,6 +190,8 @@ def _derive_name(cfg: DictConfig) -> str:
     parts = [choices.get("experiment")] if choices.get("experiment") else [choices.data, choices.model]
     if choices.get("backbone") and not choices.get("experiment"):
         parts.append(choices.backbone)
+    if cfg.data.num_folds is not None:
+        parts.append(f"fold{cfg.data.fold}of{cfg.data.num_folds}")
     stem = "-".join(str(part).replace("/", "_") for part in parts)
     return f"{stem}-s{cfg.seed}-{digest(identity(cfg))}"
 

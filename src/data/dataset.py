@@ -7,16 +7,17 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from src.data.frame import Frame
 from src.data.source import Sample, Source
 
-Transform = Callable[[np.ndarray, np.ndarray, int], tuple[np.ndarray, np.ndarray]]
+Transform = Callable[[Frame, int], tuple[np.ndarray, np.ndarray]]
 
 
 class SegmentationDataset(Dataset):
     """Samples of one split, transformed. Its keys are `(epoch, index)` pairs, as `EpochSampler` hands them out.
 
     Args:
-        transform: `(image, mask, seed) -> (image, mask)`, or None to leave both as they are.
+        transform: `(frame, seed) -> (image, mask)`, or None for the whole frame as it is.
         seed: the run's seed.
     """
 
@@ -32,12 +33,12 @@ class SegmentationDataset(Dataset):
     def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
         """`image` uint8 `(3, H, W)`, `mask` uint8 `(H, W)`."""
         epoch, index = key
-        image, mask = self.source.read(self.samples[index])
-        if self.transform is not None:
-            image, mask = self.transform(image, mask, derive_seed(self.seed, epoch, index))
+        frame = self.source.open(self.samples[index % len(self.samples)])
+        image, mask = self.transform(frame, derive_seed(self.seed, epoch, index)) if self.transform else frame.whole()
         return {
-            "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
-            "mask": torch.from_numpy(np.ascontiguousarray(mask)),
+            # A view with channels first: the pixels stay together (channels_last), as the network wants them.
+            "image": torch.from_numpy(np.require(image, requirements="CW")).permute(2, 0, 1),
+            "mask": torch.from_numpy(np.require(mask, requirements="CW")),
         }
 
 
@@ -46,10 +47,21 @@ class EpochSampler(Sampler):
 
     Lightning calls `set_epoch` before each epoch, on a resume too. When `equal_shares` is set, the few samples that do
     not fill every rank are left out (training under DDP needs equal numbers of steps; they differ every epoch).
+
+    Args:
+        weights: float `(N,)` with sum N, how often each sample comes in an epoch on average; None: each once. The
+            repeats of sample i are i + N, i + 2N, ...: keys of their own, and so views of their own.
     """
 
     def __init__(
-        self, num_samples: int, seed: int, shuffle: bool, equal_shares: bool, rank: int = 0, world_size: int = 1
+        self,
+        num_samples: int,
+        seed: int,
+        shuffle: bool,
+        equal_shares: bool,
+        rank: int = 0,
+        world_size: int = 1,
+        weights: np.ndarray | None = None,
     ) -> None:
         self.num_samples = num_samples
         self.seed = seed
@@ -57,6 +69,7 @@ class EpochSampler(Sampler):
         self.equal_shares = equal_shares
         self.rank = rank
         self.world_size = world_size
+        self.weights = weights
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -69,9 +82,23 @@ class EpochSampler(Sampler):
     def __iter__(self) -> Iterator[tuple[int, int]]:
         order = np.arange(self.num_samples)
         if self.shuffle:
-            order = np.random.default_rng([self.seed, self.epoch]).permutation(order)
+            rng = np.random.default_rng([self.seed, self.epoch])
+            order = rng.permutation(order)
+            if self.weights is not None:
+                order = draw_weighted(order, self.weights, rng)
         mine = order[self.rank :: self.world_size][: len(self)]
         return iter([(self.epoch, int(index)) for index in mine])
+
+
+def draw_weighted(order: np.ndarray, weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Of shuffled indices `(N,)`, N keys in random order: i comes `weights[i]` times, rounded up or down by chance.
+
+    Systematic sampling: one comb of N teeth over the weights laid end to end.
+    """
+    teeth = rng.random() + np.arange(len(order))
+    places = np.searchsorted(np.cumsum(weights[order]), teeth, side="right").clip(max=len(order) - 1)
+    repeats = np.arange(len(order)) - np.searchsorted(places, places)
+    return rng.permutation(order[places] + len(order) * repeats)
 
 
 def derive_seed(*keys: int) -> int:
