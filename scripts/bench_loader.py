@@ -42,8 +42,8 @@ BATCH = 8
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, default=16)
-    parser.add_argument("--repeats", type=int, default=4, help="of every way on every frame")
+    parser.add_argument("--frames", type=int, default=24)
+    parser.add_argument("--repeats", type=int, default=3, help="of every way on every frame")
     parser.add_argument("--batches", type=int, default=200, help="of the loop")
     options = parser.parse_args()
     cv2.setNumThreads(0)

@@ -6,6 +6,7 @@ Nothing here imports torch, so that a wrong value is answered in about a second.
 import difflib
 import hashlib
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,12 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from src.data.folds import HELD_OUT, Folds
 from src.data.source import Sample, Source
+from src.data.statistics import class_weights, training_statistics
 from src.files import write_json, write_text
 from src.machine import is_first_process
 from src.run import RunFolder
 
+log = logging.getLogger(__name__)
 AS_RUN = "run"  # in eval.yaml and predict.yaml: the value that the run had
 RUN_VARIABLE = "STREETSEG_RUN"  # set by rank 0 for the processes that Lightning starts
 # What does not change the result: a run may be continued with other values of these. The place of the data is among
@@ -53,7 +56,29 @@ def complete(cfg: DictConfig) -> DictConfig:
     cfg.data.classes = {name: list(colour) for name, colour in dataset.classes.items()}
     cfg.data.fingerprint = digest([dataset.labels, {split: [s.name for s in samples[split]] for split in samples}])
     _check_ranges(cfg)
+    _fill_class_weights(cfg, dataset, samples["train"])
     return cfg
+
+
+def _fill_class_weights(cfg: DictConfig, source: Source, samples: list[Sample]) -> None:
+    """Puts numbers in place of a weighting's name, so that the run's config and identity hold them.
+
+    Raises:
+        ValueError: an unknown name, not one weight a class, no labelled pixel in train.
+    """
+    for name, term in cfg.loss.terms.items():
+        given = term.loss.get("class_weights")
+        if isinstance(given, str):
+            weights = class_weights(given, training_statistics(source, samples))
+            term.loss.class_weights = weights
+            if is_first_process():
+                told = ", ".join(f"{c} {weight:.3g}" for c, weight in zip(source.classes, weights, strict=True))
+                log.info("loss.terms.%s: class weights %s of %d images: %s", name, given, len(samples), told)
+        elif isinstance(given, ListConfig) and len(given) != source.num_classes:
+            raise ValueError(
+                f"loss.terms.{name}.loss.class_weights has {len(given)} values; {source.labels} has "
+                f"{source.num_classes} classes: {', '.join(source.classes)}"
+            )
 
 
 def _check_ranges(cfg: DictConfig) -> None:
@@ -65,6 +90,9 @@ def _check_ranges(cfg: DictConfig) -> None:
     workers = cfg.data.num_workers
     if workers != "auto" and (not isinstance(workers, int) or workers < 0):
         raise ValueError(f"data.num_workers={workers}: must be auto or a whole number, at least 0")
+    share = OmegaConf.select(cfg, "data.class_uniform", default=0.0)  # a run of a version without it has none
+    if not isinstance(share, int | float) or not 0 <= share <= 1:
+        raise ValueError(f"data.class_uniform={share}: must be 0 to 1")
     for key in ("data.crop_size", "inference.size", "inference.window"):
         value = OmegaConf.select(cfg, key)
         is_pair = isinstance(value, ListConfig) and len(value) == 2

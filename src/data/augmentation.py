@@ -41,10 +41,10 @@ class Augmentation:
             group = list(neighbours)
             self.steps += [combine(group)] if combine else group
 
-    def __call__(self, frame: Frame, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """Image uint8 `(H, W, 3)` and mask uint8 `(H, W)`."""
+    def __call__(self, frame: Frame, seed: int, label: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Image uint8 `(H, W, 3)` and mask uint8 `(H, W)`; with a `label`, of a crop about one of its pixels."""
         rng = np.random.default_rng(seed)
-        image, mask = self.geometry(frame, rng) if self.geometry else frame.whole()
+        image, mask = self.geometry(frame, rng, label) if self.geometry else frame.whole()
         for step in self.steps:
             image, mask = step(image, mask, rng)
         return image, mask

@@ -12,7 +12,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils.data import DataLoader, get_worker_info
 
 Batch = dict[str, Tensor]
-PLACE = "place"  # key of a batch's (worker, slot), on its way from the worker
+PLACE = "place"  # key of a batch's slot, counted through all workers, on its way to the main process
 SLOTS = 6  # of shared memory a worker: two wait, one is written, the others are in use, or were until just now
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 
@@ -28,9 +28,9 @@ class Collate:
     """
 
     def __init__(self, num_workers: int) -> None:
-        self.busy = torch.zeros(max(1, num_workers), SLOTS, dtype=torch.bool).share_memory_()
-        self.slots: dict[tuple[int, str], Tensor] = {}  # a worker's own
-        self.held: list[tuple[tuple[int, int], list[StorageWeakRef]]] = []  # the main process's
+        self.busy = torch.zeros(num_workers * SLOTS, dtype=torch.bool).share_memory_()
+        self.slots: dict[int, Tensor] = {}  # a worker's own: uint8 `(N,)`, a batch's image and mask end to end
+        self.held: list[tuple[int, StorageWeakRef]] = []  # the main process's
 
     def __call__(self, samples: list[Batch]) -> Batch:
         sizes = {tuple(sample["mask"].shape) for sample in samples}
@@ -38,24 +38,27 @@ class Collate:
             raise ValueError(f"images of sizes {sorted(sizes)} cannot share a batch; set data.eval_batch_size=1")
         images = [sample["image"].permute(1, 2, 0) for sample in samples]
         masks = [sample["mask"] for sample in samples]
-        worker = get_worker_info()
-        free = [] if worker is None else (~self.busy[worker.id]).nonzero().flatten().tolist()
-        if not free:
+        place = self._free_place()
+        if place is None:
             return {"image": torch.stack(images).permute(0, 3, 1, 2), "mask": torch.stack(masks)}
-        slot = free[0]
-        batch = {
-            "image": self._stack(images, slot, "image").permute(0, 3, 1, 2),
-            "mask": self._stack(masks, slot, "mask"),
-        }
-        self.busy[worker.id, slot] = True
-        return batch | {PLACE: (worker.id, slot)}
+        image, mask = self._views(place, len(samples), *masks[0].shape)
+        torch.stack(images, out=image)
+        torch.stack(masks, out=mask)
+        self.busy[place] = True
+        return {"image": image.permute(0, 3, 1, 2), "mask": mask, PLACE: place}
 
-    def _stack(self, tensors: list[Tensor], slot: int, key: str) -> Tensor:
-        shape = (len(tensors), *tensors[0].shape)
-        memory = self.slots.get((slot, key))
-        if memory is None or memory.shape != shape or memory.dtype != tensors[0].dtype:
-            memory = self.slots[slot, key] = torch.empty(shape, dtype=tensors[0].dtype).share_memory_()
-        return torch.stack(tensors, out=memory)
+    def _free_place(self) -> int | None:
+        worker = get_worker_info()
+        places = range(0) if worker is None else range(worker.id * SLOTS, (worker.id + 1) * SLOTS)
+        return next((place for place in places if not self.busy[place]), None)
+
+    def _views(self, place: int, count: int, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """Image `(B, H, W, 3)` and mask `(B, H, W)` in one piece of memory: it is sent once."""
+        pixels = count * height * width
+        if place not in self.slots or len(self.slots[place]) != 4 * pixels:
+            self.slots[place] = torch.empty(4 * pixels, dtype=torch.uint8).share_memory_()
+        memory = self.slots[place]
+        return memory[: 3 * pixels].view(count, height, width, 3), memory[3 * pixels :].view(count, height, width)
 
     def begin(self) -> None:
         """In the main process, before an epoch: batches that an epoch left off has not taken are lost."""
@@ -71,14 +74,14 @@ class Collate:
         if place is not None and batch["image"].is_pinned():  # a copy already
             self.busy[place] = False
         elif place is not None:
-            self.held.append((place, [StorageWeakRef(tensor.untyped_storage()) for tensor in batch.values()]))
+            self.held.append((place, StorageWeakRef(batch["mask"].untyped_storage())))
         return batch
 
     def _let_go(self) -> None:
-        for place, memories in self.held:
-            if all(memory.expired() for memory in memories):
+        for place, memory in self.held:
+            if memory.expired():
                 self.busy[place] = False
-        self.held = [(place, memories) for place, memories in self.held if self.busy[place]]
+        self.held = [(place, memory) for place, memory in self.held if self.busy[place]]
 
 
 class BatchLoader(DataLoader):

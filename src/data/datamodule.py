@@ -1,7 +1,8 @@
 """One LightningDataModule for every dataset."""
 
+from typing import Any
+
 import lightning as L
-import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
@@ -10,6 +11,7 @@ from src.data.dataset import EpochSampler, SegmentationDataset, Transform
 from src.data.folds import Folds
 from src.data.packed import attach
 from src.data.source import Sample, Source
+from src.data.statistics import training_statistics
 from src.machine import num_cores
 
 
@@ -26,6 +28,7 @@ class SegmentationDataModule(L.LightningDataModule):
         eval_batch_size: images a step in evaluation; above 1 only where all images have one size.
         num_workers: data processes a device, or "auto" (the cores this process may use, at most 8).
         seed: the run's seed.
+        class_uniform: share of an epoch in which a class is drawn first, then a crop about one of its pixels.
         pack: folder of a pack of the dataset (`python -m src.pack`); `auto`: beside the data, if there is one; None.
         folds: the arguments of `Folds`; None or `num_folds: None` trains on all of train and validates on val.
 
@@ -43,6 +46,7 @@ class SegmentationDataModule(L.LightningDataModule):
         seed: int,
         folds: dict | None = None,
         pack: str | None = None,
+        class_uniform: float = 0.0,
     ) -> None:
         super().__init__()
         self.source = attach(dataset, pack)
@@ -52,6 +56,7 @@ class SegmentationDataModule(L.LightningDataModule):
         self.eval_batch_size = eval_batch_size
         self.num_workers = min(8, num_cores()) if num_workers == "auto" else int(num_workers)
         self.seed = seed
+        self.class_uniform = class_uniform
         self.epochs_done = 0
 
     # Lightning 2.6.6 starts a resumed run's first iteration before it tells the sampler the epoch: left to it, that
@@ -76,7 +81,15 @@ class SegmentationDataModule(L.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         samples = self.samples("train")
         dataset = SegmentationDataset(self.source, samples, self.augmentation, self.seed)
-        sampler = self._sampler(len(dataset), shuffle=True, equal_shares=True, weights=self.source.weights(samples))
+        presence = training_statistics(self.source, samples).presence if self.class_uniform else None
+        sampler = self._sampler(
+            len(dataset),
+            shuffle=True,
+            equal_shares=True,
+            weights=self.source.weights(samples),
+            class_uniform=self.class_uniform,
+            presence=presence,
+        )
         sampler.set_epoch(self.epochs_done)
         if len(sampler) < self.batch_size:
             raise ValueError(
@@ -96,11 +109,9 @@ class SegmentationDataModule(L.LightningDataModule):
             raise ValueError(f"split {split!r} has {len(dataset)} images, fewer than devices; set trainer.devices=1")
         return self._loader(dataset, sampler, self.eval_batch_size, drop_last=False)
 
-    def _sampler(
-        self, num_samples: int, *, shuffle: bool, equal_shares: bool, weights: np.ndarray | None = None
-    ) -> EpochSampler:
+    def _sampler(self, num_samples: int, *, shuffle: bool, equal_shares: bool, **drawing: Any) -> EpochSampler:
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        return EpochSampler(num_samples, self.seed, shuffle, equal_shares, rank, world_size, weights)
+        return EpochSampler(num_samples, self.seed, shuffle, equal_shares, rank, world_size, **drawing)
 
     def _loader(
         self, dataset: SegmentationDataset, sampler: EpochSampler, batch_size: int, *, drop_last: bool

@@ -66,15 +66,26 @@ class Geometry:
         self.scale, self.rotate, self.max_share, self.fill = tuple(scale), rotate, max_share, tuple(fill)
         self.scale_p, self.rotate_p, self.flip_p, self.place_p = scale_p, rotate_p, flip_p, place_p
 
-    def __call__(self, frame: Frame, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Image uint8 `(*crop_size, 3)` and mask uint8 `crop_size`."""
+    def __call__(
+        self, frame: Frame, rng: np.random.Generator, label: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Image uint8 `(*crop_size, 3)` and mask uint8 `crop_size`.
+
+        Args:
+            label: an id that the frame has: the crop lies about one of its pixels. None: anywhere.
+        """
         place = self.draw(frame.size, rng)
+        if label is not None:
+            place = _aim(place, frame, label, rng)
         mask = warp_mask(frame, place)
         for _ in range(ATTEMPTS - 1):
             if self.max_share is None or _largest_share(mask) <= self.max_share:
                 break
-            top, left = self._draw_corner(place.size, rng)
-            place = replace(place, top=top, left=left)
+            if label is None:
+                top, left = self._draw_corner(place.size, rng)
+                place = replace(place, top=top, left=left)
+            else:
+                place = _aim(place, frame, label, rng)
             mask = warp_mask(frame, place)
         return warp_image(frame, place, self.fill), mask
 
@@ -102,6 +113,24 @@ class Geometry:
         ((side, length),) = self.resize.items()
         factor = length / (min(size) if side == "short" else max(size))
         return size[0] * factor, size[1] * factor
+
+
+def _aim(place: Placement, frame: Frame, label: int, rng: np.random.Generator) -> Placement:
+    """The same, moved so that a random pixel of `label` lies in the middle half of the crop's height and width.
+
+    At the frame's edge it lies further out: the crop keeps inside, as without aim. A pixel in a corner that the
+    rotation turns out of the frame is lost.
+    """
+    pixels = np.flatnonzero(frame.mask(0, 0, *frame.size) == label)
+    assert len(pixels), f"the statistics say that there are pixels of label {label}"
+    size, scaled, crop = np.array(frame.size), np.array(place.size), np.array(place.crop)
+    point = np.array(divmod(int(pixels[rng.integers(len(pixels))]), frame.size[1]))  # row, column
+    cos, sin = np.cos(np.radians(place.angle)), np.sin(np.radians(place.angle))
+    turn = np.array([[cos, -sin], [sin, cos]])  # rows run down: counter-clockwise
+    target = turn @ ((point + 0.5) * scaled / size - scaled / 2) + scaled / 2
+    corner = np.floor(target - crop * rng.uniform(0.25, 0.75, 2))
+    top, left = np.clip(corner, np.minimum(0, scaled - crop), np.maximum(0, scaled - crop)).astype(int).tolist()
+    return replace(place, top=top, left=left)
 
 
 def _largest_share(mask: np.ndarray) -> float:

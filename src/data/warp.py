@@ -144,7 +144,9 @@ def _pick_mask(frame: Frame, place: Placement, rows: _Span, columns: _Span) -> n
     window = frame.mask(row[0], column[0], row[-1] + 1 - row[0], column[-1] + 1 - column[0])
     row, column = row - row[0], column - column[0]
     # Columns cost more than rows: they are picked from whichever has fewer rows.
-    return window[row].take(column, axis=1) if len(row) < len(window) else window.take(column, axis=1)[row]
+    if len(row) < len(window):
+        return window.take(row, axis=0).take(column, axis=1)
+    return window.take(column, axis=1).take(row, axis=0)
 
 
 def _source_window(
