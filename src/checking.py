@@ -216,7 +216,7 @@ def _faults_of_listing(listing: Listing, samples: list[Sample], needed: Sequence
         yield Fault("mask without image", "", (path,), text)
     for folder, paths in files_not_read(samples, listing.files).items():
         names = ", ".join(path.name for path in paths[:3]) + (", ..." if len(paths) > 3 else "")
-        text = f"{folder}: {len(paths)} files among the images are not read, by their suffix ({names})"
+        text = f"{folder}: among the images, {len(paths)} not read because of their suffix ({names})"
         yield Fault("not read", "", tuple(paths), text)
 
 

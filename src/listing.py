@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from rich.progress import Progress
+
 from src.data.source import IMAGE_SUFFIXES, Sample, Source
 
 
@@ -29,12 +31,12 @@ def list_all(build: Callable[[str], Source], root: Path, splits: Iterable[str]) 
 
     A refusal without a file is of a split that cannot be listed: its folder is missing, its list of names is wrong.
     """
-    listing, root = Listing(), root.expanduser().absolute()
-    with tempfile.TemporaryDirectory(prefix="streetseg-check-") as temporary:
-        shadow = Path(temporary) / root.name
+    listing, root, splits = Listing(), root.expanduser().absolute(), list(splits)
+    with tempfile.TemporaryDirectory(prefix="streetseg-check-") as temporary, Progress() as bar:
+        shadow, task = Path(temporary) / root.name, bar.add_task("list", total=len(splits))
         links = _mirror(root, shadow, frozenset())
         listing.files = [root / link.relative_to(shadow) for link in links]
-        images = [link for link in links if is_image(link)]
+        images = [link for link in links if _is_image(link)]
         by_path, by_stem = ({key(link): link for link in reversed(images)} for key in (str, lambda link: link.stem))
         source = build(str(shadow))
         for split in splits:
@@ -45,10 +47,12 @@ def list_all(build: Callable[[str], Source], root: Path, splits: Iterable[str]) 
                     link = _named(str(error), by_path, by_stem)
                     file = root / link.relative_to(shadow) if link else None
                     listing.refused.append((split, str(error).replace(str(shadow), str(root)), file))
+                    bar.update(task, description=f"list ({len(listing.refused)} refused)")
                     if link is None:
                         break
                     link.unlink()
                     del by_path[str(link)]
+            bar.advance(task)
 
         def real(path: Path | None) -> Path | None:
             return root / path.relative_to(shadow) if path else None
@@ -90,11 +94,11 @@ def masks_without_image(samples: Iterable[Sample], files: Iterable[Path]) -> lis
     """
     pairs = [(sample.image, sample.mask) for sample in samples if sample.mask is not None]
     rules = {(_moved(image.parent, mask.parent), _difference(image.stem, mask.stem)) for image, mask in pairs}
-    images = {(path.parent, path.stem) for path in files if is_image(path)}
+    images = {(path.parent, path.stem) for path in files if _is_image(path)}
     used = {mask for _, mask in pairs}
     orphans = []
     for path in files:
-        if path in used or not is_image(path):
+        if path in used or not _is_image(path):
             continue
         expected = set()
         for moved, difference in rules:
@@ -136,7 +140,7 @@ def files_not_read(samples: Iterable[Sample], files: Iterable[Path]) -> dict[Pat
     return found
 
 
-def is_image(path: Path) -> bool:
+def _is_image(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 

@@ -165,6 +165,13 @@ def test_another_label_set_place_and_way_of_reading(tmp_path: Path, reads: list[
     assert len(reads) == 9
 
 
+def test_another_label_table(camvid: Path) -> None:
+    source = CamVid(str(camvid))
+    pixels = split_statistics(source, "train").pixels
+    source.table = {**CamVid.table, 3: 255}
+    assert split_statistics(source, "train").pixels.tolist() == [*pixels[:3], 0, *pixels[4:]]
+
+
 def test_drawn_data_are_known_by_their_arguments_and_their_code(reads: list[str], monkeypatch) -> None:
     for expected, options in ((2, {}), (2, {}), (4, {"seed": 1}), (6, {"size": (64, 128)})):
         split_statistics(Streets(**{"size": (64, 96), "num_train": 2} | options), "train")
