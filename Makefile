@@ -34,7 +34,7 @@ coverage: setup
 
 # Hashes of every file of every pinned release, for Linux and macOS; no addresses.
 lock: setup
-	$(PY) -m uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+	$(PY) -m uv pip compile pyproject.toml --extra dev --extra export --universal --python-version 3.11 --generate-hashes \
 		--no-annotate --no-header --quiet --upgrade -o requirements.lock
 
 setup: .venv/.installed

@@ -21,6 +21,7 @@ from src.data.source import Sample, Source
 from src.data.statistics import class_weights, training_statistics
 from src.files import write_json, write_text
 from src.machine import is_first_process
+from src.models.init import check_scheme
 from src.run import RunFolder
 
 log = logging.getLogger(__name__)
@@ -46,11 +47,12 @@ def complete(cfg: DictConfig) -> DictConfig:
     choices = HydraConfig.get().runtime.choices
     cfg.choices = {group: choices[group] for group in ("data", "model", "backbone", "experiment") if choices.get(group)}
     _check_given(cfg)
+    check_scheme(cfg.init)
     if "backbone" not in cfg.model:
         if named := [text for text in HydraConfig.get().overrides.task if text.startswith("backbone")]:
             raise ValueError(f"{named[0]}: model={choices['model']} has no backbone to choose; leave it out")
         cfg.backbone = None
-        cfg.choices.pop("backbone", None)
+        cfg.choices = {group: choice for group, choice in cfg.choices.items() if group != "backbone"}
     dataset, folds = _build_data(cfg.datamodule)
     samples = {split: folds.samples(dataset, split) for split in ("train", folds.validation_split)}
     cfg.data.classes = {name: list(colour) for name, colour in dataset.classes.items()}
@@ -150,9 +152,7 @@ def load_run(cfg: DictConfig) -> tuple[RunFolder, DictConfig]:
             config.task.inference[key] = config.inference[key] = value
     if cfg.precision != AS_RUN:
         config.trainer.precision = cfg.precision
-    if config.backbone is not None:
-        # The checkpoint has them all; the network need not fetch those it once started from.
-        config.task.network.architecture.backbone.weights = None
+    _forget_weights(config.task.network.architecture)
     _check_ranges(config)
     return run, config
 
@@ -189,6 +189,15 @@ def _fold_lists(source: Source, folds: Folds) -> dict[str, str]:
         return {}
     parts = folds.divide(source)
     return {part: "".join(f"{sample.name}\n" for sample in samples) for part, samples in parts.items()}
+
+
+def _forget_weights(architecture: DictConfig) -> None:
+    """The checkpoint has them all: the network need not fetch those it once started from."""
+    for key, value in architecture.items():
+        if isinstance(value, DictConfig):
+            _forget_weights(value)
+        elif key == "weights":
+            architecture[key] = None
 
 
 def _check_given(cfg: DictConfig) -> None:

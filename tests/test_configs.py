@@ -34,7 +34,10 @@ def composed(root: Path, *overrides: str, config: str = "train") -> DictConfig:
 @pytest.mark.parametrize("choice", GROUPS)
 def test_every_choice_composes_and_instantiates(choice: str, tmp_path: Path) -> None:
     group, _, name = choice.partition("/")
-    cfg = composed(tmp_path, f"{group}={name}")
+    # Plain vision transformers and DPT go together alone.
+    is_vit = group == "backbone" and "vit" in name.split("_")
+    partner = ["model=dpt"] if is_vit else ["backbone=tiny_vit"] if choice == "model/dpt" else []
+    cfg = composed(tmp_path, f"{group}={name}", *partner)
     if cfg.backbone.weights == "imagenet":
         cfg.backbone.weights = None
     if group == "trainer" and name in ("gpu", "ddp"):

@@ -11,35 +11,23 @@ from torch import nn
 from torchvision.transforms.functional import normalize
 
 from src.models.deeplabv3plus import DeepLabV3Plus
+from src.models.dpt import DPT
 from src.models.encoder import build_encoder, read_weights
 from src.models.network import Network
 from src.models.smp_network import SMPNetwork
+from src.models.upernet import UPerNet
 
+SWIN = {
+    "name": "tu-swin_tiny_patch4_window7_224",
+    "weights": None,
+    "options": {"strict_img_size": False, "always_partition": True},
+}
 TINY = {"name": "tu-test_resnet", "weights": None}
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
 def unet(backbone: dict = TINY, num_classes: int = 5) -> SMPNetwork:
     return SMPNetwork("Unet", backbone, num_classes, decoder_channels=[16, 16, 8, 8, 8])
-
-
-@pytest.mark.parametrize("build", [unet, lambda: DeepLabV3Plus(TINY, 5), lambda: DeepLabV3Plus(TINY, 5, 8)])
-@pytest.mark.parametrize("size", [(65, 97), (94, 310), (64, 64)])
-def test_any_size(build, size: tuple[int, int]) -> None:
-    network = Network(build(), MEAN, STD).eval()
-    image = torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8)
-    (logits,) = network(image)
-    stride = 1 if isinstance(network.architecture, SMPNetwork) else 4
-    assert logits.shape == (2, 5, -(-size[0] // stride), -(-size[1] // stride))
-    torch.testing.assert_close(network(image[:1])[0], logits[:1], atol=1e-4, rtol=1e-4)
-
-
-def test_every_parameter_has_a_gradient() -> None:
-    """So that plain DDP, which waits for all of them, works."""
-    for architecture in (unet(), DeepLabV3Plus(TINY, 5)):
-        network = Network(architecture, MEAN, STD)
-        sum(logits.square().mean() for logits in network(torch.randint(0, 256, (2, 3, 64, 96)))).backward()
-        assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in network.parameters())
 
 
 def test_normalisation_is_by_the_buffers() -> None:
@@ -71,25 +59,55 @@ def test_unet_is_smps_own() -> None:
     torch.testing.assert_close(network(image)[0], reference(normalised), atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("output_stride", "rates"), [(16, [6, 12, 18]), (8, [12, 24, 36])])
-def test_deeplab_rates_follow_the_output_stride(output_stride: int, rates: list[int]) -> None:
-    model = DeepLabV3Plus({"name": "resnet18", "weights": None}, 3, output_stride)
-    branches = model.decoder.aspp[0].convs[1:4]
-    assert [branch[0][0].dilation[0] for branch in branches] == rates
-    features = model.encoder(torch.zeros(1, 3, 128, 64))
-    assert features[-1].shape[-2:] == (128 // output_stride, 64 // output_stride)
-    # Measured, not assumed: the decoder meets its skip at stride 4.
-    assert model(torch.zeros(2, 3, 128, 64))[0].shape == (2, 3, 32, 16)
-
-
 def test_what_cannot_be_built_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"model.output_stride=32: must be one of 16, 8"):
-        DeepLabV3Plus(TINY, 3, 32)
     for output_stride in (16, 8):
         with pytest.raises(ValueError, match=rf"mit_b0 cannot be dilated to output stride {output_stride}"):
             DeepLabV3Plus({"name": "mit_b0", "weights": None}, 3, output_stride)
-    with pytest.raises(ValueError, match=r"smp's Linknet does not take backbone.name=mit_b0"):
-        SMPNetwork("Linknet", {"name": "mit_b0", "weights": None}, 3)
+    for arch in ("Linknet", "UnetPlusPlus"):
+        with pytest.raises(ValueError, match=rf"smp's {arch} does not take backbone.name=mit_b0; it works with ResNet"):
+            SMPNetwork(arch, {"name": "mit_b0", "weights": None}, 3)
+    with pytest.raises(ValueError, match=r"swin.* cannot be dilated to output stride 16; use a ResNet"):
+        SMPNetwork("PAN", SWIN, 3, output_stride=16)
+    for name in ("resnet18", "tu-test_resnet"):
+        with pytest.raises(ValueError, match=rf"{name}: this model takes plain vision transformers"):
+            DPT({"name": name, "weights": None}, 3)
+    with pytest.raises(ValueError, match=r"patches of 14 pixels; they must have 8, 16 or 32"):
+        DPT({"name": "tu-vit_small_patch14_dinov2", "weights": None}, 3)
+    with pytest.raises(ValueError, match=r"vit.*downsampling|does not fit|cannot be built"):
+        SMPNetwork("Unet", {"name": "tu-test_vit", "weights": None}, 3)
+
+
+@pytest.mark.parametrize(("name", "build"), [("tu-test_convnext", UPerNet), ("swin", UPerNet)])
+def test_upernet_on_patches_takes_any_size(name: str, build) -> None:
+    """The odd rows of an image that fill no patch are seen: they are padded, not dropped."""
+    backbone = SWIN if name == "swin" else {"name": name, "weights": None}
+    network = Network(build(backbone, 3, channels=16), MEAN, STD).eval()
+    image = torch.randint(0, 256, (1, 3, 65, 97), dtype=torch.uint8)
+    changed = image.clone()
+    changed[..., -1, :] = 255 - changed[..., -1, :]
+    with torch.no_grad():
+        (logits,), (others,) = network(image), network(changed)
+    assert logits.shape == (1, 3, 17, 25)
+    assert not torch.equal(logits, others)
+
+
+@pytest.mark.parametrize("scheme", ["xavier", "kaiming"])
+def test_initialisation(scheme: str) -> None:
+    backbone = {"name": "resnet18", "weights": None}
+    drawn = Network(DeepLabV3Plus(backbone, 3, decoder_separable=False), MEAN, STD, init=scheme).architecture
+    weight = drawn.decoder[0][0].weight.detach()  # 304 -> 256, 3x3
+    fan_in, fan_out = 304 * 9, 256 * 9
+    variance = 2 / (fan_in + fan_out) if scheme == "xavier" else 2 / fan_out
+    assert float(weight.var()) == pytest.approx(variance, rel=0.02)
+    assert float(weight.mean()) == pytest.approx(0, abs=1e-3)
+    assert not drawn.head[-1].bias.any()
+    kept = DeepLabV3Plus(backbone, 3)
+    kept.encoder.pretrained = True
+    before = kept.encoder.layer1[0].conv1.weight.clone()
+    Network(kept, MEAN, STD, init=scheme)
+    assert torch.equal(kept.encoder.layer1[0].conv1.weight, before)
+    with pytest.raises(ValueError, match="init=he: must be one of default, xavier, kaiming"):
+        Network(kept, MEAN, STD, init="he")
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])

@@ -39,7 +39,14 @@ class CombinedLoss(nn.Module):
             logits: `(B, K, h, w)` each, main first, at the network's strides.
             mask: `(B, H, W)`, ids 0..K-1 or 255.
             align_corners: how the network wants its logits brought up.
+
+        Raises:
+            ValueError: outputs of a network that is aligned with a teacher (`AlignedLoss` takes those).
         """
+        if hasattr(logits, "pairs"):
+            raise ValueError(
+                "model.teacher is set, and this loss does not use it; choose loss=ce_siam, or set it to null"
+            )
         mask = mask.long()
         with torch.autocast(mask.device.type, enabled=False):
             scores = [self._terms(output, mask, align_corners) for output in logits]

@@ -1,57 +1,75 @@
-"""DeepLabV3+ (Chen et al. 2018, Encoder-Decoder with Atrous Separable Convolution), through smp's decoder."""
+"""DeepLabV3+ (Chen et al. 2018, Encoder-Decoder with Atrous Separable Convolution; reports R0, R2, R4)."""
 
-from segmentation_models_pytorch.decoders.deeplabv3.decoder import DeepLabV3PlusDecoder
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
 from torch import Tensor, nn
 
+from src.models.aspp import ASPP, default_rates
 from src.models.encoder import build_encoder
-
-# The paper's rates at stride 16; half the stride, double the rates, for the same field of view.
-ATROUS_RATES = {16: (6, 12, 18), 8: (12, 24, 36)}
+from src.models.layers import FCNHead, conv_bn_relu, resize, separable_conv_bn_relu
 
 
 class DeepLabV3Plus(nn.Module):
-    """Dilated encoder, ASPP with rates by output stride, skip at stride 4; logits at stride 4.
+    """Dilated encoder, ASPP, and a decoder that joins it with the map of stride 4; logits at stride 4.
 
     Args:
         backbone: `name` and `weights`, see `build_encoder`.
         num_classes: K.
         output_stride: 8 or 16, of the encoder.
-        decoder_channels: of the ASPP and the decoder.
-        aspp_separable: depthwise separable 3x3 convolutions in the ASPP.
+        atrous_rates: of the ASPP; None for 6, 12, 18 at stride 16 and twice that at 8.
+        channels: of the ASPP and the decoder.
+        low_level_channels: to which the map of stride 4 is reduced.
+        aspp_separable, decoder_separable: depthwise separable 3x3 convolutions there, as in the paper's best networks.
+        num_decoder_convs: 3x3 convolutions after the join: 2 as in the paper, or 1.
         dropout: after the ASPP's projection.
+        decoder_dropout: before the classifier.
+        aux: auxiliary head on the stage before the last (mmsegmentation's recipe; the paper has none).
+        contract_dilation: see `build_encoder`.
 
     Raises:
-        ValueError: another output stride, or a backbone that cannot be dilated to it.
+        ValueError: another output stride or number of convolutions, or a backbone that cannot be dilated.
     """
 
     align_corners = False
-    divisor = 32
 
     def __init__(
         self,
         backbone: dict,
         num_classes: int,
         output_stride: int = 16,
-        decoder_channels: int = 256,
+        atrous_rates: Sequence[int] | None = None,
+        channels: int = 256,
+        low_level_channels: int = 48,
         aspp_separable: bool = True,
+        decoder_separable: bool = True,
+        num_decoder_convs: int = 2,
         dropout: float = 0.5,
+        decoder_dropout: float = 0.1,
+        aux: bool = False,
+        contract_dilation: bool = True,
     ) -> None:
         super().__init__()
-        if output_stride not in ATROUS_RATES:
-            raise ValueError(f"model.output_stride={output_stride}: must be one of {', '.join(map(str, ATROUS_RATES))}")
-        self.encoder = build_encoder(backbone, output_stride)
-        self.decoder = DeepLabV3PlusDecoder(
-            encoder_channels=self.encoder.out_channels,
-            encoder_depth=5,
-            out_channels=decoder_channels,
-            atrous_rates=ATROUS_RATES[output_stride],
-            output_stride=output_stride,
-            aspp_separable=aspp_separable,
-            aspp_dropout=dropout,
-        )
-        self.head = nn.Conv2d(decoder_channels, num_classes, kernel_size=1)
+        if num_decoder_convs not in (1, 2):
+            raise ValueError(f"model.num_decoder_convs={num_decoder_convs}: must be 1 or 2")
+        rates = default_rates(output_stride) if atrous_rates is None else atrous_rates
+        self.encoder = build_encoder(backbone, output_stride, contract_dilation)
+        self.divisor = self.encoder.divisor
+        _, _, low, _, middle, deep = self.encoder.out_channels
+        self.aspp = ASPP(deep, channels, rates, aspp_separable, dropout)
+        self.low_level = conv_bn_relu(low, low_level_channels, kernel_size=1)
+        conv = separable_conv_bn_relu if decoder_separable else conv_bn_relu
+        widths = [channels + low_level_channels, *[channels] * num_decoder_convs]
+        self.decoder = nn.Sequential(*(conv(a, b) for a, b in pairwise(widths)))
+        self.head = nn.Sequential(nn.Dropout(decoder_dropout), nn.Conv2d(channels, num_classes, kernel_size=1))
+        self.aux_head = FCNHead(middle, middle // 4, num_classes) if aux else None
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """`(B, 3, H, W)`, sides divisible by 32, to `((B, K, H / 4, W / 4),)`."""
-        features = self.encoder(image)  # strides 1, 2, 4, 8, output_stride, output_stride
-        return (self.head(self.decoder(features)),)
+        """`(B, 3, H, W)` to `(B, K, H / 4, W / 4)`, sides rounded up; auxiliary logits at the output stride."""
+        _, _, low, _, middle, deep = self.encoder(image)
+        context = resize(self.aspp(deep), low.shape[-2:])
+        logits = self.head(self.decoder(torch.cat([self.low_level(low), context], dim=1)))
+        if self.training and self.aux_head is not None:
+            return logits, self.aux_head(middle)
+        return (logits,)

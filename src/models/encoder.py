@@ -2,25 +2,34 @@
 
 import difflib
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import timm
 import torch
 from safetensors.torch import load_file
 from segmentation_models_pytorch.encoders import get_encoder, get_encoder_names
+from segmentation_models_pytorch.encoders.timm_vit import TimmViTEncoder
 from torch import Tensor, nn
+
+from src.models.dilation import contract, find_divisor, map_sides
 
 # Prefixes under which other programs save an encoder.
 PREFIXES = ("module.", "encoder.", "backbone.", "model.")
 
 
-def build_encoder(backbone: dict, output_stride: int = 32) -> nn.Module:
+def build_encoder(backbone: dict, output_stride: int = 32, contract_dilation: bool = True) -> nn.Module:
     """An encoder with five stages; its `out_channels` lists the channels of its six maps, the image first.
 
+    Its attribute `divisor` says what sides of an image it takes, `pretrained` whether its weights were given.
+
     Args:
-        backbone: `name` (smp's, or timm's with `tu-` before it) and `weights`: None for random ones, "imagenet" for
-            those of smp or timm (downloaded once, then from the cache), or a .safetensors or .pth file.
+        backbone: `name` (smp's, or timm's with `tu-` before it), `weights`: None for random ones, "imagenet" for those
+            of smp or timm (downloaded once, then from the cache), or a .safetensors or .pth file; and `options` of
+            timm's constructor, if any.
         output_stride: of the deepest map; below 32 the last stages are dilated instead of strided.
+        contract_dilation: the first block of a dilated ResNet stage keeps half the rate, see `dilation.contract`.
 
     Raises:
         ValueError: unknown name, a backbone without a dilated form, weights that cannot be had or do not fit.
@@ -28,16 +37,72 @@ def build_encoder(backbone: dict, output_stride: int = 32) -> nn.Module:
     name, weights = backbone["name"], backbone["weights"]
     _check_name(name)
     options: dict = {} if output_stride == 32 else {"output_stride": output_stride}
+    is_timm = name.startswith("tu-")
+    with _explained(backbone, _no_dilation(name, output_stride) if output_stride != 32 else None):
+        encoder = get_encoder(name, **options, **_given_weights(backbone, "weights"))
+    if output_stride != 32:
+        # Measured: smp takes a MiT's output stride without a word and gives it another.
+        if map_sides(encoder, 128)[-1] != 128 // output_stride or hasattr(encoder, "patch_embed1"):
+            raise ValueError(_no_dilation(name, output_stride))
+        contract(encoder, output_stride, contract_dilation)
+    if weights not in (None, "imagenet") and not is_timm:
+        _load(encoder, name, _existing(weights))
+    encoder.divisor = find_divisor(encoder)
+    encoder.pretrained = weights is not None
+    return encoder
+
+
+def build_vit_encoder(backbone: dict, depth: int = 4) -> nn.Module:
+    """A plain vision transformer (Dosovitskiy et al. 2021) that gives `depth` maps of one stride, and their tokens.
+
+    Args:
+        backbone: as of `build_encoder`; `name` is one of timm's ViTs with `tu-` before it.
+        depth: maps, taken evenly over the blocks.
+
+    Raises:
+        ValueError: another kind of network, a patch size that is no power of two, weights that cannot be had.
+    """
+    name = backbone["name"]
+    _check_name(name)
+    bare = name.removeprefix("tu-")
+    if not name.startswith("tu-") or not timm.models.is_model_in_modules(bare.split(".")[0], ["vision_transformer"]):
+        raise ValueError(
+            f"backbone.name={name}: this model takes plain vision transformers alone: backbone=vit_tiny, vit_small, "
+            "vit_base, or backbone.name=tu-vit_... of timm"
+        )
+    with _explained(backbone):
+        encoder = TimmViTEncoder(bare, depth=depth, dynamic_img_size=True, **_given_weights(backbone, "pretrained"))
+    if (patch := encoder.output_stride) not in (8, 16, 32):
+        raise ValueError(f"backbone.name={name}: patches of {patch} pixels; they must have 8, 16 or 32")
+    # Maps are taken before these, so that their parameters would never see a gradient.
+    encoder.model.norm = encoder.model.fc_norm = encoder.model.head = nn.Identity()
+    encoder.divisor = 2 * patch
+    encoder.pretrained = backbone["weights"] is not None
+    return encoder
+
+
+def _given_weights(backbone: dict, flag: str) -> dict:
+    """Options of a constructor, which asks for weights by the argument `flag`; timm loads its own files."""
+    weights, options = backbone["weights"], dict(backbone.get("options") or {})
     if weights == "imagenet":
-        options["weights"] = "imagenet"
-    elif weights is not None and name.startswith("tu-"):
-        # timm itself turns a file's keys into those of its features-only networks.
-        options |= {"weights": "file", "pretrained_cfg_overlay": {"file": str(_existing(weights)), "hf_hub_id": None}}
+        options[flag] = "imagenet" if flag == "weights" else True
+    elif flag == "pretrained":
+        options[flag] = weights is not None
+    if weights not in (None, "imagenet") and backbone["name"].startswith("tu-"):
+        # timm itself turns a file's keys into those of its networks.
+        options |= {flag: True, "pretrained_cfg_overlay": {"file": str(_existing(weights)), "hf_hub_id": None}}
+    return options
+
+
+@contextmanager
+def _explained(backbone: dict, otherwise: str | None = None) -> Iterator[None]:
+    """Turns smp's and timm's errors into ValueErrors that say what to do: `otherwise` where no weights are at fault."""
+    name, weights = backbone["name"], backbone["weights"]
     try:
         with warnings.catch_warnings():
             # smp remarks that "weights" is but a flag for timm's encoders.
             warnings.filterwarnings("ignore", message="For 'tu-'", category=UserWarning)
-            encoder = get_encoder(name, **options)
+            yield
     except OSError as error:
         raise ValueError(
             f"backbone.weights={weights}: the weights of {name} are neither in this machine's cache nor can they be "
@@ -45,14 +110,9 @@ def build_encoder(backbone: dict, output_stride: int = 32) -> nn.Module:
             "backbone.weights=PATH to a .safetensors or .pth file"
         ) from error
     except (RuntimeError, KeyError, TypeError, ValueError) as error:
-        if output_stride != 32 and weights is None:
-            raise ValueError(_no_dilation(name, output_stride)) from error
+        if weights is None:
+            raise ValueError(otherwise or f"backbone.name={name}: cannot be built: {_first_line(error)}") from error
         raise ValueError(f"backbone.weights={weights}: does not fit {name}: {_first_line(error)}") from error
-    if output_stride != 32 and not _is_dilated(encoder, output_stride):
-        raise ValueError(_no_dilation(name, output_stride))
-    if weights not in (None, "imagenet") and not name.startswith("tu-"):
-        _load(encoder, name, _existing(weights))
-    return encoder
 
 
 def _check_name(name: str) -> None:
@@ -68,19 +128,9 @@ def _check_name(name: str) -> None:
 
 def _no_dilation(name: str, output_stride: int) -> str:
     return (
-        f"backbone.name={name} cannot be dilated to output stride {output_stride}; use a ResNet, or a model that keeps "
-        "stride 32 (model=unet)"
+        f"backbone.name={name} cannot be dilated to output stride {output_stride}; use a ResNet, ResNeXt, RegNet, "
+        "MobileNet, EfficientNet or ConvNeXt, or a model that keeps stride 32 (model=unet, upernet, segformer)"
     )
-
-
-@torch.no_grad()
-def _is_dilated(encoder: nn.Module, output_stride: int) -> bool:
-    """Measured on a small image: smp takes a MiT's output stride without a word and gives it another."""
-    side = 4 * output_stride
-    training = encoder.training
-    deepest = encoder.eval()(torch.zeros(1, 3, side, side))[-1]
-    encoder.train(training)
-    return deepest.shape[-1] == side // output_stride and not hasattr(encoder, "patch_embed1")
 
 
 def _existing(weights: str) -> Path:

@@ -5,6 +5,9 @@ from torch import Tensor, nn
 
 from src.models.encoder import build_encoder
 
+# smp refuses these by name; the other families of conf/backbone work (but for ViTs, which DPT alone takes).
+WITHOUT_MIT = ("UnetPlusPlus", "Linknet")
+
 
 class SMPNetwork(nn.Module):
     """smp's decoder on our encoder, its logits at the decoder's own stride.
@@ -13,6 +16,8 @@ class SMPNetwork(nn.Module):
         arch: class name in smp, e.g. "Unet" (Ronneberger et al. 2015, with a pretrained encoder).
         backbone: `name` and `weights`, see `build_encoder`.
         num_classes: K.
+        output_stride: of the encoder, for decoders that want a dilated one.
+        divisor: of the sides that the decoder can take.
         options: passed on to smp's class.
 
     Raises:
@@ -20,19 +25,33 @@ class SMPNetwork(nn.Module):
     """
 
     align_corners = False
-    divisor = 32
 
-    def __init__(self, arch: str, backbone: dict, num_classes: int, **options: object) -> None:
+    def __init__(
+        self,
+        arch: str,
+        backbone: dict,
+        num_classes: int,
+        output_stride: int = 32,
+        divisor: int = 32,
+        **options: object,
+    ) -> None:
         super().__init__()
-        self.encoder = build_encoder(backbone)
-        try:
-            model = getattr(smp, arch)(backbone["name"], encoder_weights=None, classes=num_classes, **options)
-        except (ValueError, KeyError) as error:
-            raise ValueError(f"smp's {arch} does not take backbone.name={backbone['name']}: {error}") from error
+        name = backbone["name"]
+        if arch in WITHOUT_MIT and name.startswith("mit_"):
+            raise ValueError(
+                f"smp's {arch} does not take backbone.name={name}; it works with ResNet, ResNeXt, RegNet, MobileNet, "
+                "EfficientNet, ConvNeXt and Swin backbones"
+            )
+        self.divisor = divisor
+        self.encoder = build_encoder(backbone, output_stride)
+        if output_stride != 32:
+            options["encoder_output_stride"] = output_stride
+        # Its decoder and head are taken, its encoder is not.
+        model = getattr(smp, arch)(name, encoder_weights=None, classes=num_classes, **options)
         self.decoder = model.decoder
         # The head's convolution alone: its upsampling is left to whoever needs another size.
         self.head = model.segmentation_head[0]
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """`(B, 3, H, W)`, sides divisible by 32, to `((B, K, H / s, W / s),)`."""
+        """`(B, 3, H, W)`, sides divisible by `divisor`, to `((B, K, H / s, W / s),)`."""
         return (self.head(self.decoder(self.encoder(image))),)

@@ -1,0 +1,81 @@
+"""DeepLabV3 (Chen et al. 2017, Rethinking Atrous Convolution; reports R2, R4)."""
+
+from collections.abc import Sequence
+
+from timm.models.mobilenetv3 import MobileNetV3Features
+from torch import Tensor, nn
+
+from src.models.aspp import ASPP, default_rates
+from src.models.encoder import build_encoder
+from src.models.layers import FCNHead, conv_bn_relu
+
+
+class DeepLabV3(nn.Module):
+    """Dilated encoder, ASPP, 3x3 convolution, classifier; an auxiliary head on the stage before the last.
+
+    torchvision's networks, as tests prove: `deeplabv3_resnet50` and `_resnet101` are ResNets at stride 8,
+    `deeplabv3_mobilenet_v3_large` is backbone=mobilenetv3 at stride 16 with atrous_rates=[12,24,36].
+
+    Args:
+        backbone: `name` and `weights`, see `build_encoder`.
+        num_classes: K.
+        output_stride: 8 or 16, of the encoder and of the logits.
+        atrous_rates: of the ASPP; None for 6, 12, 18 at stride 16 and twice that at 8.
+        channels: of the ASPP and the convolution after it.
+        dropout: after the ASPP's projection.
+        aux: auxiliary head.
+
+    Raises:
+        ValueError: another output stride, or a backbone that cannot be dilated to it.
+    """
+
+    align_corners = False
+
+    def __init__(
+        self,
+        backbone: dict,
+        num_classes: int,
+        output_stride: int = 8,
+        atrous_rates: Sequence[int] | None = None,
+        channels: int = 256,
+        dropout: float = 0.5,
+        aux: bool = True,
+    ) -> None:
+        super().__init__()
+        rates = default_rates(output_stride) if atrous_rates is None else atrous_rates
+        self.encoder = build_encoder(backbone, output_stride)
+        self.divisor = self.encoder.divisor
+        *_, middle, deep = self.encoder.out_channels
+        self.head = nn.Sequential(
+            ASPP(deep, channels, rates, dropout=dropout),
+            *conv_bn_relu(channels, channels),
+            nn.Conv2d(channels, num_classes, 1),
+        )
+        self.is_mobilenetv3 = type(getattr(self.encoder, "model", None)) is MobileNetV3Features
+        aux_channels = self.encoder.out_channels[3] if self.is_mobilenetv3 else middle
+        self.aux_head = FCNHead(aux_channels, aux_channels // 4, num_classes) if aux else None
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """`(B, 3, H, W)` to `(B, K, H / s, W / s)`, sides rounded up, s the output stride; then auxiliary logits."""
+        if not (self.training and self.aux_head is not None):
+            return (self.head(self.encoder(image)[-1]),)
+        if self.is_mobilenetv3:
+            middle, deep = self._mobilenetv3_maps(image)
+        else:
+            *_, middle, deep = self.encoder(image)
+        return self.head(deep), self.aux_head(middle)
+
+    def _mobilenetv3_maps(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """The first map of stride 8, where torchvision has MobileNetV3's auxiliary head, and the last map.
+
+        It lies within a stage; the encoder gives ends of stages alone.
+        """
+        model = self.encoder.model
+        x = model.act1(model.bn1(model.conv_stem(image)))
+        maps = []
+        for stage in model.blocks:
+            for block in stage:
+                x = block(x)
+                maps.append(x)
+        first_of_stride_8 = len(model.blocks[0]) + len(model.blocks[1])
+        return maps[first_of_stride_8], maps[-1]

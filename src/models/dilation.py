@@ -1,0 +1,60 @@
+"""Output stride: where an encoder's last stages are dilated instead of strided, and what it measures."""
+
+import torch
+from torch import Tensor, nn
+
+
+def contract(encoder: nn.Module, output_stride: int, contract_dilation: bool) -> None:
+    """Sets the dilation of a dilated ResNet's stages block by block; other families keep what smp or timm gave them.
+
+    A stage that lost its stride has dilation r = 2 or 4. Its first block sees a map that the stage before it made with
+    dilation r / 2. Two conventions are in use:
+
+    - contracted: the first block keeps r / 2 (torchvision, and mmsegmentation's `contract_dilation=True`);
+    - not contracted: every block has r (semseg's PSPNet, reports R0 to R2).
+
+    smp dilates its own ResNets in the second way and timm's in the first, so both are set here. MobileNetV3 follows
+    torchvision, whose first block is dilated too (Howard et al. 2019, section 6.4).
+    """
+    model = getattr(encoder, "model", encoder)  # timm's networks are inside smp's wrapper
+    if hasattr(model, "layer4") and hasattr(model, "layer3"):
+        stages = {8: (model.layer3, model.layer4), 16: (model.layer4,)}[output_stride]
+        for rate, stage in zip((2, 4), stages, strict=False):
+            for index, block in enumerate(stage):
+                rates = [rate // 2 if contract_dilation and index == 0 else rate, rate]
+                # Of a bottleneck the only 3x3; of a basic block both, and only the first sees the former stage's map.
+                for convolution, own in zip(_spatial(block), rates, strict=False):
+                    _dilate(convolution, own)
+    elif type(model).__name__.startswith("MobileNetV3") and output_stride == 16:
+        for convolution in _spatial(model.blocks[5]):
+            _dilate(convolution, 2)
+
+
+def _spatial(block: nn.Module) -> list[nn.Conv2d]:
+    return [module for module in block.modules() if isinstance(module, nn.Conv2d) and module.kernel_size[0] > 1]
+
+
+def _dilate(convolution: nn.Conv2d, rate: int) -> None:
+    convolution.dilation = (rate, rate)
+    convolution.padding = (rate * (convolution.kernel_size[0] // 2),) * 2
+
+
+@torch.no_grad()
+def map_sides(encoder: nn.Module, side: int) -> list[int]:
+    """Sides of the maps that the encoder makes of a square image, measured."""
+    training = encoder.training
+    image = torch.zeros(1, 3, side, side)
+    features: list[Tensor] = encoder.eval()(image)
+    encoder.train(training)
+    return [feature.shape[-1] for feature in features]
+
+
+def find_divisor(encoder: nn.Module) -> int:
+    """1 where maps of any image have ceil(side / stride) cells, as padded convolutions make them; else 32.
+
+    Encoders without a map of stride 2 begin with patches of 4x4, and drop or refuse the pixels that do not fill one.
+    """
+    if encoder.out_channels[1] == 0:
+        return 32
+    even, odd = map_sides(encoder, 128), map_sides(encoder, 65)
+    return 1 if all(b == -(-65 * a // 128) for a, b in zip(even, odd, strict=True)) else 32

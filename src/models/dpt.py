@@ -1,0 +1,47 @@
+"""DPT (Ranftl et al. 2021, Vision Transformers for Dense Prediction), through smp's decoder."""
+
+from segmentation_models_pytorch.decoders.dpt.decoder import DPTDecoder, DPTSegmentationHead
+from torch import Tensor, nn
+
+from src.models.encoder import build_vit_encoder
+
+
+class DPT(nn.Module):
+    """Four maps of a plain vision transformer, reassembled as a pyramid and fused from coarse to fine.
+
+    Args:
+        backbone: `name` and `weights`, see `build_vit_encoder`.
+        num_classes: K.
+        fusion_channels: of the fused maps.
+        intermediate_channels: of the four reassembled maps.
+
+    Raises:
+        ValueError: a backbone that is not a plain vision transformer.
+    """
+
+    align_corners = True  # as in the paper's code
+
+    def __init__(
+        self,
+        backbone: dict,
+        num_classes: int,
+        fusion_channels: int = 256,
+        intermediate_channels: tuple[int, ...] = (256, 512, 1024, 1024),
+    ) -> None:
+        super().__init__()
+        self.encoder = build_vit_encoder(backbone)
+        self.divisor = self.encoder.divisor
+        self.decoder = DPTDecoder(
+            encoder_out_channels=self.encoder.out_channels,
+            encoder_output_strides=self.encoder.output_strides,
+            encoder_has_prefix_tokens=self.encoder.has_prefix_tokens,
+            readout="cat" if self.encoder.has_prefix_tokens else "ignore",
+            intermediate_channels=tuple(intermediate_channels),
+            fusion_channels=fusion_channels,
+        )
+        # The head without its upsampling.
+        self.head = DPTSegmentationHead(fusion_channels, num_classes).head
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """`(B, 3, H, W)`, sides divisible by twice the patch, to `((B, K, H / 2, W / 2),)` with patches of 16."""
+        return (self.head(self.decoder(*self.encoder(image))),)

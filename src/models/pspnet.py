@@ -1,0 +1,61 @@
+"""PSPNet (Zhao et al. 2017, Pyramid Scene Parsing Network; reports R0, R1)."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from src.models.encoder import build_encoder
+from src.models.layers import FCNHead, PyramidPooling
+
+
+class PSPNet(nn.Module):
+    """Encoder dilated to stride 8, pyramid pooling, 3x3 convolution, classifier; an auxiliary head on layer3.
+
+    The deep stem of the paper's own code (semseg; 3x3 convolutions of 64, 64 and 128 channels) is timm's: backbone=
+    resnet50s, resnet101s, resnet152s. backbone=resnet50 has the plain 7x7 stem.
+
+    Args:
+        backbone: `name` and `weights`, see `build_encoder`.
+        num_classes: K.
+        output_stride: 8, 16 or 32, of the encoder and of the logits.
+        bins: sides of the pooled maps; each has a quarter of the encoder's channels divided by their number.
+        use_ppm: False leaves pyramid pooling out and nothing else (R1's ablation).
+        channels, aux_channels: of the 3x3 convolution of the head and of the auxiliary head.
+        dropout: before each classifier.
+        aux: auxiliary head.
+
+    Raises:
+        ValueError: a backbone that cannot be dilated to the output stride.
+    """
+
+    align_corners = True  # as in semseg, whose inputs have 8n + 1 pixels a side
+
+    def __init__(
+        self,
+        backbone: dict,
+        num_classes: int,
+        output_stride: int = 8,
+        bins: Sequence[int] = (1, 2, 3, 6),
+        use_ppm: bool = True,
+        channels: int = 512,
+        aux_channels: int = 256,
+        dropout: float = 0.1,
+        aux: bool = True,
+    ) -> None:
+        super().__init__()
+        # Every 3x3 of a dilated stage has its rate, as in semseg.
+        self.encoder = build_encoder(backbone, output_stride, contract_dilation=False)
+        self.divisor = self.encoder.divisor
+        *_, middle, deep = self.encoder.out_channels
+        self.ppm = PyramidPooling(deep, deep // len(bins), bins, align_corners=True) if use_ppm else nn.Identity()
+        pooled = deep + deep // len(bins) * len(bins) if use_ppm else deep
+        self.head = FCNHead(pooled, channels, num_classes, dropout)
+        self.aux_head = FCNHead(middle, aux_channels, num_classes, dropout) if aux else None
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """`(B, 3, H, W)` to `(B, K, H / s, W / s)` each, sides rounded up, s the output stride."""
+        *_, middle, deep = self.encoder(image)
+        logits = self.head(self.ppm(deep))
+        if self.training and self.aux_head is not None:
+            return logits, self.aux_head(middle)
+        return (logits,)

@@ -1,0 +1,56 @@
+"""ResNet with one or two ASPPs as classifiers (report R3, its best network)."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from src.models.aspp import ASPPR3
+from src.models.encoder import build_encoder
+
+
+class ResNetASPP(nn.Module):
+    """R3's dual form: encoder dilated to stride 8, an ASPP on layer3 and one on layer4, their logits summed.
+
+    Args:
+        backbone: `name` and `weights`, see `build_encoder`; ResNet-50 in R3 (its text says ResNet-101 once).
+        num_classes: K.
+        output_stride: 8 in the dual form, 32 in R3's simple one; of the encoder and of the logits.
+        dual: False for the ASPP on layer4 alone.
+        rates: of the ASPPs.
+        hidden: channels of their branches (R3's table says 128, its code for ResNets 256).
+        final_activation: BatchNorm and ReLU on the logits, as R3 had it by mistake: no logit is then negative.
+
+    Raises:
+        ValueError: a backbone that cannot be dilated, or maps of two strides to be summed.
+    """
+
+    align_corners = True  # as in R3's code
+
+    def __init__(
+        self,
+        backbone: dict,
+        num_classes: int,
+        output_stride: int = 8,
+        dual: bool = True,
+        rates: Sequence[int] = (6, 12, 18),
+        hidden: int = 256,
+        final_activation: bool = False,
+    ) -> None:
+        super().__init__()
+        if dual and output_stride != 8:
+            raise ValueError(
+                f"model.output_stride={output_stride}: the sum of both ASPPs needs layer3 and layer4 at one stride; "
+                "set 8, or model.dual=false"
+            )
+        self.encoder = build_encoder(backbone, output_stride)
+        self.divisor = self.encoder.divisor
+        *_, middle, deep = self.encoder.out_channels
+        self.head = ASPPR3(deep, num_classes, hidden, rates, final_activation)
+        self.middle_head = ASPPR3(middle, num_classes, hidden, rates, final_activation) if dual else None
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """`(B, 3, H, W)` to `((B, K, H / s, W / s),)`, sides rounded up, s the output stride."""
+        *_, middle, deep = self.encoder(image)
+        if self.middle_head is None:
+            return (self.head(deep),)
+        return (self.head(deep) + self.middle_head(middle),)

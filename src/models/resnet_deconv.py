@@ -1,0 +1,27 @@
+"""Report R3's ResNet with deconvolutions: a pretrained encoder under its baseline's decoder."""
+
+from torch import Tensor, nn
+
+from src.models.deconv import DeconvDecoder
+from src.models.encoder import build_encoder
+
+
+class ResNetDeconv(nn.Module):
+    """Encoder to stride 32, then the five deconvolutions of `FCN`, no skips; logits at stride 1 (R3, systems.md 2.6).
+
+    Args:
+        backbone: `name` and `weights`, see `build_encoder`; R3's is resnet50 with ImageNet's weights.
+        num_classes: K.
+    """
+
+    align_corners = False
+    divisor = 32
+
+    def __init__(self, backbone: dict, num_classes: int) -> None:
+        super().__init__()
+        self.encoder = build_encoder(backbone)
+        self.decoder = DeconvDecoder(self.encoder.out_channels[-1], num_classes)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """`(B, 3, H, W)`, sides divisible by 32, to `((B, K, H, W),)`."""
+        return (self.decoder(self.encoder(image)[-1]),)

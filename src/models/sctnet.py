@@ -1,0 +1,225 @@
+"""SCTNet: a single-branch CNN with transformer semantic information (Xu et al. 2024, AAAI, arXiv 2312.17071)."""
+
+import re
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from timm.layers import DropPath
+from torch import Tensor, nn
+
+from src.models.dappm import DAPPM, bn_relu_conv
+from src.models.encoder import read_weights
+from src.models.init import initialise
+from src.models.layers import resize
+from src.models.sctnet_alignment import Alignment, Outputs
+
+
+class SCTNet(nn.Module):
+    """Residual stages, attention by convolution at strides 16 and 32, DAPPM, head; logits at stride 8.
+
+    S has 32 base channels and 64 in the DAPPM, B has 64 and 128.
+
+    Args:
+        num_classes: K.
+        base_channels: C, of the stem; the stages have C, 2 C, 4 C and 8 C.
+        spp_channels: of each scale of the DAPPM.
+        drop_path: probability of leaving out a branch of a CFBlock for an image, in training.
+        aux: auxiliary head at stride 8, before the context.
+        weights: of the encoder: None, or a .safetensors or .pth file (the authors' ImageNet weights, or a checkpoint
+            of an SCTNet). A classifier in it is not used; the DAPPM may be missing, for a classifier needs none.
+        teacher: of the semantic information alignment, see `Alignment`; None trains without one.
+
+    Raises:
+        ValueError: a probability outside [0, 1); weights or a teacher that do not fit.
+    """
+
+    align_corners = False
+    divisor = 1
+
+    def __init__(
+        self,
+        num_classes: int,
+        base_channels: int = 32,
+        spp_channels: int = 64,
+        drop_path: float = 0.1,
+        aux: bool = True,
+        weights: str | None = None,
+        teacher: dict | None = None,
+    ) -> None:
+        super().__init__()
+        if not 0 <= drop_path < 1:
+            raise ValueError(f"model.drop_path={drop_path}: must be at least 0 and below 1")
+        c = base_channels
+        self.encoder = SCTEncoder(c, spp_channels, drop_path)
+        self.head = nn.Sequential(*bn_relu_conv(4 * c, 4 * c, kernel_size=3), *bn_relu_conv(4 * c, num_classes))
+        self.aux_head = None
+        if aux:
+            self.aux_head = nn.Sequential(*bn_relu_conv(2 * c, 2 * c, kernel_size=3), *bn_relu_conv(2 * c, num_classes))
+        self.encoder.pretrained = False
+        initialise(self, "kaiming")
+        if weights is not None:
+            _load(self.encoder, weights)
+            self.encoder.pretrained = True
+        # Last, so that the student starts from the same weights with and without a teacher.
+        self.alignment = None if teacher is None else Alignment(teacher, num_classes, 4 * c, 8 * c, 4 * c)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...] | Outputs:
+        """`(B, 3, H, W)` to `(B, K, H / 8, W / 8)` each, sides rounded up; `Outputs` where a teacher trains it."""
+        x2, x3, x5, x_out = self.encoder(image)
+        logits = (self.head(x_out),)
+        if not self.training:
+            return logits
+        if self.aux_head is not None:
+            logits = (*logits, self.aux_head(x2))
+        if self.alignment is None:
+            return logits
+        return Outputs(logits, self.alignment(image, x3, x5, x_out))
+
+
+class SCTEncoder(nn.Module):
+    """All of SCTNet but its heads. The parts have the names of the official code, so that its weight files load."""
+
+    def __init__(self, channels: int, spp_channels: int, drop_path: float) -> None:
+        super().__init__()
+        c = channels
+        self.conv1 = nn.Sequential(*_down(3, c), *_down(c, c))
+        self.layer1 = _stage(c, c)
+        self.layer2 = _stage(c, 2 * c, stride=2)
+        self.layer3 = _stage(2 * c, 4 * c, stride=2)
+        self.layer3_2 = CFBlock(4 * c, drop_path)
+        self.convdown4 = nn.Sequential(*_down(4 * c, 8 * c))
+        self.layer4 = CFBlock(8 * c, drop_path)
+        self.layer5 = CFBlock(8 * c, drop_path)
+        self.spp = DAPPM(8 * c, spp_channels, 2 * c)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """`(B, 3, H, W)` to x2 (2 C channels, stride 8), x3 (4 C, 16), x5 (8 C, 32) and x_out (4 C, 8)."""
+        x1 = self.layer1(self.conv1(image))  # (B, C, H / 4, W / 4)
+        x2 = self.layer2(F.relu(x1))  # (B, 2 C, H / 8, W / 8)
+        x3 = self.layer3_2(F.relu(self.layer3(F.relu(x2))))  # (B, 4 C, H / 16, W / 16)
+        x4 = self.layer4(self.convdown4(x3))  # (B, 8 C, H / 32, W / 32)
+        x5 = self.layer5(F.relu(x4))
+        context = resize(self.spp(x5), x2.shape[-2:])  # (B, 2 C, H / 8, W / 8)
+        return x2, x3, x5, torch.cat([x2, context], dim=1)
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions around a shortcut (He et al. 2016), with biases; `final_relu` False leaves the sum as is."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, final_relu: bool) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.downsample = None
+        if stride != 1 or in_channels != out_channels:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(in_channels, out_channels, 1, stride), nn.BatchNorm2d(out_channels)
+            )
+        self.final_relu = final_relu
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        out = out + (x if self.downsample is None else self.downsample(x))
+        return F.relu(out) if self.final_relu else out
+
+
+class CFBlock(nn.Module):
+    """Conv-former block: attention by convolution, then a 3x3 MLP, each a residual branch that DropPath may leave out.
+
+    Args:
+        channels: of input and output.
+        drop_path: probability for each branch and image, in training.
+    """
+
+    def __init__(self, channels: int, drop_path: float) -> None:
+        super().__init__()
+        self.attn_l = ConvolutionalAttention(channels)
+        self.mlp_l = MLP(channels)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, channels, h, w)` to the same."""
+        x = x + self.drop_path(self.attn_l(x))
+        return x + self.drop_path(self.mlp_l(x))
+
+
+class ConvolutionalAttention(nn.Module):
+    """Attention to learned tokens: a 7x1 and a 1x7 kernel are both its keys and, transposed, its values.
+
+    Args:
+        channels: of input and output.
+        num_tokens: of the learned tokens.
+        num_heads: groups of tokens that are normalised together.
+    """
+
+    def __init__(self, channels: int, num_tokens: int = 64, num_heads: int = 8) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.norm = nn.BatchNorm2d(channels)
+        self.kv = nn.Parameter(torch.empty(num_tokens, channels, 7, 1))
+        self.kv3 = nn.Parameter(torch.empty(num_tokens, channels, 1, 7))
+        # As the authors intend. Theirs start at 0: mmcv's initialiser takes modules and leaves a bare tensor as it is.
+        nn.init.trunc_normal_(self.kv, std=0.001)
+        nn.init.trunc_normal_(self.kv3, std=0.001)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, channels, h, w)` to the same."""
+        x = self.norm(x)
+        return self._attend(x, self.kv, padding=(3, 0)) + self._attend(x, self.kv3, padding=(0, 3))
+
+    def _attend(self, x: Tensor, kernel: Tensor, padding: tuple[int, int]) -> Tensor:
+        scores = F.conv2d(x, kernel, padding=padding)  # (B, tokens, h, w)
+        # Grouped double normalisation, in float32: over all positions, then over the tokens of a head.
+        weights = scores.flatten(2).float().softmax(dim=-1).unflatten(1, (self.num_heads, -1))
+        weights = weights / (weights.sum(dim=2, keepdim=True) + 1e-6)  # (B, heads, tokens / heads, h w)
+        weights = weights.reshape(scores.shape).to(scores.dtype)
+        return F.conv2d(weights, kernel.transpose(0, 1), padding=padding)
+
+
+class MLP(nn.Sequential):
+    """BatchNorm, 3x3 convolution, GELU, 3x3 convolution; the authors' dropout has probability 0 everywhere."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels, eps=1e-6)
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
+        self.act = nn.GELU()
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
+
+
+def _down(in_channels: int, out_channels: int) -> tuple[nn.Module, ...]:
+    """3x3 convolution of stride 2 with bias, BatchNorm, ReLU."""
+    convolution = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
+    return convolution, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)
+
+
+def _stage(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
+    """Two blocks; whoever reads the stage applies the ReLU that its last block leaves out."""
+    return nn.Sequential(
+        BasicBlock(in_channels, out_channels, stride, final_relu=True),
+        BasicBlock(out_channels, out_channels, 1, final_relu=False),
+    )
+
+
+def _load(encoder: SCTEncoder, weights: str) -> None:
+    path = Path(weights).expanduser()
+    if not path.is_file():
+        raise ValueError(f"model.weights={weights}: no such file; give a .safetensors or .pth file, or null")
+    expected = encoder.state_dict()
+    # "module.layer1...", "backbone.layer1..." (mmsegmentation), "network.architecture.encoder.layer1..." (src.train)
+    prefix = re.compile(r"^(.*\.)?(module|backbone|encoder)\.")
+    given = {prefix.sub("", key): value for key, value in read_weights(path).items()}
+    has_dappm = any(key.startswith("spp.") for key in given)
+    needed = [
+        key for key in expected if not key.endswith("num_batches_tracked") and (has_dappm or not key.startswith("spp."))
+    ]
+    wrong = [key for key in needed if key not in given or given[key].shape != expected[key].shape]
+    if wrong:
+        raise ValueError(
+            f"model.weights={path}: weights of another network: {len(wrong)} of {len(needed)} tensors are missing or "
+            f"have another shape (first: {wrong[0]}); give a file of an SCTNet with this model.base_channels, or null"
+        )
+    encoder.load_state_dict({key: given.get(key, expected[key]) for key in expected})

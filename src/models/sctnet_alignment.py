@@ -1,0 +1,167 @@
+"""Semantic information alignment of SCTNet with a trained SegFormer (Xu et al. 2024, section 3.3); training only."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from src.models.encoder import read_weights
+from src.models.init import initialise
+from src.models.layers import resize
+from src.models.smp_network import SMPNetwork
+
+
+class Outputs(NamedTuple):
+    """What an aligned network returns in training; `losses.alignment.AlignedLoss` takes it.
+
+    Args:
+        logits: main first.
+        pairs: by name, maps of the student and of the teacher, `(B, C, h, w)` each.
+    """
+
+    logits: tuple[Tensor, ...]
+    pairs: dict[str, tuple[Tensor, Tensor]]
+
+
+class Alignment(nn.Module):
+    """The student's projections, and the teacher whose maps they are compared with.
+
+    Stages 3 and 4 are compared as they are (backbone feature alignment). The decoder's map goes, at the teacher's
+    stride 4 and with the statistics of the teacher's own, through the teacher's fusion and classifier (shared decoder
+    head alignment).
+
+    The teacher is frozen, always in evaluation mode, and no part of this module: it is neither trained nor saved, but
+    follows to another device. Without its weights only the projections are built, so that a checkpoint loads.
+
+    Args:
+        teacher: `backbone` (`name`, and `weights`, which must be None), `weights` (a checkpoint that src.train made of
+            smp's Segformer on that backbone, or None) and, where it is not 256, `decoder_segmentation_channels`.
+        num_classes: K, of student and teacher.
+        stage3_channels, stage4_channels, decoder_channels: of the student's maps at strides 16, 32 and 8.
+
+    Raises:
+        ValueError: an unknown key or a missing one, weights that do not fit.
+    """
+
+    def __init__(
+        self, teacher: dict, num_classes: int, stage3_channels: int, stage4_channels: int, decoder_channels: int
+    ) -> None:
+        super().__init__()
+        network = _build(teacher, num_classes)
+        *_, stage3, stage4 = network.encoder.out_channels
+        self.stage3 = nn.Conv2d(stage3_channels, stage3, 1)
+        self.stage4 = nn.Conv2d(stage4_channels, stage4, 1)
+        self.decoder = nn.Conv2d(decoder_channels, network.decoder.fuse_stage[0].in_channels, 1)
+        initialise(self, "kaiming")
+        # In a list, which hides it from parameters(), state_dict() and train().
+        self._teacher = [] if teacher["weights"] is None else [Teacher(network)]
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Alignment":
+        # What `to`, `cuda` and `bfloat16` call for a module's parts; the teacher is none, but goes where they go.
+        for teacher in self._teacher:
+            teacher._apply(fn)
+        return super()._apply(fn, recurse)
+
+    def forward(self, image: Tensor, x3: Tensor, x5: Tensor, x_out: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """Pairs `stage3` (stride 16), `stage4` (32), `decoder` and `logits` (4), the student's map first.
+
+        Args:
+            image: normalised, `(B, 3, H, W)`.
+            x3, x5, x_out: of the student, strides 16, 32, 8, sides rounded up.
+        """
+        if not self._teacher:
+            raise ValueError(
+                "model.teacher.weights is null: an aligned network is trained with its teacher; set "
+                "model.teacher.weights=runs/NAME/checkpoints/best.ckpt, or model.teacher=null to train without one"
+            )
+        (teacher,) = self._teacher
+        with torch.no_grad():
+            target3, target4, joined = teacher(image)
+            target_feature, target_logits = teacher.decode(joined)
+        projected = self.decoder(x_out)
+        height, width = projected.shape[-2:]
+        projected = resize(projected, (2 * height, 2 * width))[..., : joined.shape[-2], : joined.shape[-1]]
+        feature, logits = teacher.decode(match_statistics(projected, joined))
+        return {
+            "stage3": (self.stage3(x3), target3),
+            "stage4": (self.stage4(x5), target4),
+            "decoder": (feature, target_feature),
+            "logits": (logits, target_logits),
+        }
+
+
+class Teacher(nn.Module):
+    """A frozen SegFormer, taken apart where the student meets it."""
+
+    def __init__(self, network: SMPNetwork) -> None:
+        super().__init__()
+        self.network = network
+        self.eval().requires_grad_(False)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`(B, 3, H, W)` to stage 3 (stride 16), stage 4 (32) and the decoder's joined maps (4), sides rounded up."""
+        height, width = image.shape[-2:]
+        divisor = self.network.divisor
+        features = self.network.encoder(F.pad(image, (0, -width % divisor, 0, -height % divisor)))
+        decoder, size = self.network.decoder, [side // 4 for side in features[0].shape[-2:]]
+        # Deepest first, as smp's decoder has it.
+        levels = zip(decoder.mlp_stage, reversed(features), strict=False)
+        joined = torch.cat([resize(mlp(feature), size) for mlp, feature in levels], dim=1)
+        maps = zip((16, 32, 4), (features[-2], features[-1], joined), strict=True)
+        return tuple(x[..., : -(-height // stride), : -(-width // stride)] for stride, x in maps)
+
+    def decode(self, joined: Tensor) -> tuple[Tensor, Tensor]:
+        """The fused map and the logits of joined maps, the teacher's own or a student's."""
+        feature = self.network.decoder.fuse_stage(joined)
+        return feature, self.network.head(feature)
+
+
+def match_statistics(student: Tensor, teacher: Tensor) -> Tensor:
+    """Gives each channel of the student the mean and the deviation, over images and positions, of the teacher's."""
+    with torch.autocast(student.device.type, enabled=False):
+        deviation, mean = torch.std_mean(student.float(), dim=(0, 2, 3), keepdim=True)
+        target_deviation, target_mean = torch.std_mean(teacher.float(), dim=(0, 2, 3), keepdim=True)
+        matched = (student.float() - mean) / (deviation + 1e-6) * target_deviation + target_mean
+    return matched.to(student.dtype)
+
+
+def _build(teacher: dict, num_classes: int) -> SMPNetwork:
+    allowed = {"backbone", "weights", "decoder_segmentation_channels"}
+    if not isinstance(teacher, dict) or not {"backbone", "weights"} <= set(teacher) <= allowed:
+        raise ValueError(
+            f"model.teacher={teacher}: must be null, or have backbone and weights, and decoder_segmentation_channels "
+            "where that is not 256"
+        )
+    backbone, weights = teacher["backbone"], teacher["weights"]
+    if backbone["weights"] is not None:
+        raise ValueError(
+            f"model.teacher.backbone.weights={backbone['weights']}: must be null; model.teacher.weights has them all"
+        )
+    options = {key: value for key, value in teacher.items() if key not in ("backbone", "weights")}
+    network = SMPNetwork("Segformer", backbone, num_classes, **options)
+    if weights is not None:
+        _load(network, Path(weights).expanduser(), backbone["name"])
+    return network
+
+
+def _load(network: SMPNetwork, path: Path, name: str) -> None:
+    if not path.is_file():
+        raise ValueError(
+            f"model.teacher.weights={path}: no such file; give runs/NAME/checkpoints/best.ckpt of a run of "
+            f"model=segformer on {name}"
+        )
+    prefix = "network.architecture."
+    given = {key.removeprefix(prefix): value for key, value in read_weights(path).items() if key.startswith(prefix)}
+    expected = network.state_dict()
+    # What is too much counts: MiT-B2 is MiT-B3 without some of its blocks.
+    wrong = sorted(given.keys() ^ expected.keys())
+    wrong += [key for key in expected.keys() & given.keys() if given[key].shape != expected[key].shape]
+    if wrong:
+        raise ValueError(
+            f"model.teacher.weights={path}: not a checkpoint of smp's Segformer on {name} with {len(expected)} tensors "
+            f"for these classes: {len(wrong)} are missing, too much or of another shape (first: {wrong[0]})"
+        )
+    network.load_state_dict(given)

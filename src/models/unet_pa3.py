@@ -1,0 +1,84 @@
+"""Report R3's U-Net from scratch (after Ronneberger et al. 2015), and its form with two ASPPs in the decoder."""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from src.models.aspp import ASPPR3
+from src.models.layers import resize
+
+CHANNELS = (64, 128, 256, 512, 1024)
+
+
+class UNetPA3(nn.Module):
+    """U-Net with BatchNorm, padded convolutions and bilinear upsampling; logits at stride 1 (R3; systems.md 2.6).
+
+    With `aspp` an ASPP stands for the double convolution at stride 2, and another for the one at stride 1 and the
+    classifier. That is R3's code; its text says "deconv4 layer and final classifier".
+
+    Parameters with 19 classes: 34,528,083; with `aspp` 35,078,987, or 35,079,025 with R3's own last layers. The biases
+    before BatchNorm are R3's, and so is Xavier, which is `Network`'s: `init="xavier"`.
+
+    Args:
+        num_classes: K.
+        aspp: R3's "U-Net + ASPP".
+        aspp_final_activation: BatchNorm and ReLU after the classifying ASPP. R3 had them by mistake: no logit is then
+            negative (systems.md 4.3 no. 4).
+
+    Raises:
+        ValueError: `aspp_final_activation` without `aspp`.
+    """
+
+    align_corners = True  # as in R3's code, which so upsamples inside; its logits are as large as the image
+    divisor = 16
+
+    def __init__(self, num_classes: int, aspp: bool = False, aspp_final_activation: bool = False) -> None:
+        super().__init__()
+        if aspp_final_activation and not aspp:
+            raise ValueError(
+                "model.aspp_final_activation=true: there is no ASPP; set model.aspp=true, or leave it false"
+            )
+        self.pool = nn.MaxPool2d(2)
+        self.down = nn.ModuleList([_first_double_conv(CHANNELS[0])])
+        self.down.extend(_double_conv(*widths) for widths in pairwise(CHANNELS))
+        widths = CHANNELS[-2::-1]  # of the skips, deepest first, and of what is joined with them
+        self.halve = nn.ModuleList(_conv_bn_relu(2 * width, width) for width in widths)
+        if aspp:
+            *double, third, fourth = widths
+            self.up = nn.ModuleList(_double_conv(2 * width, width) for width in double)
+            self.up.append(ASPPR3(2 * third, third, hidden=third))
+            classifier = ASPPR3(2 * fourth, num_classes, hidden=num_classes, final_activation=aspp_final_activation)
+        else:
+            *double, fourth = widths
+            self.up = nn.ModuleList(_double_conv(2 * width, width) for width in double)
+            classifier = nn.Sequential(_double_conv(2 * fourth, fourth), nn.Conv2d(fourth, num_classes, 1))
+        self.up.append(classifier)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """`(B, 3, H, W)`, sides divisible by 16, to `((B, K, H, W),)`."""
+        maps = [self.down[0](image)]  # 64 channels at stride 1
+        for level in self.down[1:]:
+            maps.append(level(self.pool(maps[-1])))  # at last 1024 at stride 16
+        x = maps.pop()
+        for halve, level in zip(self.halve, self.up, strict=True):
+            skip = maps.pop()
+            x = level(torch.cat([skip, halve(resize(x, skip.shape[-2:], align_corners=True))], dim=1))
+        return (x,)
+
+
+def _conv_bn_relu(in_channels: int, out_channels: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 3, padding=1), nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)
+    )
+
+
+def _double_conv(in_channels: int, out_channels: int) -> nn.Sequential:
+    return nn.Sequential(*_conv_bn_relu(in_channels, out_channels), *_conv_bn_relu(out_channels, out_channels))
+
+
+def _first_double_conv(channels: int) -> nn.Sequential:
+    """R3's very first convolution has no BatchNorm."""
+    return nn.Sequential(
+        nn.Conv2d(3, channels, 3, padding=1), nn.ReLU(inplace=True), *_conv_bn_relu(channels, channels)
+    )
