@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -140,8 +141,9 @@ def check(
 
 
 def _read(source: FileSource, samples: list[Sample], num_processes: int) -> Iterator[Reading]:
-    # All processes are there before the progress bar starts its thread, which a fork would not copy.
-    with ProcessPoolExecutor(num_processes, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+    # Not forked: a fork inherits the locks that OpenCV's and torch's threads hold, and waits for them for ever.
+    context = get_context("spawn")
+    with ProcessPoolExecutor(num_processes, context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
         futures = [pool.submit(partial(read_pair, source), sample) for sample in samples]
         with Progress(disable=not futures) as bar:
             for future in bar.track(as_completed(futures), total=len(futures), description="check"):
