@@ -26,10 +26,11 @@ def banner(
 ) -> str:
     """Data, network, weights, protocol, device, run folder; then what the user may not have meant."""
     source, network = data.source, task.network
-    counts = ", ".join(f"{len(source.samples(split))} {split}" for split in ("train", "val"))
+    counts = ", ".join(f"{len(data.samples(split))} {split}" for split in ("train", data.validation_split))
     parameters = sum(parameter.numel() for parameter in network.parameters())
     total_batch = cfg.data.batch_size * trainer.world_size * trainer.accumulate_grad_batches
-    image, _ = source.read(source.samples("train")[0])
+    image, _ = source.read(data.samples("train")[0])
+    protocol = data.folds.describe(source, data.validation_split)
     lines = {
         "data": f"{cfg.data.name}{f' in {cfg.data.root}' if cfg.data.root else ''}: {counts}, "
         f"{source.num_classes} classes ({source.labels}), crops {'x'.join(map(str, cfg.data.crop_size))}",
@@ -38,11 +39,13 @@ def banner(
         "weights": _weights(cfg),
         "training": f"{trainer.max_epochs} epochs, batch {total_batch} ({cfg.data.batch_size} x {trainer.world_size} "
         f"devices x {trainer.accumulate_grad_batches}), seed {cfg.seed}",
-        "protocol": f"val, {task.protocol}, figures at the labels' own size",
+        "protocol": f"{protocol}, {task.protocol}, figures at the labels' own size",
         "device": f"{_device(trainer)}, {trainer.world_size} process(es), precision {trainer.precision}",
         "run": f"{run.path}{', continued from its last checkpoint' if run.last.is_file() else ''}",
     }
     text = [f"{name:<9} {value}" for name, value in lines.items()]
+    if folds := data.folds.note(source):
+        text.append(f"note: {folds}")
     if any(crop > side for crop, side in zip(cfg.data.crop_size, image.shape[:2], strict=True)):
         text.append(
             f"note: crops of {'x'.join(map(str, cfg.data.crop_size))} are larger than the images "

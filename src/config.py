@@ -6,6 +6,7 @@ Nothing here imports torch, so that a wrong value is answered in about a second.
 import difflib
 import hashlib
 import json
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -15,17 +16,21 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from src.data.folds import HELD_OUT, Folds
+from src.data.source import Sample, Source
+from src.data.statistics import class_weights, training_statistics
 from src.files import write_json, write_text
 from src.machine import is_first_process
 from src.models.init import check_scheme
 from src.run import RunFolder
 
+log = logging.getLogger(__name__)
 AS_RUN = "run"  # in eval.yaml and predict.yaml: the value that the run had
 RUN_VARIABLE = "STREETSEG_RUN"  # set by rank 0 for the processes that Lightning starts
 # What does not change the result: a run may be continued with other values of these. The place of the data is among
 # them, because data.fingerprint stands for its content.
 VOLATILE = (
-    "name", "resume", "runs", "run_dir", "choices", "logger", "data.root", "data.num_workers",
+    "name", "resume", "runs", "run_dir", "choices", "logger", "data.root", "data.pack", "data.num_workers",
     "trainer.accelerator", "trainer.enable_progress_bar", "trainer.log_every_n_steps", "callbacks.panels",
     "callbacks.progress",
 )  # fmt: skip
@@ -48,12 +53,34 @@ def complete(cfg: DictConfig) -> DictConfig:
             raise ValueError(f"{named[0]}: model={choices['model']} has no backbone to choose; leave it out")
         cfg.backbone = None
         cfg.choices = {group: choice for group, choice in cfg.choices.items() if group != "backbone"}
-    dataset = instantiate(cfg.data.dataset)
-    samples = {split: dataset.samples(split) for split in ("train", "val")}
+    dataset, folds = _build_data(cfg.datamodule)
+    samples = {split: folds.samples(dataset, split) for split in ("train", folds.validation_split)}
     cfg.data.classes = {name: list(colour) for name, colour in dataset.classes.items()}
     cfg.data.fingerprint = digest([dataset.labels, {split: [s.name for s in samples[split]] for split in samples}])
     _check_ranges(cfg)
+    _fill_class_weights(cfg, dataset, samples["train"])
     return cfg
+
+
+def _fill_class_weights(cfg: DictConfig, source: Source, samples: list[Sample]) -> None:
+    """Puts numbers in place of a weighting's name, so that the run's config and identity hold them.
+
+    Raises:
+        ValueError: an unknown name, not one weight a class, no labelled pixel in train.
+    """
+    for name, term in cfg.loss.terms.items():
+        given = term.loss.get("class_weights")
+        if isinstance(given, str):
+            weights = class_weights(given, training_statistics(source, samples))
+            term.loss.class_weights = weights
+            if is_first_process():
+                told = ", ".join(f"{c} {weight:.3g}" for c, weight in zip(source.classes, weights, strict=True))
+                log.info("loss.terms.%s: class weights %s of %d images: %s", name, given, len(samples), told)
+        elif isinstance(given, ListConfig) and len(given) != source.num_classes:
+            raise ValueError(
+                f"loss.terms.{name}.loss.class_weights has {len(given)} values; {source.labels} has "
+                f"{source.num_classes} classes: {', '.join(source.classes)}"
+            )
 
 
 def _check_ranges(cfg: DictConfig) -> None:
@@ -65,6 +92,9 @@ def _check_ranges(cfg: DictConfig) -> None:
     workers = cfg.data.num_workers
     if workers != "auto" and (not isinstance(workers, int) or workers < 0):
         raise ValueError(f"data.num_workers={workers}: must be auto or a whole number, at least 0")
+    share = OmegaConf.select(cfg, "data.class_uniform", default=0.0)  # a run of a version without it has none
+    if not isinstance(share, int | float) or not 0 <= share <= 1:
+        raise ValueError(f"data.class_uniform={share}: must be 0 to 1")
     for key in ("data.crop_size", "inference.size", "inference.window"):
         value = OmegaConf.select(cfg, key)
         is_pair = isinstance(value, ListConfig) and len(value) == 2
@@ -95,6 +125,8 @@ def open_run(cfg: DictConfig) -> tuple[RunFolder, DictConfig]:
         _check_same(cfg, run)
     resolved = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
     if is_first and not run.config.is_file():
+        for name, text in _fold_lists(*_build_data(cfg.datamodule)).items():
+            write_text(run.path / "folds" / f"{name}.txt", text)
         write_json(run.identity, identity(cfg))
         write_text(run.config, OmegaConf.to_yaml(resolved))
     return run, resolved
@@ -123,6 +155,40 @@ def load_run(cfg: DictConfig) -> tuple[RunFolder, DictConfig]:
     _forget_weights(config.task.network.architecture)
     _check_ranges(config)
     return run, config
+
+
+def load_data(cfg: DictConfig, run: RunFolder, config: DictConfig) -> tuple[Source, str, list[Sample]]:
+    """The dataset of a run, where `cfg.data.root` says it is on this machine; the name and samples of `cfg.split`.
+
+    Raises:
+        ValueError: a root for data without one, a split that is not there, other files in a fold than the run had.
+    """
+    dataset = config.datamodule.dataset
+    if cfg.data.root != AS_RUN:
+        if "root" not in dataset:
+            raise ValueError(f"data.root={cfg.data.root}: {config.data.name} has no root; leave it out")
+        dataset.root = cfg.data.root
+    source, folds = _build_data(config.datamodule)
+    split = folds.validation_split if cfg.split == AS_RUN else cfg.split
+    lists = _fold_lists(source, folds) if split in ("train", HELD_OUT) else {}
+    for name, text in lists.items():
+        path = run.path / "folds" / f"{name}.txt"
+        if path.read_text() != text:
+            raise ValueError(f"{path}: names other files than the data have now; give the data it was trained on")
+    return source, split, folds.samples(source, split)
+
+
+def _build_data(datamodule: DictConfig) -> tuple[Source, Folds]:
+    folds = datamodule.get("folds")  # a run of a version without folds has none
+    return instantiate(datamodule.dataset, _convert_="all"), Folds(**(folds or {}))
+
+
+def _fold_lists(source: Source, folds: Folds) -> dict[str, str]:
+    """File lists, a name a line, of what trains, is held out and is left out; none without folds."""
+    if folds.num_folds is None:
+        return {}
+    parts = folds.divide(source)
+    return {part: "".join(f"{sample.name}\n" for sample in samples) for part, samples in parts.items()}
 
 
 def _forget_weights(architecture: DictConfig) -> None:
@@ -161,6 +227,8 @@ def _derive_name(cfg: DictConfig) -> str:
     parts = [choices.get("experiment")] if choices.get("experiment") else [choices.data, choices.model]
     if choices.get("backbone") and not choices.get("experiment"):
         parts.append(choices.backbone)
+    if cfg.data.num_folds is not None:
+        parts.append(f"fold{cfg.data.fold}of{cfg.data.num_folds}")
     stem = "-".join(str(part).replace("/", "_") for part in parts)
     return f"{stem}-s{cfg.seed}-{digest(identity(cfg))}"
 

@@ -6,7 +6,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from src.cli import launch
-from src.config import AS_RUN, load_run
+from src.config import AS_RUN, load_data, load_run
 
 log = logging.getLogger(__name__)
 
@@ -14,14 +14,11 @@ log = logging.getLogger(__name__)
 def evaluate_run(cfg: DictConfig) -> float:
     """Evaluates `cfg.run` on `cfg.split`; returns the mIoU."""
     run, config = load_run(cfg)
-    dataset = config.datamodule.dataset
-    if cfg.data.root != AS_RUN:
-        if "root" not in dataset:
-            raise ValueError(f"data.root={cfg.data.root}: {config.data.name} has no root; leave it out")
-        dataset.root = cfg.data.root
-    if cfg.data.num_workers != AS_RUN:
-        config.datamodule.num_workers = cfg.data.num_workers
-    instantiate(dataset).samples(cfg.split)  # missing data is told before torch is imported
+    source, split, _ = load_data(cfg, run, config)  # missing data is told before torch is imported
+    source.check_labelled(split)
+    for key in ("pack", "num_workers"):
+        if cfg.data[key] != AS_RUN:
+            config.datamodule[key] = cfg.data[key]
 
     import lightning as L
 
@@ -42,10 +39,10 @@ def evaluate_run(cfg: DictConfig) -> float:
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
-    evaluation = evaluate(trainer, task, data, run, cfg.split, cfg.checkpoint)
+    evaluation = evaluate(trainer, task, data, run, split, cfg.checkpoint)
     run.add_evaluation(evaluation, finished=False)
-    plot_classes(evaluation, config.data.classes, run.path / f"classes_{cfg.split}.png", evaluation["tag"])
-    log.info("%s\n%s/miou %.4f   %s", class_table(evaluation), cfg.split, evaluation["miou"], run.results)
+    plot_classes(evaluation, config.data.classes, run.path / f"classes_{split}.png", evaluation["tag"])
+    log.info("%s\n%s/miou %.4f   %s", class_table(evaluation), split, evaluation["miou"], run.results)
     return evaluation["miou"]
 
 

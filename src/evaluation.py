@@ -21,7 +21,7 @@ def evaluate(
     progress = torch.load(path, "cpu", weights_only=True)
     protocol = {
         "labels": data.source.labels,
-        "split": split,
+        "split": data.folds.describe(data.source, split),
         "images": len(loader.dataset),
         "inference": str(task.protocol),
         "precision": str(trainer.precision),

@@ -1,23 +1,28 @@
-"""Segments photos of any size with a trained run. `python -m src.predict --help`"""
+"""Segments photos of any size, or a split for a benchmark's server. `python -m src.predict --help`"""
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from src.cli import launch
-from src.config import load_run
-from src.data.source import IMAGE_SUFFIXES, read_image
+from src.config import load_data, load_run
+from src.data.source import IMAGE_SUFFIXES, Sample, Source, read_image
+from src.run import RunFolder
 
 log = logging.getLogger(__name__)
+Images = dict[str, Callable[[], np.ndarray]]  # the name of what is written for each image, and how to read it
 
 
 def predict(cfg: DictConfig) -> int:
-    """Writes label PNGs, colour masks and overlays of every image in `cfg.input`; returns how many."""
+    """Writes the predictions of `cfg.input`, or of `cfg.split` of the run's dataset; returns of how many images."""
     run, config = load_run(cfg)
-    images = find_images(Path(cfg.input))
-    output = Path(cfg.output) if cfg.output else run.path / "predictions" / Path(cfg.input).resolve().stem
+    images, title = list_work(cfg, run, config)
+    output = Path(cfg.output) if cfg.output else run.path / "predictions" / title
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise ValueError(f"{output}: exists and is not empty, and nothing is overwritten; give another output=FOLDER")
 
@@ -27,30 +32,53 @@ def predict(cfg: DictConfig) -> int:
 
     from src.banner import quieten
     from src.evaluation import load_weights
-    from src.pictures import colourise, overlay, save_png
+    from src.outputs import LabelIds, Pictures
 
     quieten()
+    is_official = cfg.format == "labelids"
+    writer = LabelIds(output) if is_official else Pictures(output, config.data.classes, cfg.opacity)
     fabric = L.Fabric(accelerator=cfg.accelerator, devices=1, precision=config.trainer.precision)
     task = instantiate(config.task)
     load_weights(task, run.checkpoint(cfg.checkpoint))
     task.to(fabric.device).eval()
-    palette, unread = config.data.classes, []
-    for path in track(images, f"{len(images)} images", disable=len(images) == 1):
+    unread = []
+    for name, read in track(images.items(), f"{len(images)} images", disable=len(images) == 1):
         try:
-            image = read_image(path)
+            image = read()
         except ValueError as error:
             unread.append(str(error))
             continue
         with fabric.autocast():
             ids = task.predict_ids(torch.from_numpy(image.transpose(2, 0, 1).copy())[None])[0].numpy()
-        name = path.with_suffix(".png").name
-        save_png(output / "labels" / name, ids)
-        save_png(output / "colours" / name, colourise(ids, palette))
-        save_png(output / "overlays" / name, overlay(image, ids, palette, cfg.opacity))
-    log.info("%d images: labels/, colours/ and overlays/ in %s", len(images) - len(unread), output)
+        writer.write(name, image, ids)
+    if unread and is_official:
+        raise ValueError(f"no archive was made: {len(unread)} files could not be read: {'; '.join(unread)}")
+    log.info("%d images: %s", len(images) - len(unread), writer.finish())
     if unread:
         raise ValueError(f"{len(unread)} of {len(images)} files could not be read: {'; '.join(unread)}")
     return len(images)
+
+
+def list_work(cfg: DictConfig, run: RunFolder, config: DictConfig) -> tuple[Images, str]:
+    """Which images, under which names, and a title for their folder. ValueError where that is not clear."""
+    if cfg.format not in ("pictures", "labelids"):
+        raise ValueError(f"format={cfg.format}: must be pictures or labelids")
+    if (cfg.input is None) == (cfg.split is None):
+        raise ValueError("give input=FILE or FOLDER, or split=NAME of the run's dataset, and not both")
+    if cfg.split is not None:
+        source, split, samples = load_data(cfg, run, config)
+        name_of = source.official_path if cfg.format == "labelids" else lambda sample: f"{sample.name}.png"
+        images = {name_of(sample): partial(read_sample, source, sample) for sample in samples}
+        return images, f"{split}_labelids" if cfg.format == "labelids" else split
+    if cfg.format == "labelids":
+        raise ValueError("format=labelids: the names that a server wants are those of a dataset; give split=test")
+    path = Path(cfg.input)
+    return {file.with_suffix(".png").name: partial(read_image, file) for file in find_images(path)}, path.resolve().stem
+
+
+def read_sample(source: Source, sample: Sample) -> np.ndarray:
+    """RGB uint8 `(H, W, 3)`, without the labels, which a benchmark's test does not have."""
+    return read_image(sample.image) if sample.image else source.read(sample)[0]
 
 
 def find_images(path: Path) -> list[Path]:

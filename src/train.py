@@ -64,7 +64,7 @@ def fit(cfg: DictConfig, run: RunFolder) -> None:
             logger.log_hyperparams(OmegaConf.to_container(cfg))
         trainer.fit(task, data, ckpt_path=run.last if run.last.is_file() else None, weights_only=True)
         trainer.loggers = []  # what follows is not a point of the curves
-        evaluation = evaluate(trainer, task, data, run, "val", "best")
+        evaluation = evaluate(trainer, task, data, run, data.validation_split, "best")
         if trainer.is_global_zero:
             plot_curves(run.metrics, run.path / "curves.png", run.path.name)
             plot_classes(evaluation, cfg.data.classes, run.path / "classes.png", run.path.name)

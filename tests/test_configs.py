@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.config import flatten, identity
 from src.data.streets import Streets
-from tests.conftest import write_camvid
+from tests.conftest import WRITERS
 
 CONF = Path(__file__).parents[1] / "conf"
 FILES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
@@ -27,7 +27,7 @@ def composed(root: Path, *overrides: str, config: str = "train") -> DictConfig:
         (root / "run").mkdir(exist_ok=True)
         (root / "run" / "environment.json").write_text('{"id": "0", "sessions": []}')
         if OmegaConf.is_missing(cfg.data, "root"):
-            cfg.data.root = str(write_camvid(root / "data", {"train": 2, "val": 2}))
+            cfg.data.root = str(WRITERS[cfg.data.name](root / "data"))
     return cfg
 
 

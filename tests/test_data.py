@@ -10,8 +10,9 @@ from hydra.utils import instantiate
 from PIL import Image
 
 from src.config import flatten  # noqa: F401 - registers the resolvers that the yaml uses
+from src.data.batches import Collate
 from src.data.camvid import CamVid
-from src.data.datamodule import SegmentationDataModule, collate
+from src.data.datamodule import SegmentationDataModule
 from src.data.dataset import EpochSampler, SegmentationDataset, derive_seed
 from src.data.source import Sample, read_image, read_mask
 from src.data.streets import Streets
@@ -87,34 +88,6 @@ def test_seeds_of_neighbours_are_unrelated() -> None:
     assert len(seeds) == 1200
 
 
-def test_masks_follow_images_and_padding_is_255() -> None:
-    """Labels are painted into the image; after augmentation without colour, both still say the same."""
-    pipeline = augmentation(
-        "augmentation=scale_crop_flip",
-        "data.crop_size=[80,100]",
-        "augmentation.colour.p=0",
-        "augmentation.scale.interpolation=0",
-    )
-    rng = np.random.default_rng(0)
-    ids = rng.integers(0, 11, (4, 5), dtype=np.uint8).repeat(24, 0).repeat(24, 1)
-    image = np.stack([ids * 20] * 3, axis=2)
-    padded = 0
-    for seed in range(30):
-        view, mask = pipeline(image, ids, seed)
-        assert view.shape == (80, 100, 3)
-        inside = mask != 255
-        padded += (~inside).sum()
-        agree = np.abs(view[..., 0].astype(int) - mask.astype(int) * 20)[inside] <= 2
-        assert agree.mean() > 0.9  # shrinking averages pixels at the borders of blocks
-        assert (view[~inside] == (124, 116, 104)).all()
-    assert padded > 0
-
-
-def test_a_pipeline_that_would_label_padding_as_a_class_is_refused() -> None:
-    with pytest.raises(Exception, match=r"augmentation.pad: PadIfNeeded has fill_mask=0.*set fill_mask: 255"):
-        augmentation("augmentation.pad.fill_mask=0")
-
-
 def test_camvid_reads_its_layout(camvid: Path) -> None:
     source = CamVid(str(camvid))
     samples = source.samples("train")
@@ -175,7 +148,7 @@ def test_palette_masks_are_read_as_labels(tmp_path: Path) -> None:
 def test_images_of_several_sizes_need_batches_of_one() -> None:
     samples = [{"image": torch.zeros(3, h, 4), "mask": torch.zeros(h, 4)} for h in (4, 5)]
     with pytest.raises(ValueError, match=r"sizes \[\(4, 4\), \(5, 4\)\] cannot share a batch; set data.eval_batch"):
-        collate(samples)
+        Collate(0)(samples)
 
 
 def test_dataset_without_transform_gives_the_source(camvid: Path) -> None:

@@ -1,6 +1,7 @@
-"""Augmentation pipelines over albumentations, reseeded for every sample and with masks padded by 255."""
+"""Augmentation of a training sample: a crop, then photometric steps and any albumentations transform, by one seed."""
 
 import os
+from itertools import groupby
 
 import numpy as np
 
@@ -9,41 +10,85 @@ os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 
 import albumentations as A
 
+from src.data.filters import Elastic, Filter
+from src.data.frame import Frame
+from src.data.geometry import Geometry
+from src.data.photometric import LinearStep, LinearSteps
 from src.data.source import IGNORE_INDEX
+
+Step = LinearStep | Filter | Elastic | A.BasicTransform | A.BaseCompose
 
 
 class Augmentation:
-    """The given albumentations transforms in order, as `(image, mask, seed) -> (image, mask)`.
-
-    One seed gives one result: albumentations 2.0.8 alone draws the same stream in every forked worker and repeats it
-    each epoch.
+    """The geometry, then the steps in their order, as `(frame, seed) -> (image, mask)`: one seed gives one result.
 
     Args:
-        transforms: named, so that a recipe or a command line can change one of them.
+        geometry: the crop that is read and warped; None for the whole frame.
+        steps: named, so that a recipe or a command line can change one of them: photometric steps of this project, and
+            albumentations transforms, which then see the crop.
 
     Raises:
-        ValueError: a transform would fill the mask with something other than 255 (its default, 0, is a class).
+        ValueError: a step of another kind, or one that would fill the mask with something other than 255
+            (albumentations' default, 0, is a class).
     """
 
-    def __init__(self, **transforms: A.BasicTransform) -> None:
-        for name, transform in transforms.items():
-            for step in _flatten(transform):
-                fill = getattr(step, "fill_mask", IGNORE_INDEX)
-                if fill != IGNORE_INDEX:
-                    raise ValueError(
-                        f"augmentation.{name}: {type(step).__name__} has fill_mask={fill}, which would label padding "
-                        f"as a class; set fill_mask: {IGNORE_INDEX}"
-                    )
-        self.pipeline = A.Compose(list(transforms.values()))
+    def __init__(self, geometry: Geometry | None = None, **steps: Step) -> None:
+        for name, step in steps.items():
+            _check(name, step)
+        self.geometry = geometry
+        self.steps = []
+        for combine, neighbours in groupby(steps.values(), _combination):
+            group = list(neighbours)
+            self.steps += [combine(group)] if combine else group
 
-    def __call__(self, image: np.ndarray, mask: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        self.pipeline.set_random_seed(seed)
+    def __call__(self, frame: Frame, seed: int, label: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Image uint8 `(H, W, 3)` and mask uint8 `(H, W)`; with a `label`, of a crop about one of its pixels."""
+        rng = np.random.default_rng(seed)
+        image, mask = self.geometry(frame, rng, label) if self.geometry else frame.whole()
+        for step in self.steps:
+            image, mask = step(image, mask, rng)
+        return image, mask
+
+
+class Albumentations:
+    """Transforms in order, reseeded for every sample.
+
+    albumentations 2.0.8 alone draws the same stream in every forked worker and repeats it each epoch.
+    """
+
+    def __init__(self, transforms: list[A.BasicTransform | A.BaseCompose]) -> None:
+        self.pipeline = A.Compose(transforms)
+
+    def __call__(self, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        self.pipeline.set_random_seed(int(rng.integers(2**32)))
         result = self.pipeline(image=image, mask=mask)
         return result["image"], result["mask"]
 
 
-def _flatten(transform: A.BasicTransform | A.BaseCompose) -> list[A.BasicTransform]:
-    """The transform itself, or those inside a OneOf, SomeOf or Sequential."""
-    if isinstance(transform, A.BaseCompose):
-        return [step for inner in transform.transforms for step in _flatten(inner)]
-    return [transform]
+def _combination(step: Step) -> type[LinearSteps] | type[Albumentations] | None:
+    """What makes one of several such steps that follow each other."""
+    if isinstance(step, LinearStep):
+        return LinearSteps
+    return Albumentations if isinstance(step, A.BasicTransform | A.BaseCompose) else None
+
+
+def _check(name: str, step: Step) -> None:
+    if not isinstance(step, Step):
+        raise ValueError(
+            f"augmentation.{name}: {type(step).__name__} is no step; give a transform of albumentations or one of "
+            "src.data.photometric and src.data.filters"
+        )
+    for inner in _flatten(step):
+        fill = getattr(inner, "fill_mask", IGNORE_INDEX)
+        if fill != IGNORE_INDEX:
+            raise ValueError(
+                f"augmentation.{name}: {type(inner).__name__} has fill_mask={fill}, which would label padding "
+                f"as a class; set fill_mask: {IGNORE_INDEX}"
+            )
+
+
+def _flatten(step: Step) -> list[Step]:
+    """The step itself, or those inside a OneOf, SomeOf or Sequential."""
+    if isinstance(step, A.BaseCompose):
+        return [deeper for inner in step.transforms for deeper in _flatten(inner)]
+    return [step]

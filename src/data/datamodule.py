@@ -1,12 +1,17 @@
 """One LightningDataModule for every dataset."""
 
+from typing import Any
+
 import lightning as L
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader
 
+from src.data.batches import BatchLoader, Collate, start_worker
 from src.data.dataset import EpochSampler, SegmentationDataset, Transform
-from src.data.source import Source
+from src.data.folds import Folds
+from src.data.packed import attach
+from src.data.source import Sample, Source
+from src.data.statistics import training_statistics
 from src.machine import num_cores
 
 
@@ -23,9 +28,12 @@ class SegmentationDataModule(L.LightningDataModule):
         eval_batch_size: images a step in evaluation; above 1 only where all images have one size.
         num_workers: data processes a device, or "auto" (the cores this process may use, at most 8).
         seed: the run's seed.
+        class_uniform: share of an epoch in which a class is drawn first, then a crop about one of its pixels.
+        pack: folder of a pack of the dataset (`python -m src.pack`); `auto`: beside the data, if there is one; None.
+        folds: the arguments of `Folds`; None or `num_folds: None` trains on all of train and validates on val.
 
     Raises:
-        ValueError: a batch larger than the training split, fewer evaluation images than devices.
+        ValueError: a batch larger than the training split, fewer evaluation images than devices, no labels.
     """
 
     def __init__(
@@ -36,14 +44,19 @@ class SegmentationDataModule(L.LightningDataModule):
         eval_batch_size: int,
         num_workers: int | str,
         seed: int,
+        folds: dict | None = None,
+        pack: str | None = None,
+        class_uniform: float = 0.0,
     ) -> None:
         super().__init__()
-        self.source = dataset
+        self.source = attach(dataset, pack)
+        self.folds = Folds(**(folds or {}))
         self.augmentation = augmentation
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.num_workers = min(8, num_cores()) if num_workers == "auto" else int(num_workers)
         self.seed = seed
+        self.class_uniform = class_uniform
         self.epochs_done = 0
 
     # Lightning 2.6.6 starts a resumed run's first iteration before it tells the sampler the epoch: left to it, that
@@ -54,9 +67,29 @@ class SegmentationDataModule(L.LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         self.epochs_done = state_dict["epochs_done"]
 
+    @property
+    def validation_split(self) -> str:
+        """What training validates on: `val`, or `fold`, the part of train that is held out."""
+        return self.folds.validation_split
+
+    def samples(self, split: str) -> list[Sample]:
+        """Samples of a split as this run sees it. ValueError where there are none, or they have no labels."""
+        samples = self.folds.samples(self.source, split)
+        self.source.check_labelled(split)
+        return samples
+
     def train_dataloader(self) -> DataLoader:
-        dataset = SegmentationDataset(self.source, self.source.samples("train"), self.augmentation, self.seed)
-        sampler = self._sampler(len(dataset), shuffle=True, equal_shares=True)
+        samples = self.samples("train")
+        dataset = SegmentationDataset(self.source, samples, self.augmentation, self.seed)
+        presence = training_statistics(self.source, samples).presence if self.class_uniform else None
+        sampler = self._sampler(
+            len(dataset),
+            shuffle=True,
+            equal_shares=True,
+            weights=self.source.weights(samples),
+            class_uniform=self.class_uniform,
+            presence=presence,
+        )
         sampler.set_epoch(self.epochs_done)
         if len(sampler) < self.batch_size:
             raise ValueError(
@@ -66,24 +99,24 @@ class SegmentationDataModule(L.LightningDataModule):
         return self._loader(dataset, sampler, self.batch_size, drop_last=True)
 
     def val_dataloader(self) -> DataLoader:
-        return self.eval_dataloader("val")
+        return self.eval_dataloader(self.validation_split)
 
     def eval_dataloader(self, split: str) -> DataLoader:
         """Every image of a split once, whole, in order."""
-        dataset = SegmentationDataset(self.source, self.source.samples(split), None, self.seed)
+        dataset = SegmentationDataset(self.source, self.samples(split), None, self.seed)
         sampler = self._sampler(len(dataset), shuffle=False, equal_shares=False)
         if len(sampler) == 0:
             raise ValueError(f"split {split!r} has {len(dataset)} images, fewer than devices; set trainer.devices=1")
         return self._loader(dataset, sampler, self.eval_batch_size, drop_last=False)
 
-    def _sampler(self, num_samples: int, *, shuffle: bool, equal_shares: bool) -> EpochSampler:
+    def _sampler(self, num_samples: int, *, shuffle: bool, equal_shares: bool, **drawing: Any) -> EpochSampler:
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        return EpochSampler(num_samples, self.seed, shuffle, equal_shares, rank, world_size)
+        return EpochSampler(num_samples, self.seed, shuffle, equal_shares, rank, world_size, **drawing)
 
     def _loader(
         self, dataset: SegmentationDataset, sampler: EpochSampler, batch_size: int, *, drop_last: bool
     ) -> DataLoader:
-        return DataLoader(
+        return BatchLoader(
             dataset,
             batch_size=batch_size,
             sampler=sampler,
@@ -91,23 +124,8 @@ class SegmentationDataModule(L.LightningDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
-            collate_fn=collate,
+            collate_fn=Collate(self.num_workers),
             worker_init_fn=start_worker,
             # Its own generator: the loader would otherwise draw from the global one, and move every dropout mask.
             generator=torch.Generator().manual_seed(self.seed),
         )
-
-
-def collate(samples: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Stacks samples. ValueError when their sizes differ."""
-    sizes = {tuple(sample["mask"].shape) for sample in samples}
-    if len(sizes) > 1:
-        raise ValueError(f"images of sizes {sorted(sizes)} cannot share a batch; set data.eval_batch_size=1")
-    return {key: torch.stack([sample[key] for sample in samples]) for key in samples[0]}
-
-
-def start_worker(worker_id: int) -> None:
-    """One thread a worker: OpenCV's own threads would fight over the cores that the workers already fill."""
-    import cv2
-
-    cv2.setNumThreads(0)

@@ -9,14 +9,16 @@ from torch.utils.data import Dataset, Sampler
 
 from src.data.source import Sample, Source
 
-Transform = Callable[[np.ndarray, np.ndarray, int], tuple[np.ndarray, np.ndarray]]
+Transform = Callable[..., tuple[np.ndarray, np.ndarray]]
+Key = tuple[int, int] | tuple[int, int, int]
 
 
 class SegmentationDataset(Dataset):
-    """Samples of one split, transformed. Its keys are `(epoch, index)` pairs, as `EpochSampler` hands them out.
+    """Samples of one split, transformed. Its keys are `(epoch, index)`, or `(epoch, index, label)` for a crop about a
+    pixel of a class, as `EpochSampler` hands them out.
 
     Args:
-        transform: `(image, mask, seed) -> (image, mask)`, or None to leave both as they are.
+        transform: `(frame, seed[, label]) -> (image, mask)`, or None for the whole frame as it is.
         seed: the run's seed.
     """
 
@@ -29,27 +31,44 @@ class SegmentationDataset(Dataset):
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
+    def __getitem__(self, key: Key) -> dict[str, Tensor]:
         """`image` uint8 `(3, H, W)`, `mask` uint8 `(H, W)`."""
-        epoch, index = key
-        image, mask = self.source.read(self.samples[index])
-        if self.transform is not None:
-            image, mask = self.transform(image, mask, derive_seed(self.seed, epoch, index))
+        epoch, index, *label = key
+        frame = self.source.open(self.samples[index % len(self.samples)])
+        seed = derive_seed(self.seed, epoch, index)
+        image, mask = self.transform(frame, seed, *label) if self.transform else frame.whole()
         return {
-            "image": torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))),
-            "mask": torch.from_numpy(np.ascontiguousarray(mask)),
+            # A view with channels first: the pixels stay together (channels_last), as the network wants them.
+            "image": torch.from_numpy(np.require(image, requirements="CW")).permute(2, 0, 1),
+            "mask": torch.from_numpy(np.require(mask, requirements="CW")),
         }
 
 
 class EpochSampler(Sampler):
-    """`(epoch, index)` keys, shuffled by (seed, epoch), dealt to ranks in turn: no padding, so nothing counts twice.
+    """Keys `(epoch, index)`, shuffled by (seed, epoch), dealt to ranks in turn: no padding, so nothing counts twice.
 
     Lightning calls `set_epoch` before each epoch, on a resume too. When `equal_shares` is set, the few samples that do
     not fill every rank are left out (training under DDP needs equal numbers of steps; they differ every epoch).
+
+    Args:
+        weights: float `(N,)` with sum N, how often each sample comes in an epoch on average; None: each once. The
+            repeats of sample i are i + N, i + 2N, ...: keys of their own, and so views of their own.
+        class_uniform: share of an epoch in which a class is drawn, all being equally likely, then an image that has it;
+            its key is `(epoch, index, label)`, for a crop about one of the pixels (Zhu et al. 2019, who take .5).
+        presence: bool `(N, K)`, which classes each sample has; needed by `class_uniform` alone.
     """
 
     def __init__(
-        self, num_samples: int, seed: int, shuffle: bool, equal_shares: bool, rank: int = 0, world_size: int = 1
+        self,
+        num_samples: int,
+        seed: int,
+        shuffle: bool,
+        equal_shares: bool,
+        rank: int = 0,
+        world_size: int = 1,
+        weights: np.ndarray | None = None,
+        class_uniform: float = 0.0,
+        presence: np.ndarray | None = None,
     ) -> None:
         self.num_samples = num_samples
         self.seed = seed
@@ -57,6 +76,9 @@ class EpochSampler(Sampler):
         self.equal_shares = equal_shares
         self.rank = rank
         self.world_size = world_size
+        self.weights = weights
+        self.class_uniform = class_uniform
+        self.presence = presence
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -66,12 +88,59 @@ class EpochSampler(Sampler):
         share, rest = divmod(self.num_samples, self.world_size)
         return share + (not self.equal_shares and self.rank < rest)
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = np.arange(self.num_samples)
+    def __iter__(self) -> Iterator[Key]:
+        order, labels = np.arange(self.num_samples), None
         if self.shuffle:
-            order = np.random.default_rng([self.seed, self.epoch]).permutation(order)
-        mine = order[self.rank :: self.world_size][: len(self)]
-        return iter([(self.epoch, int(index)) for index in mine])
+            rng = np.random.default_rng([self.seed, self.epoch])
+            order = rng.permutation(order)
+            if self.weights is not None:
+                order = draw_weighted(order, self.weights, rng)
+            if self.class_uniform:
+                order, labels = draw_class_uniform(order, self.presence, self.class_uniform, self.weights, rng)
+        mine = slice(self.rank, len(self) * self.world_size, self.world_size)
+        keys = [(self.epoch, int(index)) for index in order[mine]]
+        if labels is None:
+            return iter(keys)
+        pairs = zip(keys, labels[mine].tolist(), strict=True)
+        return iter([key if label < 0 else (*key, label) for key, label in pairs])
+
+
+def draw_weighted(order: np.ndarray, weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Of shuffled indices `(N,)`, N keys in random order: i comes `weights[i]` times, rounded up or down by chance.
+
+    Systematic sampling: one comb of N teeth over the weights laid end to end.
+    """
+    teeth = rng.random() + np.arange(len(order))
+    places = np.searchsorted(np.cumsum(weights[order]), teeth, side="right").clip(max=len(order) - 1)
+    repeats = np.arange(len(order)) - np.searchsorted(places, places)
+    return rng.permutation(order[places] + len(order) * repeats)
+
+
+def draw_class_uniform(
+    order: np.ndarray, presence: np.ndarray, share: float, weights: np.ndarray | None, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of N keys in random order, a share exchanged for draws of a class, then of an image that has it.
+
+    Returns:
+        Keys `(N,)` in random order, each once, and the class `(N,)` that each was drawn for; -1: for none.
+    """
+    total = len(order)
+    labels = np.full(total, -1)
+    number = round(share * total)
+    classes = np.flatnonzero(presence.any(axis=0))
+    labels[:number] = np.resize(rng.permutation(classes), number)  # each as often as any other, up to one
+    images = order % total
+    for label in classes:
+        having = np.flatnonzero(presence[:, label])
+        chances = None if weights is None else weights[having] / weights[having].sum()
+        images[labels == label] = rng.choice(having, (labels == label).sum(), p=chances)
+    mixed = rng.permutation(total)
+    images, labels = images[mixed], labels[mixed]
+    same = np.argsort(images, kind="stable")
+    ordered = images[same]
+    repeats = np.empty(total, dtype=np.int64)
+    repeats[same] = np.arange(total) - np.searchsorted(ordered, ordered)
+    return images + total * repeats, labels
 
 
 def derive_seed(*keys: int) -> int:

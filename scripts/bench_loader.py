@@ -1,0 +1,215 @@
+"""What a training sample costs, against peers' way: `python scripts/bench_loader.py` (a few minutes, 4 GB of holes).
+
+Frames of 1024x2048 PNG (2.5 MB, as Cityscapes' are), crop 512x1024, scale .5 to 2, mirror, colour jitter:
+1. one thread, all ways in turn on the same frames: decoding alone; decode, resize all, crop, albumentations (the base);
+   crop first from the files; crop first from the pack;
+2. the share of its time that a loop of 10 ms a batch of 8 waits for 2 workers on the pack;
+3. the memory of 4 workers on a pack of 4 GB.
+Other work on the machine moves wall times; CPU times stay.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+
+from src.data.augmentation import A, Augmentation
+from src.data.camvid import CamVid
+from src.data.datamodule import SegmentationDataModule
+from src.data.dataset import SegmentationDataset
+from src.data.geometry import Geometry
+from src.data.packed import PackedFrames, attach
+from src.data.photometric import ColourJitter
+from src.data.source import Sample
+from src.data.streets import draw_scene
+from src.packing import pack_split
+
+SIZE, CROP = (1024, 2048), (512, 1024)
+FACTORS, HUE = (0.7, 1.3), (-0.03, 0.03)
+STEP = 0.01  # seconds that the loop takes for a batch
+BATCH = 8
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--frames", type=int, default=24)
+    parser.add_argument("--repeats", type=int, default=3, help="of every way on every frame")
+    parser.add_argument("--batches", type=int, default=200, help="of the loop")
+    options = parser.parse_args()
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        root, pack = Path(folder) / "frames", Path(folder) / "pack"
+        write_frames(root, options.frames)
+        pack_split(CamVid(str(root)), "train", pack, 2)
+        compare(root, pack, options.repeats)
+        wait(root, pack, options.batches)
+        remember(Path(folder) / "large")
+
+
+def write_frames(root: Path, count: int) -> None:
+    """Scenes at twice their size with sensor noise: PNGs as large and as slow to decode as a camera's."""
+    for name in ("train", "trainannot"):
+        (root / name).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for index in range(count):
+        image, mask = draw_scene(0, "train", index, (SIZE[0] // 2, SIZE[1] // 2))
+        large = cv2.resize(image, SIZE[::-1], interpolation=cv2.INTER_CUBIC).astype(np.float32)
+        noisy = np.clip(large + 0.6 * rng.standard_normal(large.shape, np.float32), 0, 255).astype(np.uint8)
+        Image.fromarray(noisy).save(root / "train" / f"{index:04d}.png")
+        ids = cv2.resize(mask, SIZE[::-1], interpolation=cv2.INTER_NEAREST)
+        Image.fromarray(ids).save(root / "trainannot" / f"{index:04d}.png")
+    size = np.mean([path.stat().st_size for path in (root / "train").iterdir()])
+    print(f"{count} frames of {SIZE[0]}x{SIZE[1]}, {size / 1e6:.2f} MB a PNG")
+
+
+def crop_first() -> Augmentation:
+    jitter = ColourJitter(brightness=FACTORS, contrast=FACTORS, saturation=FACTORS, hue=HUE)
+    return Augmentation(Geometry(CROP, scale=(0.5, 2.0), flip_p=0.5), colour=jitter)
+
+
+def peers() -> A.Compose:
+    """As albumentations' own documentation would write it."""
+    return A.Compose(
+        [
+            A.RandomScale((-0.5, 1.0), p=1.0),
+            A.PadIfNeeded(*CROP, position="random", fill=(124, 116, 104), fill_mask=255),
+            A.RandomCrop(*CROP, fill_mask=255),
+            A.HorizontalFlip(p=0.5),
+            A.ColorJitter(brightness=FACTORS, contrast=FACTORS, saturation=FACTORS, hue=HUE, p=1.0),
+        ]
+    )
+
+
+def compare(root: Path, pack: Path, repeats: int) -> None:
+    files, packed = CamVid(str(root)), attach(CamVid(str(root)), str(pack))
+    samples, pipeline = files.samples("train"), peers()
+    from_files = SegmentationDataset(files, samples, crop_first(), 0)
+    from_pack = SegmentationDataset(packed, samples, crop_first(), 0)
+
+    def decode(index: int) -> tuple[np.ndarray, np.ndarray]:
+        sample = samples[index]
+        return (
+            cv2.imread(str(sample.image), cv2.IMREAD_COLOR_RGB),
+            cv2.imread(str(sample.mask), cv2.IMREAD_GRAYSCALE),
+        )
+
+    def resize_all(epoch: int, index: int) -> None:
+        image, mask = decode(index)
+        result = pipeline(image=image, mask=mask)
+        torch.from_numpy(np.ascontiguousarray(result["image"].transpose(2, 0, 1))), torch.from_numpy(result["mask"])
+
+    ways: dict[str, Callable[[int, int], object]] = {
+        "decode alone, OpenCV": lambda epoch, index: decode(index),
+        "decode alone, ours (Pillow)": lambda epoch, index: files.read(samples[index]),
+        "decode, resize all, crop, albumentations": resize_all,
+        "crop first, files": lambda epoch, index: from_files[epoch, index],
+        "crop first, pack": lambda epoch, index: from_pack[epoch, index],
+    }
+    times = {name: [] for name in ways}
+    for epoch in range(-1, repeats):  # the first time is not counted
+        for index in range(len(samples)):
+            for name, way in ways.items():
+                wall, cpu = time.perf_counter(), time.thread_time()
+                way(epoch + 1, index)
+                times[name].append((time.perf_counter() - wall, time.thread_time() - cpu))
+    rows = {name: np.array(pairs)[len(samples) :] for name, pairs in times.items()}
+    base = rows["decode, resize all, crop, albumentations"]
+    print(f"\none thread, {repeats * len(samples)} samples each    wall ms   (median)  CPU ms  samples/s  x base (CPU)")
+    for name, row in rows.items():
+        wall, cpu = row.mean(axis=0)
+        factors = base.mean(axis=0) / (wall, cpu)
+        print(
+            f"{name:<42}{1e3 * wall:8.2f} {1e3 * np.median(row[:, 0]):9.2f} {1e3 * cpu:9.2f} {1 / wall:9.1f}"
+            f"{factors[0]:8.1f} {factors[1]:6.1f}"
+        )
+
+
+class Repeated(CamVid):
+    """Many more samples of the same frames: an epoch that does not end."""
+
+    def samples(self, split: str) -> list[Sample]:
+        return super().samples(split) * 1000
+
+
+def wait(root: Path, pack: Path, num_batches: int) -> None:
+    source = Repeated(str(root))
+    source.pack = attach(CamVid(str(root)), str(pack)).pack
+    data = SegmentationDataModule(source, crop_first(), BATCH, 1, num_workers=2, seed=0)
+    loader = data.train_dataloader()
+    batches = iter(loader)
+    workers = [worker.pid for worker in loader._iterator._workers]
+    for _ in range(10):
+        next(batches)
+    waited, begin, cpu = 0.0, time.perf_counter(), sum(map(cpu_time, workers))
+    for _ in range(num_batches):
+        asked = time.perf_counter()
+        batch = next(batches)
+        waited += time.perf_counter() - asked
+        time.sleep(STEP)
+    total, cpu = time.perf_counter() - begin, sum(map(cpu_time, workers)) - cpu
+    assert batch["image"].shape == (BATCH, 3, *CROP)
+    print(
+        f"\n2 workers, {num_batches} batches of {BATCH}, {1e3 * STEP:.0f} ms each: waits {100 * waited / total:.1f} % "
+        f"of {total:.1f} s ({num_batches * BATCH / total:.0f} samples/s); a worker takes {1e3 * cpu / num_batches:.1f} "
+        "ms of CPU time a batch"
+    )
+
+
+def cpu_time(process: int) -> float:
+    """Seconds that a process has run."""
+    user, system = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def remember(folder: Path) -> None:
+    folder.mkdir()
+    count = int(4e9 / (4 * SIZE[0] * SIZE[1]))
+    for name, values in (("images", 3), ("masks", 1)):  # holes: they take no disk, and memory as any other page
+        np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.uint8, (values * count * SIZE[0] * SIZE[1],))
+    frames = [{"size": SIZE, "offset": place * SIZE[0] * SIZE[1]} for place in range(count)]
+    index = {"images": "images.npy", "masks": "masks.npy", "frames": frames}
+    samples = [Sample(str(place), "", Path(f"{place}.png"), Path(f"{place}_mask.png")) for place in range(count)]
+
+    class Large(CamVid):
+        def __init__(self) -> None:
+            self.pack = PackedFrames()
+            self.pack.add(folder, index, samples)
+
+        def samples(self, split: str) -> list[Sample]:
+            return samples
+
+    data = SegmentationDataModule(Large(), crop_first(), BATCH, 1, num_workers=4, seed=0)
+    loader = data.train_dataloader()
+    batches = iter(loader)
+    workers = [worker.pid for worker in loader._iterator._workers]
+    peaks = {"private": 0, "proportional": 0}
+    for number, _ in enumerate(batches):
+        if number % 5 == 0:
+            rollups = [memory(worker) for worker in workers]
+            workers = [worker.pid for worker in loader._iterator._workers]
+    peaks = {name: max(peak, sum(rollup[name] for rollup in rollups)) for name, peak in peaks.items()}
+    print(
+        f"\n4 workers through a pack of {4 * count * SIZE[0] * SIZE[1] / 1e9:.1f} GB: at most "
+        f"{peaks['private'] / 1e9:.2f} GB private, {peaks['proportional'] / 1e9:.2f} GB proportional, all together"
+    )
+
+
+def memory(process: int) -> dict[str, int]:
+    lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()[1:]
+    sizes = {line.split(":")[0]: 1024 * int(line.split()[1]) for line in lines}
+    return {"private": sizes["Private_Clean"] + sizes["Private_Dirty"], "proportional": sizes["Pss"]}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""Downloads KITTI's semantic benchmark (data=kitti), or with --road its road benchmark (data=kitti_road).
+
+python scripts/download_kitti.py --root ~/data/kitti
+python scripts/download_kitti.py --road --root ~/data/kitti_road
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from src.download import Archive, Folder, arguments, install, launch
+
+LICENCE = (
+    "KITTI (Geiger et al. 2012; semantics: Alhaija et al. 2018; road: Fritsch et al. 2013): CC BY-NC-SA 3.0, "
+    "non-commercial, share alike (https://creativecommons.org/licenses/by-nc-sa/3.0/); cite it. Students evaluate on a "
+    "split of the training set, not on the server (https://www.cvlibs.net/datasets/kitti/)."
+)
+HOST = "https://s3.eu-central-1.amazonaws.com/avg-kitti"
+SEMANTICS = Archive(
+    "data_semantics.zip",
+    f"{HOST}/data_semantics.zip",
+    314_000_000,
+    (
+        Folder("testing", "testing", {"image_2/*_10.png": 200}),
+        Folder("training", "training", {"image_2/*_10.png": 200, "semantic/*_10.png": 200}),
+    ),
+)
+ROAD = Archive(
+    "data_road.zip",
+    f"{HOST}/data_road.zip",
+    500_000_000,
+    (
+        Folder("data_road/testing", "testing", {"image_2/u*_*.png": 290}),
+        Folder(
+            "data_road/training",
+            "training",
+            {"image_2/u*_*.png": 289, "gt_image_2/u*_road_*.png": 289, "gt_image_2/um_lane_*.png": 95},
+        ),
+    ),
+)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = arguments(f"{__doc__}\n{LICENCE}", (SEMANTICS, ROAD))
+    parser.add_argument("--road", action="store_true", help="the road benchmark; needs a --root of its own")
+    options = parser.parse_args(argv)
+    print(LICENCE, flush=True)
+    install([ROAD if options.road else SEMANTICS], options.root, options.archive)
+    print(f"ready: data={'kitti_road' if options.road else 'kitti'} data.root={options.root}")
+
+
+if __name__ == "__main__":
+    launch(main)

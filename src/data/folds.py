@@ -1,0 +1,177 @@
+"""Cross-validation: the train split cut into folds, so that neighbouring frames never fall on both sides.
+
+A run of fold k trains on the others and validates on the split called `fold`, the part held out. The dataset's own val
+is not touched: `src.eval split=val` measures on it.
+"""
+
+from collections import Counter
+
+import numpy as np
+
+from src.data.source import Sample, Source
+
+HELD_OUT = "fold"
+
+
+class Folds:
+    """What a run trains and validates on: one fold of `train`, or all of it and the dataset's val.
+
+    The same arguments and file names give the same folds on any machine and with any version of numpy.
+
+    Args:
+        num_folds: how many; None for no folds.
+        fold: the one held out, from 0.
+        by: `group`: groups (a drive, a city, a sequence) stay whole; where there are fewer groups than folds, each fold
+            is a block of consecutive frames of one group. `image`: images are shuffled, as scikit-learn's
+            `KFold(num_folds, shuffle=True, random_state=seed)` does it; neighbours fall on both sides.
+        gap: with blocks, frames of the same group on either side of the one held out that are left out of training.
+        seed: of the shuffle of images or groups; blocks take none.
+
+    Raises:
+        ValueError: a value out of range.
+    """
+
+    def __init__(
+        self, num_folds: int | None = None, fold: int | None = None, by: str = "group", gap: int = 5, seed: int = 42
+    ) -> None:
+        if num_folds is None and fold is not None:
+            raise ValueError(f"data.fold={fold}: of how many? Give data.num_folds=5, or leave data.fold out")
+        if num_folds is not None:
+            if not _is_whole(num_folds, 2):
+                raise ValueError(f"data.num_folds={num_folds}: must be a whole number, at least 2, or null")
+            if not _is_whole(fold, 0) or fold >= num_folds:
+                raise ValueError(f"data.fold={fold}: must be the fold to hold out, 0 to {num_folds - 1}")
+        if by not in ("group", "image"):
+            raise ValueError(f"data.fold_by={by}: must be group or image")
+        for name, value in {"fold_gap": gap, "fold_seed": seed}.items():
+            if not _is_whole(value, 0):
+                raise ValueError(f"data.{name}={value}: must be a whole number, at least 0")
+        self.num_folds, self.fold, self.by, self.gap, self.seed = num_folds, fold, by, gap, seed
+
+    @property
+    def validation_split(self) -> str:
+        """What training validates on."""
+        return "val" if self.num_folds is None else HELD_OUT
+
+    def samples(self, source: Source, split: str) -> list[Sample]:
+        """Samples of a split as the run sees it: train without what is held out, and with the extra splits.
+
+        Raises:
+            ValueError: no such split; fewer images than folds; nothing left to train on.
+        """
+        if split == HELD_OUT and self.num_folds is not None:
+            return self.divide(source)[HELD_OUT]
+        if split == "train":
+            train = source.samples("train") if self.num_folds is None else self.divide(source)["train"]
+            return train + [sample for extra in source.extra_splits for sample in source.samples(extra)]
+        if split == "val" and split not in source.splits:
+            raise ValueError(
+                f"this dataset has no val, only {', '.join(source.splits)}; give it one, or validate on a fold of "
+                "train: data.num_folds=5 data.fold=0"
+            )
+        return source.samples(split)
+
+    def divide(self, source: Source) -> dict[str, list[Sample]]:
+        """The train split as `train`, `fold` (held out) and `left_out` (the gaps), each in the split's own order."""
+        samples = source.samples("train")
+        groups = [sample.group for sample in samples]
+        if len(samples) < self.num_folds:
+            raise ValueError(f"data.num_folds={self.num_folds}: train has {len(samples)} images; give at most as many")
+        if self.by == "image":
+            folds = folds_of_images(len(samples), self.num_folds, self.seed)
+        elif self._has_blocks(groups):
+            folds = folds_of_blocks(groups, self.num_folds)
+        else:
+            folds = folds_of_groups(groups, self.num_folds, self.seed)
+        held = folds == self.fold
+        near = neighbours(groups, held, self.gap) if self._has_blocks(groups) else np.zeros_like(held)
+        parts = {"train": ~(held | near), HELD_OUT: held, "left_out": near}
+        if not parts["train"].any():
+            raise ValueError(f"data.fold_gap={self.gap}: leaves nothing to train on; give a smaller gap")
+        return {name: [samples[index] for index in np.flatnonzero(chosen)] for name, chosen in parts.items()}
+
+    def _has_blocks(self, groups: list[str]) -> bool:
+        return self.by == "group" and len(set(groups)) < self.num_folds
+
+    def describe(self, source: Source, split: str) -> str:
+        """A split's name in the protocol of a figure."""
+        if self.num_folds is None or split not in ("train", HELD_OUT):
+            return split
+        has_blocks = self._has_blocks([sample.group for sample in source.samples("train")])
+        way = f"block, gap {self.gap}" if has_blocks else f"{self.by}, seed {self.seed}"
+        fold = f"fold {self.fold} of {self.num_folds} (by {way})"
+        return f"{fold} of train" if split == HELD_OUT else f"train without {fold}"
+
+    def note(self, source: Source) -> str | None:
+        """What the log says of the folds; None without folds."""
+        if self.num_folds is None:
+            return None
+        parts = self.divide(source)
+        text = f"{self.describe(source, HELD_OUT)}: {len(parts['train'])} images train, {len(parts[HELD_OUT])} validate"
+        groups = [sample.group for sample in source.samples("train")]
+        if self._has_blocks(groups):
+            text += (
+                f"; train has {len(set(groups))} groups, fewer than folds, so that folds are blocks of consecutive "
+                f"frames, and {len(parts['left_out'])} frames beside this one are left out of training "
+                f"(data.fold_gap={self.gap})"
+            )
+        elif self.by == "image":
+            text += "; neighbouring frames fall on both sides (data.fold_by=image), which flatters the figures"
+        else:
+            text += f" ({', '.join(sorted({sample.group for sample in parts[HELD_OUT]}))})"
+        return text
+
+
+def folds_of_images(num_images: int, num_folds: int, seed: int) -> np.ndarray:
+    """int `(N,)`, the fold that holds each image out: scikit-learn's KFold with shuffle and random_state."""
+    order = np.arange(num_images)
+    np.random.RandomState(seed).shuffle(order)  # its stream is frozen; that of default_rng is not
+    folds = np.empty(num_images, dtype=np.int64)
+    for fold, part in enumerate(np.array_split(order, num_folds)):
+        folds[part] = fold
+    return folds
+
+
+def folds_of_groups(groups: list[str], num_folds: int, seed: int) -> np.ndarray:
+    """int `(N,)`: whole groups, about the largest first, each to the fold that has the fewest images yet.
+
+    "About": sizes times a number of the seed's from 0.75 to 1, so that seeds differ and folds stay of one size.
+    """
+    sizes = Counter(groups)
+    factors = np.random.RandomState(seed).uniform(0.75, 1, len(sizes))
+    order = {name: -sizes[name] * factor for name, factor in zip(sorted(sizes), factors, strict=True)}
+    fold_of, filled = {}, [0] * num_folds
+    for name in sorted(order, key=order.get):
+        fold_of[name] = filled.index(min(filled))
+        filled[fold_of[name]] += sizes[name]
+    return np.array([fold_of[group] for group in groups])
+
+
+def folds_of_blocks(groups: list[str], num_folds: int) -> np.ndarray:
+    """int `(N,)`: groups in order of their names, the longest cut into the most blocks of consecutive frames."""
+    sizes = Counter(groups)
+    num_blocks = dict.fromkeys(sorted(sizes), 1)
+    for _ in range(num_folds - len(sizes)):
+        num_blocks[max(num_blocks, key=lambda name: sizes[name] / num_blocks[name])] += 1
+    folds, first = np.empty(len(groups), dtype=np.int64), 0
+    for name, count in num_blocks.items():
+        places = [place for place, group in enumerate(groups) if group == name]
+        for fold, part in enumerate(np.array_split(places, count), first):
+            folds[part] = fold
+        first += count
+    return folds
+
+
+def neighbours(groups: list[str], held: np.ndarray, gap: int) -> np.ndarray:
+    """bool `(N,)`: not held out, but within `gap` frames of one that is, in the same group."""
+    near = np.zeros_like(held)
+    for name in set(groups):
+        places = np.array([place for place, group in enumerate(groups) if group == name])
+        ranks = np.flatnonzero(held[places])
+        if len(ranks):
+            near[places[max(0, ranks[0] - gap) : ranks[-1] + gap + 1]] = True
+    return near & ~held
+
+
+def _is_whole(value: object, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least

@@ -1,0 +1,38 @@
+"""One labelled image that is read only as far as it is asked for."""
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+
+
+class Frame(ABC):
+    """An image and its mask, of the same `size` `(H, W)`. Windows are views where that is cheaper: do not write."""
+
+    size: tuple[int, int]
+
+    @abstractmethod
+    def image(self, top: int, left: int, height: int, width: int) -> np.ndarray:
+        """RGB uint8 `(height, width, 3)`, a window that lies inside the frame."""
+
+    @abstractmethod
+    def mask(self, top: int, left: int, height: int, width: int) -> np.ndarray:
+        """Ids uint8 `(height, width)`, 0..K-1 or 255, of a window that lies inside the frame."""
+
+    def whole(self) -> tuple[np.ndarray, np.ndarray]:
+        """Image `(H, W, 3)` and mask `(H, W)`."""
+        return self.image(0, 0, *self.size), self.mask(0, 0, *self.size)
+
+
+class ArrayFrame(Frame):
+    """A frame that is in memory already."""
+
+    def __init__(self, image: np.ndarray, mask: np.ndarray) -> None:
+        assert image.shape[:2] == mask.shape, (image.shape, mask.shape)
+        self.size = mask.shape
+        self._image, self._mask = image, mask
+
+    def image(self, top: int, left: int, height: int, width: int) -> np.ndarray:
+        return self._image[top : top + height, left : left + width]
+
+    def mask(self, top: int, left: int, height: int, width: int) -> np.ndarray:
+        return self._mask[top : top + height, left : left + width]

@@ -1,0 +1,38 @@
+"""Packs a dataset: decodes it once, so that training reads pixels instead of PNGs. `python -m src.pack --help`"""
+
+import logging
+from pathlib import Path
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from src.cli import launch
+from src.data.packed import attach, default_folder
+from src.data.source import FileSource
+from src.machine import num_cores
+from src.packing import pack_split, verify_split
+
+log = logging.getLogger(__name__)
+
+
+def pack(cfg: DictConfig) -> Path:
+    """Packs `cfg.splits` of the dataset; returns the folder."""
+    if OmegaConf.is_missing(cfg.data, "root"):
+        raise ValueError("data.root is not set; give data.root=DIR, the folder that holds the dataset")
+    source = instantiate(cfg.data.dataset, _convert_="all")
+    if not isinstance(source, FileSource):
+        raise ValueError(f"data={cfg.data.name}: these images are drawn, not read: nothing to pack; choose data=...")
+    folder = Path(cfg.out).expanduser() if cfg.out else default_folder(source)
+    num_threads = num_cores() if cfg.num_threads == "auto" else cfg.num_threads
+    for split in cfg.splits:
+        log.info("%s: %s", split, pack_split(source, split, folder, num_threads))
+        if cfg.verify:
+            log.info("%s: %s", split, verify_split(source, split, folder, num_threads))
+    attach(source, str(folder))
+    used = "training with this data.root uses it" if folder == default_folder(source) else f"use it: data.pack={folder}"
+    log.info("%s; %s", folder, used)
+    return folder
+
+
+if __name__ == "__main__":
+    launch(pack, "pack")
