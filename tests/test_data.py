@@ -10,9 +10,8 @@ from hydra.utils import instantiate
 from PIL import Image
 
 from src.config import flatten  # noqa: F401 - registers the resolvers that the yaml uses
-from src.data.batches import Collate
 from src.data.camvid import CamVid
-from src.data.datamodule import SegmentationDataModule
+from src.data.datamodule import SegmentationDataModule, collate
 from src.data.dataset import EpochSampler, SegmentationDataset, derive_seed
 from src.data.source import Sample, read_image, read_mask
 from src.data.streets import Streets
@@ -148,7 +147,14 @@ def test_palette_masks_are_read_as_labels(tmp_path: Path) -> None:
 def test_images_of_several_sizes_need_batches_of_one() -> None:
     samples = [{"image": torch.zeros(3, h, 4), "mask": torch.zeros(h, 4)} for h in (4, 5)]
     with pytest.raises(ValueError, match=r"sizes \[\(4, 4\), \(5, 4\)\] cannot share a batch; set data.eval_batch"):
-        Collate(0)(samples)
+        collate(samples)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_have_channels_last_in_memory(workers: int) -> None:
+    for batch in batches(workers, range(1)):
+        assert batch["image"].is_contiguous(memory_format=torch.channels_last)
+        assert batch["mask"].is_contiguous()
 
 
 def test_dataset_without_transform_gives_the_source(camvid: Path) -> None:
