@@ -1,25 +1,21 @@
 """Augmentation against independent formulations: scale-then-crop on whole frames, torchvision, PIL, plain float."""
 
-import colorsys
 from pathlib import Path
 
 import albumentations as A
 import cv2
 import numpy as np
 import pytest
-import torch
-import torchvision.transforms.v2.functional as F
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import open_dict
-from PIL import Image, ImageEnhance, ImageFilter
 
 from src.config import flatten  # noqa: F401 - registers the resolvers that the yaml uses
 from src.data.augmentation import Augmentation
-from src.data.filters import Blur, Elastic, Gamma, Noise, Sharpen
+from src.data.filters import Blur
 from src.data.frame import ArrayFrame, Frame
 from src.data.geometry import Geometry
-from src.data.photometric import ColourJitter, Grey, LinearSteps, jitter_matrix
+from src.data.photometric import ColourJitter
 from src.data.streets import draw_scene
 from src.data.warp import Placement, warp_image, warp_mask
 
@@ -240,169 +236,6 @@ def test_one_seed_gives_one_result(recipe: str, street: tuple[np.ndarray, np.nda
         for a, b in zip(pipeline(frame, seed), again(frame, seed), strict=True):
             assert np.array_equal(a, b)
     assert not np.array_equal(pipeline(frame, 3)[0], pipeline(frame, 4)[0])
-
-
-def test_chances_and_ranges() -> None:
-    geometry = Geometry((50, 50), scale=(1.0, 2.0), scale_p=0.25, rotate=8.0, rotate_p=0.75, flip_p=0.1, place_p=0.5)
-    places = [geometry.draw((100, 100), np.random.default_rng(seed)) for seed in range(2000)]
-    assert np.mean([place.size != (100, 100) for place in places]) == pytest.approx(0.25, abs=0.04)
-    assert np.mean([place.angle != 0 for place in places]) == pytest.approx(0.75, abs=0.04)
-    assert np.mean([place.flip for place in places]) == pytest.approx(0.1, abs=0.03)
-    middle = [place.top == (place.size[0] - 50) // 2 and place.left == (place.size[1] - 50) // 2 for place in places]
-    assert np.mean(middle) == pytest.approx(0.5, abs=0.04)
-    angles = np.array([place.angle for place in places if place.angle])
-    assert -8 < angles.min() < -7.5
-    assert 7.5 < angles.max() < 8
-    tops = [place.top for place in places if place.size == (100, 100)]
-    assert (min(tops), max(tops)) == (0, 50), "both ends are drawn"
-
-
-@pytest.mark.parametrize(
-    ("resize", "expected"),
-    [(None, (100, 300)), ([40, 50], (40, 50)), ({"short": 50}, (50, 150)), ({"long": 150}, (50, 150))],
-)
-def test_resize(resize: object, expected: tuple[int, int]) -> None:
-    assert Geometry((10, 10), resize=resize).draw((100, 300), np.random.default_rng(0)).size == expected
-
-
-def test_max_share_draws_another_place() -> None:
-    """A class fills the left nine tenths: of crops anywhere, few would have it below three quarters."""
-    mask = np.zeros((60, 600), np.uint8)
-    mask[:, 540:] = 1
-    mask[:20] = 255  # is not counted
-    frame = ArrayFrame(np.zeros((60, 600, 3), np.uint8), mask)
-    shares = {None: [], 0.75: []}
-    for limit, found in shares.items():
-        geometry = Geometry((60, 80), max_share=limit)
-        for seed in range(200):
-            _, ids = geometry(frame, np.random.default_rng(seed))
-            found.append((ids == 0).sum() / (ids != 255).sum())
-    assert np.mean(np.array(shares[None]) > 0.75) > 0.85
-    assert np.mean(np.array(shares[0.75]) > 0.75) == pytest.approx((480 / 521) ** 10, abs=0.1), "ten draws"
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"scale": (2.0, 0.5)}, r"geometry.scale=\[2.0, 0.5\]: must be \[LOW,HIGH\]"),
-        ({"scale": (0.0, 0.5)}, "geometry.scale"),
-        ({"rotate": -3}, "geometry.rotate=-3: must be 0 to 180 degrees"),
-        ({"flip_p": 50}, "geometry.flip_p=50: must be 0 to 1"),
-        ({"max_share": 75}, "geometry.max_share=75: must be above 0"),
-        ({"resize": {"width": 3}}, r"geometry.resize=.*must be \[HEIGHT,WIDTH\]"),
-    ],
-)
-def test_geometry_refuses_what_it_cannot_do(options: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Geometry((10, 10), **options)
-
-
-# Photometric
-
-
-def picture(low: int = 60, high: int = 180) -> np.ndarray:
-    """Smooth colours that jitter does not clip."""
-    coarse = np.random.default_rng(1).integers(low, high, (9, 12, 3), dtype=np.uint8)
-    return cv2.resize(coarse, (120, 90), interpolation=cv2.INTER_LINEAR)
-
-
-def jittered(image: np.ndarray, **factors: float) -> np.ndarray:
-    neutral = {"brightness": 1, "contrast": 1, "saturation": 1, "hue": 0, "shift": 0}
-    ranges = {name: (value, value) for name, value in (neutral | factors).items()}
-    rng = np.random.default_rng(0)
-    return LinearSteps([ColourJitter(**ranges)])(image, image[..., 0], rng)[0]
-
-
-@pytest.mark.parametrize("factor", [0.0, 0.7, 1.3])
-@pytest.mark.parametrize("name", ["brightness", "contrast", "saturation"])
-def test_jitter_is_torchvisions(name: str, factor: float) -> None:
-    image = picture()
-    theirs = getattr(F, f"adjust_{name}")(torch.from_numpy(image).permute(2, 0, 1), factor).permute(1, 2, 0).numpy()
-    assert np.abs(jittered(image, **{name: factor}).astype(int) - theirs).max() <= 1
-
-
-def test_jitter_is_composed_as_plain_float() -> None:
-    """Shift, then brightness, contrast, saturation one after the other, in float64 and without a matrix."""
-    image = picture(80, 170)
-    luma = np.array([0.299, 0.587, 0.114])
-    x = 1.1 * (image.astype(float) + 7)
-    x = 0.8 * x + 0.2 * (x @ luma).mean()
-    x = 1.2 * x - 0.2 * (x @ luma)[..., None]
-    ours = jittered(image, shift=7, brightness=1.1, contrast=0.8, saturation=1.2)
-    assert np.abs(ours - x).max() < 1, "OpenCV keeps ten bits of a coefficient"
-    assert np.abs(ours - x).mean() < 0.3
-
-
-def test_hue_turns_as_hsv_does_and_keeps_grey_and_luma() -> None:
-    luma = np.array([0.299, 0.587, 0.114])
-    for turn in (-0.05, 0.03, 0.5):
-        matrix = jitter_matrix(1, 1, 1, turn, 0, np.zeros(4))[:3, :3]
-        assert matrix @ [1, 1, 1] == pytest.approx([1, 1, 1])
-        assert luma @ matrix == pytest.approx(luma)
-        for hue in np.arange(0, 1, 0.1):
-            after = colorsys.rgb_to_hsv(*(matrix @ colorsys.hsv_to_rgb(hue, 0.2, 0.5)))[0]
-            assert abs((after - hue - turn + 0.5) % 1 - 0.5) < 0.04
-    turns = [jitter_matrix(1, 1, 1, 0.1, 0, np.zeros(4))] * 10
-    assert np.linalg.multi_dot(turns) == pytest.approx(np.eye(4), abs=1e-9)
-
-
-def test_neighbouring_linear_steps_are_one_matrix() -> None:
-    """Ten steps are applied with one rounding: as in float, not as ten uint8 images."""
-    image = picture()
-    steps = [ColourJitter(brightness=(0.9, 0.9)), ColourJitter(brightness=(1 / 0.9, 1 / 0.9))] * 5
-    pipeline = Augmentation(**{f"step{number}": step for number, step in enumerate(steps)})
-    assert len(pipeline.steps) == 1
-    assert np.array_equal(pipeline(ArrayFrame(image, image[..., 0]), 0)[0], image)
-
-
-def test_contrast_pivots_on_the_mean_that_it_meets() -> None:
-    """After a step that changes the mean, contrast 0 is that step's mean grey everywhere."""
-    image = picture()
-    steps = [ColourJitter(brightness=(0.5, 0.5)), ColourJitter(contrast=(0, 0))]
-    flat = LinearSteps(steps)(image, image[..., 0], np.random.default_rng(0))[0]
-    expected = (0.5 * image @ np.array([0.299, 0.587, 0.114])).mean()
-    assert np.abs(flat - expected).max() <= 0.51
-
-
-def test_grey_is_torchvisions_and_chances_hold() -> None:
-    image = picture()
-    grey = F.rgb_to_grayscale(torch.from_numpy(image).permute(2, 0, 1), 3).permute(1, 2, 0).numpy()
-    step, changed = LinearSteps([Grey(p=0.3)]), 0
-    for seed in range(1000):
-        result, _ = step(image, image[..., 0], np.random.default_rng(seed))
-        if not np.array_equal(result, image):
-            changed += 1
-            assert np.abs(result.astype(int) - grey).max() <= 1
-    assert changed / 1000 == pytest.approx(0.3, abs=0.05)
-
-
-def test_filters_are_those_of_others() -> None:
-    image, rng = picture(), np.random.default_rng(0)
-    pil = Image.fromarray(image)
-    tensor = torch.from_numpy(image).permute(2, 0, 1)
-    gamma = F.adjust_gamma(tensor, 0.8).permute(1, 2, 0).numpy()
-    assert np.abs(Gamma((0.8, 0.8)).apply(image, rng).astype(int) - gamma).max() <= 1
-    sharp = np.asarray(ImageEnhance.Sharpness(pil).enhance(1.7))
-    assert np.abs(Sharpen((1.7, 1.7)).apply(image, rng).astype(int) - sharp)[1:-1, 1:-1].max() <= 2
-    noisy = np.random.default_rng(2).integers(0, 256, (90, 120, 3), dtype=np.uint8)
-    blurred = np.asarray(Image.fromarray(noisy).filter(ImageFilter.GaussianBlur(2)))
-    assert np.abs(Blur((2, 2)).apply(noisy, rng).astype(int) - blurred).mean() < 3, "PIL's is three box blurs"
-    noise = Noise(5.0).apply(np.full((200, 200, 3), 128, np.uint8), rng).astype(float) - 128
-    assert noise.std() == pytest.approx(5, abs=0.1)
-    assert noise.mean() == pytest.approx(0, abs=0.1)
-
-
-def test_elastic_moves_by_a_smooth_field() -> None:
-    step = Elastic((5, 5), (20, 20))
-    x, y = step.draw((100, 150), np.random.default_rng(0))
-    rows, columns = np.indices((100, 150))
-    # Blurred uniform noise: 20 x sqrt(1/3) / (2 x 5 x sqrt(pi))
-    for moved in (x - columns, y - rows):
-        assert moved.std() == pytest.approx(0.651, rel=0.15)
-        assert np.abs(np.diff(moved, axis=0)).max() < 0.5
-
-
-# Pipelines
 
 
 def test_a_step_that_would_label_padding_as_a_class_is_refused() -> None:

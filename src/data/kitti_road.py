@@ -84,6 +84,9 @@ class KittiRoad(FileSource):
 
 def day(path: Path) -> str:
     """The day a frame was recorded on, by its size; the size itself where it is none of KITTI's."""
-    with Image.open(path) as image:  # reads the header alone
-        width, height = image.size
+    try:
+        with Image.open(path) as image:  # reads the header alone
+            width, height = image.size
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error}); replace or remove the file") from error
     return DAYS.get((height, width), f"{height}x{width}")
