@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,14 @@ CITIES = {
     "train/aachen": 3, "train/bochum": 2, "train/zurich": 1, "val/frankfurt": 2, "val/munster": 1, "test/berlin": 2,
     "train_extra/augsburg": 2,
 }  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def leave_determinism_as_it_was() -> Iterator[None]:
+    """Lightning's `deterministic` holds for the process, and so for all later tests."""
+    yield
+    if "torch" in sys.modules:
+        sys.modules["torch"].use_deterministic_algorithms(False)
 
 
 @pytest.fixture
