@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def write_own_data(root: Path) -> Path:
-    """Built-in scenes as somebody's files: images/ and masks/ with a list of classes."""
+    """Built-in scenes as somebody's files: images/ and masks/ of three drives, with a list of classes."""
     sys.path.insert(0, str(ROOT))
     from PIL import Image
 
@@ -55,9 +55,9 @@ def write_own_data(root: Path) -> Path:
 
     scenes = Streets(seed=0, size=[64, 128], num_train=9, num_val=2, num_test=1)
     for split in ("train", "val"):
-        for sample in scenes.samples(split):
+        for number, sample in enumerate(scenes.samples(split)):
             for kind, pixels in zip(("images", "masks"), scenes.read(sample), strict=True):
-                path = root / kind / split / f"{Path(sample.name).name}.png"
+                path = root / kind / split / f"drive{number % 3}" / f"{number}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(pixels).save(path)
     colours = "".join(f"{name}: {' '.join(map(str, colour))}\n" for name, colour in scenes.classes.items())
