@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, OmegaConfBaseException
 
 from src.config import digest, flatten
 
@@ -87,6 +88,9 @@ def _user_message(error: BaseException, config_name: str) -> str | None:
     for link in chain:
         if type(link) is ValueError and _is_ours(link):
             return _one_line(str(link))
+    in_job = GlobalHydra.instance().is_initialized()
+    if isinstance(error, ConfigAttributeError) and in_job:
+        return None  # a key that this program asks for and the configuration has not: no user wrote it
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return _one_line(_with_nearest(" ".join(str(link) for link in chain[:2]), config_name))
     return None

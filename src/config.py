@@ -17,6 +17,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from src.data.folds import HELD_OUT, Folds
+from src.data.packed import attach
 from src.data.source import Sample, Source
 from src.data.statistics import class_weights, training_statistics
 from src.files import write_json, write_text
@@ -54,6 +55,7 @@ def complete(cfg: DictConfig) -> DictConfig:
         cfg.backbone = None
         cfg.choices = {group: choice for group, choice in cfg.choices.items() if group != "backbone"}
     dataset, folds = _build_data(cfg.datamodule)
+    attach(dataset, cfg.data.pack)  # a stale pack is told before torch is loaded
     samples = {split: folds.samples(dataset, split) for split in ("train", folds.validation_split)}
     cfg.data.classes = {name: list(colour) for name, colour in dataset.classes.items()}
     cfg.data.fingerprint = digest([dataset.labels, {split: [s.name for s in samples[split]] for split in samples}])
@@ -68,19 +70,27 @@ def _fill_class_weights(cfg: DictConfig, source: Source, samples: list[Sample]) 
     Raises:
         ValueError: an unknown name, not one weight a class, no labelled pixel in train.
     """
-    for name, term in cfg.loss.terms.items():
-        given = term.loss.get("class_weights")
+    for key, given in _named(cfg.loss, "class_weights", "loss"):
         if isinstance(given, str):
             weights = class_weights(given, training_statistics(source, samples))
-            term.loss.class_weights = weights
+            OmegaConf.update(cfg, key, weights)
             if is_first_process():
                 told = ", ".join(f"{c} {weight:.3g}" for c, weight in zip(source.classes, weights, strict=True))
-                log.info("loss.terms.%s: class weights %s of %d images: %s", name, given, len(samples), told)
+                log.info("%s: %s of %d images: %s", key, given, len(samples), told)
         elif isinstance(given, ListConfig) and len(given) != source.num_classes:
             raise ValueError(
-                f"loss.terms.{name}.loss.class_weights has {len(given)} values; {source.labels} has "
-                f"{source.num_classes} classes: {', '.join(source.classes)}"
+                f"{key} has {len(given)} values; {source.labels} has {source.num_classes} classes: "
+                f"{', '.join(source.classes)}"
             )
+
+
+def _named(node: DictConfig, name: str, key: str) -> list[tuple[str, Any]]:
+    """Dotted key and value of every entry of this name, at any depth: a loss may have others inside."""
+    found = [(f"{key}.{name}", node[name])] if name in node else []
+    for inner, value in node.items():
+        if isinstance(value, DictConfig):
+            found += _named(value, name, f"{key}.{inner}")
+    return found
 
 
 def _check_ranges(cfg: DictConfig) -> None:
@@ -152,7 +162,10 @@ def load_run(cfg: DictConfig) -> tuple[RunFolder, DictConfig]:
             config.task.inference[key] = config.inference[key] = value
     if cfg.precision != AS_RUN:
         config.trainer.precision = cfg.precision
-    _forget_weights(config.task.network.architecture)
+    # The checkpoint has them all: the network need not fetch those it once started from.
+    architecture = config.task.network.architecture
+    for key, _ in _named(architecture, "weights", ""):
+        OmegaConf.update(architecture, key.lstrip("."), None)
     _check_ranges(config)
     return run, config
 
@@ -189,15 +202,6 @@ def _fold_lists(source: Source, folds: Folds) -> dict[str, str]:
         return {}
     parts = folds.divide(source)
     return {part: "".join(f"{sample.name}\n" for sample in samples) for part, samples in parts.items()}
-
-
-def _forget_weights(architecture: DictConfig) -> None:
-    """The checkpoint has them all: the network need not fetch those it once started from."""
-    for key, value in architecture.items():
-        if isinstance(value, DictConfig):
-            _forget_weights(value)
-        elif key == "weights":
-            architecture[key] = None
 
 
 def _check_given(cfg: DictConfig) -> None:

@@ -15,8 +15,8 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO
 
 CHUNK = 1 << 20
-# What the two modules raise for damaged, truncated, encrypted or oddly compressed content.
-DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, LZMAError, EOFError, NotImplementedError, RuntimeError)
+# What the two modules raise for damaged, truncated, encrypted or (a RuntimeError too) oddly compressed content.
+DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, LZMAError, EOFError, RuntimeError)
 
 
 @dataclass(frozen=True)

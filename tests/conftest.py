@@ -207,15 +207,17 @@ def camvid(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def real_kitti_road() -> Path:
     """Frames um_000000 to um_000010 of KITTI road with the truth of task=lane."""
-    if not (DATA / "kitti_road").is_dir():
-        pytest.skip(f"no KITTI road in {DATA}; set STREETSEG_DATA to the folder that holds kitti_road/")  # nor this
-    return DATA / "kitti_road"
+    return real("kitti_road")
 
 
 @pytest.fixture(scope="session")
 def real_camvid() -> Path:
     """The real CamVid of the acceptance runs."""
-    if not (DATA / "camvid").is_dir():
-        # Its licence keeps it out of this repository; whoever has it runs the test, everyone else is told how to.
-        pytest.skip(f"no CamVid in {DATA}; set STREETSEG_DATA to the folder that holds camvid/")  # not ours to ship
-    return DATA / "camvid"
+    return real("camvid")
+
+
+def real(name: str) -> Path:
+    """A dataset that whoever has it tests with; everyone else is told how to."""
+    if not (DATA / name).is_dir():
+        pytest.skip(f"no {name} in {DATA}; set STREETSEG_DATA to the folder that holds it")  # not ours to ship
+    return DATA / name

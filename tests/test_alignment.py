@@ -15,6 +15,7 @@ from src.models.network import Network
 from src.models.sctnet import SCTNet
 from src.models.sctnet_alignment import Outputs
 from src.models.smp_network import SMPNetwork
+from tests.conftest import TINY as SCENES
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 WEIGHTS = {"stage3": 15.0, "stage4": 15.0, "decoder": 15.0, "logits": 3.0}
@@ -258,3 +259,18 @@ def test_loss_and_network_that_do_not_match_are_refused() -> None:
         AlignedLoss(loss.base, {"stage3": -1})
     with pytest.raises(ValueError, match=r"loss.temperature=0: must be above 0"):
         aligned_loss(temperature=0)
+
+
+def test_a_teacher_is_trained_then_a_student_by_it(cli, tmp_path: Path) -> None:
+    """From the command line, and evaluated without the teacher's file."""
+    scenes = [option for option in SCENES if not option.startswith("model.")]
+    where = [*scenes, f"runs={tmp_path}"]
+    cli("train", *where, "model=segformer", "name=teacher")
+    teacher = tmp_path / "teacher" / "checkpoints" / "best.ckpt"
+    model = f"model.teacher={{backbone:{{name:tu-test_resnet,weights:null}},weights:{teacher}}}"
+    weights = "loss.base.terms.ce.loss.class_weights=enet"
+    logging = "trainer.log_every_n_steps=1"
+    miou = cli("train", *where, "model=sctnet_s", "loss=ce_siam", model, weights, logging, "name=student")
+    assert "train/align_decoder" in (tmp_path / "student" / "metrics.csv").read_text().splitlines()[0]
+    teacher.unlink()
+    assert cli("eval", f"run={tmp_path / 'student'}", "accelerator=cpu") == miou

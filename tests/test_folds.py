@@ -40,7 +40,7 @@ class Names(Source):
         return [Sample(f"{group}_{i:04d}", group) for group, size in self.sizes.items() for i in range(size)]
 
     def read(self, sample: Sample) -> None:
-        raise NotImplementedError
+        raise AssertionError("folds are made of names alone")
 
 
 def names(samples: list[Sample]) -> list[str]:
