@@ -148,7 +148,7 @@ def wait(root: Path, pack: Path, num_batches: int) -> None:
     data = SegmentationDataModule(source, crop_first(), BATCH, 1, num_workers=2, seed=0)
     loader = data.train_dataloader()
     batches = iter(loader)
-    workers = [worker.pid for worker in loader._iterator._workers]
+    workers = [worker.pid for worker in loader.workers]
     for _ in range(10):
         next(batches)
     waited, begin, cpu = 0.0, time.perf_counter(), sum(map(cpu_time, workers))
@@ -192,12 +192,12 @@ def remember(folder: Path) -> None:
     data = SegmentationDataModule(Large(), crop_first(), BATCH, 1, num_workers=4, seed=0)
     loader = data.train_dataloader()
     batches = iter(loader)
-    workers = [worker.pid for worker in loader._iterator._workers]
+    workers = [worker.pid for worker in loader.workers]
     peaks = {"private": 0, "proportional": 0}
     for number, _ in enumerate(batches):
         if number % 5 == 0:
             rollups = [memory(worker) for worker in workers]
-            workers = [worker.pid for worker in loader._iterator._workers]
+            workers = [worker.pid for worker in loader.workers]
     peaks = {name: max(peak, sum(rollup[name] for rollup in rollups)) for name, peak in peaks.items()}
     print(
         f"\n4 workers through a pack of {4 * count * SIZE[0] * SIZE[1] / 1e9:.1f} GB: at most "

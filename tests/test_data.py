@@ -10,8 +10,9 @@ from hydra.utils import instantiate
 from PIL import Image
 
 from src.config import flatten  # noqa: F401 - registers the resolvers that the yaml uses
+from src.data.batches import collate
 from src.data.camvid import CamVid
-from src.data.datamodule import SegmentationDataModule, collate
+from src.data.datamodule import SegmentationDataModule
 from src.data.dataset import EpochSampler, SegmentationDataset, derive_seed
 from src.data.source import Sample, read_image, read_mask
 from src.data.streets import Streets

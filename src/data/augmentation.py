@@ -41,12 +41,22 @@ class Augmentation:
             group = list(neighbours)
             self.steps += [combine(group)] if combine else group
 
-    def __call__(self, frame: Frame, seed: int, label: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Image uint8 `(H, W, 3)` and mask uint8 `(H, W)`; with a `label`, of a crop about one of its pixels."""
+    def __call__(
+        self,
+        frame: Frame,
+        seed: int,
+        label: int | None = None,
+        out: tuple[np.ndarray | None, np.ndarray | None] = (None, None),
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Image uint8 `(H, W, 3)` and mask uint8 `(H, W)`; with a `label`, of a crop about one of its pixels.
+
+        They may lie in the arrays `out` of the same size: who wants them there compares.
+        """
         rng = np.random.default_rng(seed)
-        image, mask = self.geometry(frame, rng, label) if self.geometry else frame.whole()
+        image, mask = self.geometry(frame, rng, label, out) if self.geometry else frame.whole()
         for step in self.steps:
-            image, mask = step(image, mask, rng)
+            given = {"out": out[0]} if isinstance(step, LinearSteps) else {}
+            image, mask = step(image, mask, rng, **given)
         return image, mask
 
 

@@ -1,21 +1,18 @@
 """One LightningDataModule for every dataset."""
 
-import ctypes
 from typing import Any
 
 import lightning as L
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import DataLoader
 
+from src.data.batches import BatchLoader, collate, start_worker
 from src.data.dataset import EpochSampler, SegmentationDataset, Transform
 from src.data.folds import Folds
 from src.data.packed import attach
 from src.data.source import Sample, Source
 from src.data.statistics import training_statistics
 from src.machine import num_cores
-
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 
 
 class SegmentationDataModule(L.LightningDataModule):
@@ -81,7 +78,7 @@ class SegmentationDataModule(L.LightningDataModule):
         self.source.check_labelled(split)
         return samples
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> DataLoader | BatchLoader:
         samples = self.samples("train")
         dataset = SegmentationDataset(self.source, samples, self.augmentation, self.seed)
         presence = training_statistics(self.source, samples).presence if self.class_uniform else None
@@ -99,7 +96,10 @@ class SegmentationDataModule(L.LightningDataModule):
                 f"data.batch_size={self.batch_size} is more than the {len(sampler)} training images of a device; "
                 f"set data.batch_size={len(sampler)} or less"
             )
-        return self._loader(dataset, sampler, self.batch_size, drop_last=True)
+        if self.num_workers == 0:
+            return self._loader(dataset, sampler, self.batch_size, drop_last=True)
+        size = tuple(dataset[0, 0]["mask"].shape)  # of every augmented sample
+        return BatchLoader(dataset, sampler, self.batch_size, self.num_workers, size, torch.cuda.is_available())
 
     def val_dataloader(self) -> DataLoader:
         return self.eval_dataloader(self.validation_split)
@@ -132,29 +132,3 @@ class SegmentationDataModule(L.LightningDataModule):
             # Its own generator: the loader would otherwise draw from the global one, and move every dropout mask.
             generator=torch.Generator().manual_seed(self.seed),
         )
-
-
-def collate(samples: list[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Stacks samples: `image` `(B, 3, H, W)`, channels last in memory as it was read, `mask` `(B, H, W)`.
-
-    Raises:
-        ValueError: their sizes differ.
-    """
-    sizes = {tuple(sample["mask"].shape) for sample in samples}
-    if len(sizes) > 1:
-        raise ValueError(f"images of sizes {sorted(sizes)} cannot share a batch; set data.eval_batch_size=1")
-    # torch's own, for in a worker it stacks straight into the memory that is shared with the training process.
-    batch = default_collate([{**sample, "image": sample["image"].permute(1, 2, 0)} for sample in samples])
-    return batch | {"image": batch["image"].permute(0, 3, 1, 2)}
-
-
-def start_worker(worker_id: int) -> None:
-    """One thread a worker (OpenCV's own would fight over the cores that the workers fill), and memory that it keeps."""
-    import cv2
-
-    cv2.setNumThreads(0)
-    # glibc gives arrays above 128 kB back to the system when they are freed, and takes fresh pages for the next ones.
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(M_MMAP_THRESHOLD, 2**25)
-        mallopt(M_TRIM_THRESHOLD, 2**26)

@@ -1,6 +1,7 @@
 """From a source to tensors, with randomness that is a function of (seed, epoch, index) alone."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,15 +34,22 @@ class SegmentationDataset(Dataset):
 
     def __getitem__(self, key: Key) -> dict[str, Tensor]:
         """`image` uint8 `(3, H, W)`, `mask` uint8 `(H, W)`."""
+        return as_tensors(*self.read(key))
+
+    def read(self, key: Key, **options: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Image `(H, W, 3)` and mask `(H, W)`; `options` are the transform's."""
         epoch, index, *label = key
         frame = self.source.open(self.samples[index % len(self.samples)])
         seed = derive_seed(self.seed, epoch, index)
-        image, mask = self.transform(frame, seed, *label) if self.transform else frame.whole()
-        return {
-            # A view with channels first: the pixels stay together (channels_last), as the network wants them.
-            "image": torch.from_numpy(np.require(image, requirements="CW")).permute(2, 0, 1),
-            "mask": torch.from_numpy(np.require(mask, requirements="CW")),
-        }
+        return self.transform(frame, seed, *label, **options) if self.transform else frame.whole()
+
+
+def as_tensors(image: np.ndarray, mask: np.ndarray) -> dict[str, Tensor]:
+    """`image` `(3, H, W)`, a view: the pixels stay together (channels_last), as the network wants them; and `mask`."""
+    return {
+        "image": torch.from_numpy(np.require(image, requirements="CW")).permute(2, 0, 1),
+        "mask": torch.from_numpy(np.require(mask, requirements="CW")),
+    }
 
 
 class EpochSampler(Sampler):

@@ -67,17 +67,22 @@ class Geometry:
         self.scale_p, self.rotate_p, self.flip_p, self.place_p = scale_p, rotate_p, flip_p, place_p
 
     def __call__(
-        self, frame: Frame, rng: np.random.Generator, label: int | None = None
+        self,
+        frame: Frame,
+        rng: np.random.Generator,
+        label: int | None = None,
+        out: tuple[np.ndarray | None, np.ndarray | None] = (None, None),
     ) -> tuple[np.ndarray, np.ndarray]:
         """Image uint8 `(*crop_size, 3)` and mask uint8 `crop_size`.
 
         Args:
             label: an id that the frame has: the crop lies about one of its pixels. None: anywhere.
+            out: arrays that the image and the mask may be written to.
         """
         place = self.draw(frame.size, rng)
         if label is not None:
             place = _aim(place, frame, label, rng)
-        mask = warp_mask(frame, place)
+        mask = warp_mask(frame, place, out[1])
         for _ in range(ATTEMPTS - 1):
             if self.max_share is None or _largest_share(mask) <= self.max_share:
                 break
@@ -86,8 +91,8 @@ class Geometry:
                 place = replace(place, top=top, left=left)
             else:
                 place = _aim(place, frame, label, rng)
-            mask = warp_mask(frame, place)
-        return warp_image(frame, place, self.fill), mask
+            mask = warp_mask(frame, place, out[1])
+        return warp_image(frame, place, self.fill, out[0]), mask
 
     def draw(self, size: tuple[int, int], rng: np.random.Generator) -> Placement:
         """A random placement in a frame of `size` `(H, W)`."""

@@ -15,7 +15,7 @@ from src.data.source import FileSource, Sample, Source
 
 FORMAT = 1
 AUTO = "auto"
-KEPT = 2**26  # bytes of an array that a process has mapped at most, but for one frame
+KEPT = 2**28  # bytes of an array that a process has mapped at most, but for one frame
 
 
 def attach(source: Source, where: str | None) -> Source:

@@ -42,10 +42,13 @@ class LinearSteps:
     def __init__(self, steps: list[LinearStep]) -> None:
         self.steps = steps
 
-    def __call__(self, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(
+        self, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator, out: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The image, written to `out` (which may be the image itself) if given, and the mask as it is."""
         matrix = self.draw(image, rng)
         if matrix is not None:
-            image = cv2.transform(image, matrix[:3])
+            image = cv2.transform(image, matrix[:3], dst=out)
         return image, mask
 
     def draw(self, image: np.ndarray, rng: np.random.Generator) -> np.ndarray | None:
@@ -54,7 +57,8 @@ class LinearSteps:
         for step in self.steps:
             if rng.random() < step.p:
                 if mean is None:
-                    mean = np.array([*cv2.mean(image)[:3], 1.0])
+                    rows = image[:: max(1, len(image) // 128)]  # enough to know the mean to a fraction of a level
+                    mean = np.array([*cv2.mean(rows)[:3], 1.0])
                 matrix = step.draw(rng, mean)
                 product, mean = matrix if product is None else matrix @ product, matrix @ mean
         return product
