@@ -38,7 +38,7 @@ class Numbered(SegmentationDataset):
 
 def loader(length: int, workers: int = 2, *, pin: bool = False, **options: Any) -> BatchLoader:
     dataset = Numbered(length, **options)
-    return BatchLoader(dataset, EpochSampler(length, 0, False, True), 2, workers, SIZE, pin)
+    return BatchLoader(dataset, EpochSampler(length, 0, False, True), 2, workers, dataset[0, 0], pin)
 
 
 def numbers(tensor: torch.Tensor) -> list[int]:
@@ -205,11 +205,14 @@ def test_workers_end_when_the_training_process_is_killed(monkeypatch: pytest.Mon
 
 
 def test_a_slot_is_one_batch() -> None:
-    slots = Slots(3, 2, SIZE)
+    sample = as_tensors(np.zeros((*SIZE, 3), np.uint8), np.zeros(SIZE, np.uint8), np.zeros((3, 4), np.float32))
+    slots = Slots(3, 2, sample)
     batch = slots.views(slots.memory[1])
     batch["image"][:] = 7
     batch["mask"][:] = 9
-    assert slots.memory[1].tolist() == [7] * (2 * 3 * 16 * 24) + [9] * (2 * 16 * 24)
+    batch["colour"][:] = 1.0
+    ones = np.ones(2 * 12, np.float32).view(np.uint8).tolist()
+    assert slots.memory[1].tolist() == [7] * (2 * 3 * 16 * 24) + [9] * (2 * 16 * 24) + ones
+    assert not slots.memory[[0, 2]].eq(7).all()
     assert batch["image"].stride() == (3 * 16 * 24, 1, 3 * 24, 3)
-    image = as_tensors(np.zeros((*SIZE, 3), np.uint8), np.zeros(SIZE, np.uint8))["image"]
-    assert image.stride() == batch["image"].stride()[1:]
+    assert sample["image"].stride() == batch["image"].stride()[1:]

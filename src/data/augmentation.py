@@ -1,7 +1,10 @@
 """Augmentation of a training sample: a crop, then photometric steps and any albumentations transform, by one seed."""
 
 import os
+from collections.abc import Sequence
+from copy import copy
 from itertools import groupby
+from typing import Self
 
 import numpy as np
 
@@ -36,6 +39,7 @@ class Augmentation:
         for name, step in steps.items():
             _check(name, step)
         self.geometry = geometry
+        self.deferred: LinearSteps | None = None
         self.steps = []
         for combine, neighbours in groupby(steps.values(), _combination):
             group = list(neighbours)
@@ -46,18 +50,38 @@ class Augmentation:
         frame: Frame,
         seed: int,
         label: int | None = None,
-        out: tuple[np.ndarray | None, np.ndarray | None] = (None, None),
-    ) -> tuple[np.ndarray, np.ndarray]:
+        out: Sequence[np.ndarray | None] = (None, None),
+    ) -> tuple[np.ndarray, ...]:
         """Image uint8 `(H, W, 3)` and mask uint8 `(H, W)`; with a `label`, of a crop about one of its pixels.
 
-        They may lie in the arrays `out` of the same size: who wants them there compares.
+        They may lie in the arrays `out` of the same size: who wants them there compares. Where the last steps are
+        deferred, also their matrix, float32 `(3, 4)`.
         """
         rng = np.random.default_rng(seed)
         image, mask = self.geometry(frame, rng, label, out) if self.geometry else frame.whole()
         for step in self.steps:
             given = {"out": out[0]} if isinstance(step, LinearSteps) else {}
             image, mask = step(image, mask, rng, **given)
-        return image, mask
+        if self.deferred is None:
+            return image, mask
+        matrix = self.deferred.draw(image, rng)
+        return image, mask, (np.eye(4) if matrix is None else matrix)[:3].astype(np.float32)
+
+    def defer(self) -> Self:
+        """The same, but for the linear steps at its end, which the caller applies to the image by their matrix.
+
+        Raises:
+            ValueError: it does not end in such steps.
+        """
+        if not self.steps or not isinstance(self.steps[-1], LinearSteps):
+            raise ValueError(
+                "augment_on=device: the last step of the augmentation must be one of src.data.photometric (the device "
+                f"does those at the end), not {type(self.steps[-1]).__name__ if self.steps else 'the crop'}; set "
+                "augment_on=worker, or choose another recipe"
+            )
+        other = copy(self)
+        *other.steps, other.deferred = self.steps
+        return other
 
 
 class Albumentations:

@@ -31,19 +31,25 @@ Batch = dict[str, Tensor]
 
 
 class Slots:
-    """Shared memory for a number of batches of one size: `image` `(B, 3, H, W)`, channels last, `mask` `(B, H, W)`."""
+    """Shared memory for a number of batches of `batch_size` samples like one, channels last where that one is."""
 
-    def __init__(self, count: int, batch_size: int, size: tuple[int, int]) -> None:
-        self.batch_size, self.size = batch_size, size
-        self.memory = torch.empty((count, 4 * batch_size * size[0] * size[1]), dtype=torch.uint8).share_memory_()
+    def __init__(self, count: int, batch_size: int, sample: Batch) -> None:
+        self.batch_size = batch_size
+        rows = sample | {"image": sample["image"].permute(1, 2, 0)}
+        self.layout = {name: (array.dtype, tuple(array.shape)) for name, array in rows.items()}
+        self.ends = np.cumsum([batch_size * array.nbytes for array in rows.values()]).tolist()
+        self.memory = torch.empty((count, self.ends[-1]), dtype=torch.uint8).share_memory_()
         self.free = deque(range(count))
         self.handed_out: set[int] = set()
 
     def views(self, memory: Tensor) -> Batch:
         """The batch that one slot's bytes are."""
-        pixels = self.batch_size * self.size[0] * self.size[1]
-        image = memory[: 3 * pixels].view(self.batch_size, *self.size, 3).permute(0, 3, 1, 2)
-        return {"image": image, "mask": memory[3 * pixels :].view(self.batch_size, *self.size)}
+        parts = memory.tensor_split(self.ends[:-1])
+        batch = {
+            name: part.view(dtype).view(self.batch_size, *shape)
+            for part, (name, (dtype, shape)) in zip(parts, self.layout.items(), strict=True)
+        }
+        return batch | {"image": batch["image"].permute(0, 3, 1, 2)}
 
     def hand_out(self, slot: int) -> Batch:
         """The batch in a slot, which is free again when the last tensor that looks at it is gone.
@@ -73,7 +79,7 @@ class BatchLoader:
         sampler: keys of an epoch.
         batch_size: samples a batch; those at an epoch's end that do not fill one are left out.
         num_workers: processes, at least 1.
-        size: `(H, W)` of every sample.
+        sample: one of the dataset; all have its sizes.
         pin_memory: hand out copies in pinned memory, made by a thread; for CUDA.
 
     Raises:
@@ -86,7 +92,7 @@ class BatchLoader:
         sampler: EpochSampler,
         batch_size: int,
         num_workers: int,
-        size: tuple[int, int],
+        sample: Batch,
         pin_memory: bool = False,
     ) -> None:
         assert num_workers > 0, "without workers nothing is handed over"
@@ -94,7 +100,7 @@ class BatchLoader:
         self.batch_sampler = BatchSampler(sampler, batch_size, drop_last=True)
         self.num_workers = num_workers
         # One is between the workers and the loop: it has arrived, and is not handed out yet.
-        self.slots = Slots(PREFETCHED * num_workers + 1 + HELD, batch_size, size)
+        self.slots = Slots(PREFETCHED * num_workers + 1 + HELD, batch_size, sample)
         self.workers: list[multiprocessing.Process] = []
         self._connections: list[Connection] = []
         self._asked: list[deque[int]] = [deque() for _ in range(num_workers)]  # slots of batches that are on their way
@@ -194,9 +200,9 @@ def write_batch(dataset: SegmentationDataset, keys: list, batch: Batch) -> None:
     Raises:
         ValueError: a sample has another size.
     """
-    images, masks = batch["image"].permute(0, 2, 3, 1).numpy(), batch["mask"].numpy()
-    for key, *places in zip(keys, images, masks, strict=True):
-        sample = dataset.read(key, out=tuple(places))
+    whole = (batch | {"image": batch["image"].permute(0, 2, 3, 1)}).values()
+    for key, *places in zip(keys, *(tensor.numpy() for tensor in whole), strict=True):
+        sample = dataset.read(key, out=places)
         for array, place in zip(sample, places, strict=True):
             if array.shape != place.shape:
                 raise _different_sizes({place.shape[:2], array.shape[:2]})

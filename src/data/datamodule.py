@@ -4,10 +4,12 @@ from typing import Any
 
 import lightning as L
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from src.data.batches import BatchLoader, collate, start_worker
 from src.data.dataset import EpochSampler, SegmentationDataset, Transform
+from src.data.device import recolour
 from src.data.folds import Folds
 from src.data.packed import attach
 from src.data.source import Sample, Source
@@ -30,10 +32,12 @@ class SegmentationDataModule(L.LightningDataModule):
         seed: the run's seed.
         class_uniform: share of an epoch in which a class is drawn first, then a crop about one of its pixels.
         pack: folder of a pack of the dataset (`python -m src.pack`); `auto`: beside the data, if there is one; None.
+        augment_on: `device`: the colour steps at the augmentation's end are applied to the batch where the network is.
         folds: the arguments of `Folds`; None or `num_folds: None` trains on all of train and validates on val.
 
     Raises:
-        ValueError: a batch larger than the training split, fewer evaluation images than devices, no labels.
+        ValueError: a batch larger than the training split, fewer evaluation images than devices, no labels, an
+            augmentation whose end the device cannot do.
     """
 
     def __init__(
@@ -47,11 +51,14 @@ class SegmentationDataModule(L.LightningDataModule):
         folds: dict | None = None,
         pack: str | None = None,
         class_uniform: float = 0.0,
+        augment_on: str = "worker",
     ) -> None:
         super().__init__()
         self.source = attach(dataset, pack)
         self.folds = Folds(**(folds or {}))
-        self.augmentation = augmentation
+        if augment_on not in ("worker", "device"):
+            raise ValueError(f"augment_on={augment_on}: must be worker or device")
+        self.augmentation = augmentation.defer() if augment_on == "device" else augmentation
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.num_workers = min(8, num_cores()) if num_workers == "auto" else int(num_workers)
@@ -78,6 +85,11 @@ class SegmentationDataModule(L.LightningDataModule):
         self.source.check_labelled(split)
         return samples
 
+    def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
+        if "colour" not in batch:  # done by the workers, or no training
+            return batch
+        return {"image": recolour(batch["image"], batch["colour"]), "mask": batch["mask"]}
+
     def train_dataloader(self) -> DataLoader | BatchLoader:
         samples = self.samples("train")
         dataset = SegmentationDataset(self.source, samples, self.augmentation, self.seed)
@@ -98,8 +110,8 @@ class SegmentationDataModule(L.LightningDataModule):
             )
         if self.num_workers == 0:
             return self._loader(dataset, sampler, self.batch_size, drop_last=True)
-        size = tuple(dataset[0, 0]["mask"].shape)  # of every augmented sample
-        return BatchLoader(dataset, sampler, self.batch_size, self.num_workers, size, torch.cuda.is_available())
+        sample = dataset[0, 0]  # all augmented ones have its sizes
+        return BatchLoader(dataset, sampler, self.batch_size, self.num_workers, sample, torch.cuda.is_available())
 
     def val_dataloader(self) -> DataLoader:
         return self.eval_dataloader(self.validation_split)

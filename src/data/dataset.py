@@ -10,8 +10,9 @@ from torch.utils.data import Dataset, Sampler
 
 from src.data.source import Sample, Source
 
-Transform = Callable[..., tuple[np.ndarray, np.ndarray]]
+Transform = Callable[..., tuple[np.ndarray, ...]]
 Key = tuple[int, int] | tuple[int, int, int]
+NAMES = ("image", "mask", "colour")  # the last where a transform defers its colour steps
 
 
 class SegmentationDataset(Dataset):
@@ -33,23 +34,22 @@ class SegmentationDataset(Dataset):
         return len(self.samples)
 
     def __getitem__(self, key: Key) -> dict[str, Tensor]:
-        """`image` uint8 `(3, H, W)`, `mask` uint8 `(H, W)`."""
+        """`image` uint8 `(3, H, W)`, `mask` uint8 `(H, W)`; with deferred steps `colour` float32 `(3, 4)`."""
         return as_tensors(*self.read(key))
 
-    def read(self, key: Key, **options: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Image `(H, W, 3)` and mask `(H, W)`; `options` are the transform's."""
+    def read(self, key: Key, **options: Any) -> tuple[np.ndarray, ...]:
+        """Image `(H, W, 3)`, mask `(H, W)`, and what else the transform gives; `options` are its own."""
         epoch, index, *label = key
         frame = self.source.open(self.samples[index % len(self.samples)])
         seed = derive_seed(self.seed, epoch, index)
         return self.transform(frame, seed, *label, **options) if self.transform else frame.whole()
 
 
-def as_tensors(image: np.ndarray, mask: np.ndarray) -> dict[str, Tensor]:
-    """`image` `(3, H, W)`, a view: the pixels stay together (channels_last), as the network wants them; and `mask`."""
-    return {
-        "image": torch.from_numpy(np.require(image, requirements="CW")).permute(2, 0, 1),
-        "mask": torch.from_numpy(np.require(mask, requirements="CW")),
-    }
+def as_tensors(*arrays: np.ndarray) -> dict[str, Tensor]:
+    """By name; `image` `(3, H, W)` is a view: the pixels stay together (channels_last), as the network wants them."""
+    tensors = [torch.from_numpy(np.require(array, requirements="CW")) for array in arrays]
+    sample = dict(zip(NAMES, tensors, strict=False))
+    return sample | {"image": sample["image"].permute(2, 0, 1)}
 
 
 class EpochSampler(Sampler):
