@@ -69,6 +69,8 @@ def quieten() -> None:
 
 
 def _weights(cfg: DictConfig) -> str:
+    if cfg.init_from is not None:
+        return f"from {cfg.init_source.path}, where they fit"
     if cfg.backbone is None or cfg.backbone.weights is None:
         why = "" if cfg.backbone is None else " (backbone.weights=null)"
         return f"random{why}, by seed {cfg.seed}"

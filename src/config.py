@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from src.files import write_json, write_text
 from src.machine import is_first_process
 from src.models.init import check_scheme
 from src.run import RunFolder
+from src.transfer import find_origin
 
 log = logging.getLogger(__name__)
 AS_RUN = "run"  # in eval.yaml and predict.yaml: the value that the run had
@@ -31,12 +33,14 @@ RUN_VARIABLE = "STREETSEG_RUN"  # set by rank 0 for the processes that Lightning
 # What does not change the result: a run may be continued with other values of these. The place of the data is among
 # them, because data.fingerprint stands for its content.
 VOLATILE = (
-    "name", "resume", "runs", "run_dir", "choices", "logger", "data.root", "data.pack", "data.num_workers",
-    "trainer.accelerator", "trainer.enable_progress_bar", "trainer.log_every_n_steps", "callbacks.panels",
-    "callbacks.progress",
+    "name", "resume", "runs", "run_dir", "choices", "init_from", "init_source.path", "logger", "data.root",
+    "data.pack", "data.num_workers", "trainer.accelerator", "trainer.enable_progress_bar", "trainer.log_every_n_steps",
+    "callbacks.panels", "callbacks.progress",
 )  # fmt: skip
 
 OmegaConf.register_new_resolver("len", len)
+# A part of a training, in epochs: ${share:0.1,${trainer.max_epochs}} of warm-up is a tenth at any scale.
+OmegaConf.register_new_resolver("share", lambda part, whole: part * whole)
 
 
 def complete(cfg: DictConfig) -> DictConfig:
@@ -46,9 +50,12 @@ def complete(cfg: DictConfig) -> DictConfig:
         ValueError: a missing value, missing data, a backbone for a network without one, a value out of range.
     """
     choices = HydraConfig.get().runtime.choices
-    cfg.choices = {group: choices[group] for group in ("data", "model", "backbone", "experiment") if choices.get(group)}
+    groups = ("data", "model", "backbone", "experiment", "scale")
+    cfg.choices = {group: choices[group] for group in groups if choices.get(group)}
     _check_given(cfg)
     check_scheme(cfg.init)
+    if cfg.init_from is not None:
+        cfg.init_source = asdict(find_origin(cfg.init_from))
     if "backbone" not in cfg.model:
         if named := [text for text in HydraConfig.get().overrides.task if text.startswith("backbone")]:
             raise ValueError(f"{named[0]}: model={choices['model']} has no backbone to choose; leave it out")
@@ -231,6 +238,8 @@ def _derive_name(cfg: DictConfig) -> str:
     parts = [choices.get("experiment")] if choices.get("experiment") else [choices.data, choices.model]
     if choices.get("backbone") and not choices.get("experiment"):
         parts.append(choices.backbone)
+    if choices.get("scale", "full") != "full":
+        parts.append(choices.scale)
     if cfg.data.num_folds is not None:
         parts.append(f"fold{cfg.data.fold}of{cfg.data.num_folds}")
     stem = "-".join(str(part).replace("/", "_") for part in parts)

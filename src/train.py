@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
@@ -17,6 +18,10 @@ from src.config import RUN_VARIABLE, complete, one_process_per_job, open_run
 from src.machine import is_first_process, spare_hub_retries
 from src.run import RunFolder
 from src.sweep import note_run
+from src.transfer import Origin
+
+if TYPE_CHECKING:
+    from src.task import SegmentationTask
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +55,7 @@ def fit(cfg: DictConfig, run: RunFolder) -> None:
         quieten()
         L.seed_everything(cfg.seed, verbose=False)
         data = instantiate(cfg.datamodule)
-        task = instantiate(cfg.task)
+        task = build_task(cfg, run)
         callbacks = instantiate(cfg.callbacks)
         if not cfg.trainer.enable_progress_bar:
             callbacks.pop("progress")
@@ -69,6 +74,39 @@ def fit(cfg: DictConfig, run: RunFolder) -> None:
             plot_curves(run.metrics, run.path / "curves.png", run.path.name)
             plot_classes(evaluation, cfg.data.classes, run.path / "classes.png", run.path.name)
             run.add_evaluation(evaluation, finished=True)
+
+
+def build_task(cfg: DictConfig, run: RunFolder) -> "SegmentationTask":
+    """The task with the weights it starts from; those of `init_from` at the start of a run, never where it goes on."""
+    if cfg.init_from is None:
+        return instantiate(cfg.task)
+    import lightning as L
+
+    from src.transfer import class_tensors, copy_weights, describe, plan_transfer
+
+    # Without its ImageNet weights, which need not be fetched: the source or, later, the last checkpoint has them all.
+    bare = OmegaConf.merge(cfg.task)
+    for key in ("backbone.weights", "weights"):
+        if OmegaConf.select(bare.network.architecture, key) is not None:
+            OmegaConf.update(bare.network.architecture, key, None)
+    task = instantiate(bare)
+    if run.last.is_file():
+        return task
+    origin, classes = Origin(**cfg.init_source), list(cfg.data.classes)
+    of_classes = set()
+    if origin.classes not in (None, classes):
+        bare.network.architecture.num_classes = len(classes) + 1
+        if "teacher" in bare.network.architecture:
+            bare.network.architecture.teacher = None
+        of_classes = class_tensors(task.network.architecture, instantiate(bare.network, _convert_="all").architecture)
+    transfer = plan_transfer(task.network.architecture, origin, of_classes)
+    if not transfer.has_encoder:
+        L.seed_everything(cfg.seed, verbose=False)
+        task = instantiate(cfg.task)
+    copy_weights(task.network.architecture, transfer)
+    if is_first_process():
+        log.info(describe(transfer, origin, classes, task.network.mean, task.network.std))
+    return task
 
 
 @contextmanager
