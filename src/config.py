@@ -39,8 +39,10 @@ VOLATILE = (
 )  # fmt: skip
 
 OmegaConf.register_new_resolver("len", len)
-# A part of a training, in epochs: ${share:0.1,${trainer.max_epochs}} of warm-up is a tenth at any scale.
-OmegaConf.register_new_resolver("share", lambda part, whole: part * whole)
+# Shares of a training, in epochs: ${share:0.1} is a tenth of them, ${whole_share:0.1} that as a whole number, 1 or more.
+# So a recipe's warm-up or decay keeps its place where scale=tiny, or the user, changes trainer.max_epochs.
+OmegaConf.register_new_resolver("share", lambda part, *, _root_: part * _root_.trainer.max_epochs)
+OmegaConf.register_new_resolver("whole_share", lambda part, *, _root_: max(1, round(part * _root_.trainer.max_epochs)))
 
 
 def complete(cfg: DictConfig) -> DictConfig:
