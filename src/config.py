@@ -22,6 +22,7 @@ from src.data.packed import attach
 from src.data.source import Sample, Source
 from src.data.statistics import class_weights, training_statistics
 from src.files import write_json, write_text
+from src.lr_range import check_range
 from src.machine import is_first_process
 from src.models.init import check_scheme
 from src.run import RunFolder
@@ -35,11 +36,11 @@ RUN_VARIABLE = "STREETSEG_RUN"  # set by rank 0 for the processes that Lightning
 VOLATILE = (
     "name", "resume", "runs", "run_dir", "choices", "init_from", "init_source.path", "logger", "data.root",
     "data.pack", "data.num_workers", "trainer.accelerator", "trainer.enable_progress_bar", "trainer.log_every_n_steps",
-    "callbacks.panels", "callbacks.progress",
+    "callbacks.panels", "callbacks.progress", "find_lr", "lr_range",
 )  # fmt: skip
 
 OmegaConf.register_new_resolver("len", len)
-# Shares of a training, in epochs: ${share:0.1} is a tenth of them, ${whole_share:0.1} that as a whole number, 1 or more.
+# Shares of a training, in epochs: ${share:0.1} is a tenth of them, ${whole_share:0.1} that as a whole number above 0.
 # So a recipe's warm-up or decay keeps its place where scale=tiny, or the user, changes trainer.max_epochs.
 OmegaConf.register_new_resolver("share", lambda part, *, _root_: part * _root_.trainer.max_epochs)
 OmegaConf.register_new_resolver("whole_share", lambda part, *, _root_: max(1, round(part * _root_.trainer.max_epochs)))
@@ -103,14 +104,19 @@ def _named(node: DictConfig, name: str, key: str) -> list[tuple[str, Any]]:
 
 
 def _check_ranges(cfg: DictConfig) -> None:
-    positive = {"data.batch_size": 1, "data.eval_batch_size": 1, "trainer.max_epochs": 1, "seed": 0}
+    positive = {
+        "data.batch_size": 1, "data.eval_batch_size": 1, "trainer.max_epochs": 1, "seed": 0,
+        "freeze.backbone_epochs": 0, "freeze.batchnorm_epochs": 0,
+    }  # fmt: skip
     for key, least in positive.items():
-        value = OmegaConf.select(cfg, key)
+        value = OmegaConf.select(cfg, key, default=0)  # a run of a version without freeze has none
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise ValueError(f"{key}={value}: must be a whole number, at least {least}")
     workers = cfg.data.num_workers
     if workers != "auto" and (not isinstance(workers, int) or workers < 0):
         raise ValueError(f"data.num_workers={workers}: must be auto or a whole number, at least 0")
+    if OmegaConf.select(cfg, "find_lr", default=False):
+        _check_range_test(cfg)
     share = OmegaConf.select(cfg, "data.class_uniform", default=0.0)  # a run of a version without it has none
     if not isinstance(share, int | float) or not 0 <= share <= 1:
         raise ValueError(f"data.class_uniform={share}: must be 0 to 1")
@@ -123,6 +129,22 @@ def _check_ranges(cfg: DictConfig) -> None:
         raise ValueError(f"inference.overlap={cfg.inference.overlap}: must be at least 0 and below 1")
     if not cfg.inference.scales or min(cfg.inference.scales) <= 0:
         raise ValueError(f"inference.scales={list(cfg.inference.scales)}: must be one or more factors above 0")
+
+
+def _check_range_test(cfg: DictConfig) -> None:
+    check_range(**cfg.lr_range)
+    if has_several_devices(cfg):
+        raise ValueError(
+            f"find_lr=true: runs on one device, and trainer.devices={cfg.trainer.devices}; set trainer.devices=1, and "
+            "trainer.accumulate_grad_batches to the number of devices for the same total batch"
+        )
+
+
+def open_range_test(cfg: DictConfig) -> tuple[Path, DictConfig]:
+    """The folder of a learning rate range test, apart from the run folders, and the config, resolved."""
+    path = Path(cfg.runs) / "lr_range" / (cfg.name or _derive_name(cfg))
+    cfg.run_dir = str(path)
+    return path, OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
 
 
 def open_run(cfg: DictConfig) -> tuple[RunFolder, DictConfig]:
@@ -221,8 +243,13 @@ def _check_given(cfg: DictConfig) -> None:
 
 def one_process_per_job(cfg: DictConfig) -> bool:
     """Whether this job of a sweep wants several devices: Lightning's children would replay the whole sweep."""
+    return HydraConfig.get().mode == RunMode.MULTIRUN and has_several_devices(cfg)
+
+
+def has_several_devices(cfg: DictConfig) -> bool:
+    """Whether a run may use more than one device."""
     devices = cfg.trainer.devices
-    return HydraConfig.get().mode == RunMode.MULTIRUN and (devices == "auto" or devices not in (1, "1", [0]))
+    return devices == "auto" or devices not in (1, "1", [0])
 
 
 def identity(cfg: DictConfig) -> dict[str, Any]:

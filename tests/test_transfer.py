@@ -12,7 +12,6 @@ from safetensors.torch import save_file
 from torch import nn
 
 from src import train
-from src.run import RunFolder
 from src.transfer import Origin, class_tensors, copy_weights, describe, find_origin, plan_transfer
 from tests.architectures import build
 from tests.conftest import SMALL, TINY, write_kitti_road
@@ -156,7 +155,7 @@ def test_the_rule_goes_by_class_names_in_their_order(tmp_path: Path, source: Pat
         cfg.data.classes = {name: [0, 0, index] for index, name in enumerate(names)}
         cfg.init_source = vars(find_origin(str(source)))
         cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
-        built = train.build_task(cfg, RunFolder(tmp_path / "none")).network.architecture.state_dict()
+        built = train.build_task(cfg, continues=False).network.architecture.state_dict()
         theirs = state(source / "checkpoints" / "best.ckpt")
         assert all(torch.equal(built[name], theirs[name]) for name in built if name not in HEAD)
         assert torch.equal(built["head.weight"], theirs["head.weight"]) == is_kept
@@ -212,7 +211,7 @@ def test_imagenet_weights_are_not_fetched_where_the_source_has_all(tmp_path: Pat
         whole = source.state_dict()
         torch.save({k: v for k, v in whole.items() if is_whole or "layer4" not in k}, path)
         cfg.init_source = vars(find_origin(str(path)))
-        task = train.build_task(cfg, RunFolder(tmp_path / "none"))
+        task = train.build_task(cfg, continues=False)
         assert asked == expected
         assert torch.equal(task.network.architecture.encoder.conv1.weight, source.architecture.encoder.conv1.weight)
 
