@@ -4,7 +4,6 @@ Nothing here imports torch, so that a wrong value is answered in about a second.
 """
 
 import difflib
-import hashlib
 import json
 import logging
 import os
@@ -21,6 +20,7 @@ from src.data.folds import HELD_OUT, Folds
 from src.data.packed import attach
 from src.data.source import Sample, Source
 from src.data.statistics import class_weights, training_statistics
+from src.digest import digest, flatten
 from src.files import write_json, write_text
 from src.lr_range import check_range
 from src.machine import is_first_process
@@ -293,19 +293,3 @@ def _check_same(cfg: DictConfig, run: RunFolder) -> None:
             f"{run.path} holds a run of another configuration ({first}{', ...' if len(changed) > 3 else ''}); "
             "give another name=, or resume=false to start beside it"
         )
-
-
-def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
-    """The leaves of nested dicts, by dotted key."""
-    if not isinstance(node, dict) or not node:
-        return {prefix: node}
-    return {
-        key: value
-        for name, inner in node.items()
-        for key, value in flatten(inner, f"{prefix}.{name}" if prefix else str(name)).items()
-    }
-
-
-def digest(content: Any) -> str:
-    """Six characters that stand for the content."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:6]
