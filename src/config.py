@@ -56,11 +56,14 @@ def complete(cfg: DictConfig) -> DictConfig:
     groups = ("data", "model", "backbone", "experiment", "scale")
     cfg.choices = {group: choices[group] for group in groups if choices.get(group)}
     _check_given(cfg)
+    named = [text for text in HydraConfig.get().overrides.task if text.startswith("backbone")]
+    if choices.get("scale") == "tiny" and (given := [text for text in named if text.startswith("backbone=")]):
+        raise ValueError(f"{given[0]}: scale=tiny puts the smallest of its family in its place; give backbone.name=...")
     check_scheme(cfg.init)
     if cfg.init_from is not None:
         cfg.init_source = asdict(find_origin(cfg.init_from))
     if "backbone" not in cfg.model:
-        if named := [text for text in HydraConfig.get().overrides.task if text.startswith("backbone")]:
+        if named:
             raise ValueError(f"{named[0]}: model={choices['model']} has no backbone to choose; leave it out")
         cfg.backbone = None
         cfg.choices = {group: choice for group, choice in cfg.choices.items() if group != "backbone"}

@@ -76,9 +76,9 @@ def recipe_table() -> str:
         "",
         "Written by `python scripts/list_recipes.py` from the headers of `conf/experiment/`; edit those.",
         "",
-        "`python -m src.train experiment=NAME data.root=DIR` trains one; `scale=tiny` in place of `data.root=DIR` tries",
-        "it on built-in data, in minutes on a CPU: network, loss, optimizer, schedule and kind of augmentation stay,",
-        "sizes shrink. Figures are the reports' (or, in `beyond`, others' published ones), none of them measured here;",
+        "`python -m src.train experiment=NAME data.root=DIR` trains one; `scale=tiny` in place of `data.root=DIR`",
+        "tries it on built-in data, in minutes on a CPU: network, loss, optimizer, schedule and kind of augmentation",
+        "stay, sizes shrink. Figures are the reports' (or, in `beyond`, others' published ones), none measured here;",
         "each yaml's header also says the protocol that ours is measured by.",
     ]
     for section, recipes in sections.items():
