@@ -6,8 +6,8 @@ import warnings
 import torch
 from lightning import Trainer
 from omegaconf import DictConfig
-from torch import nn
 
+from src.batchnorm import batchnorm_layers
 from src.data.datamodule import SegmentationDataModule
 from src.run import RunFolder
 from src.task import SegmentationTask
@@ -39,6 +39,7 @@ def banner(
         "weights": _weights(cfg),
         "training": f"{trainer.max_epochs} epochs, batch {total_batch} ({cfg.data.batch_size} x {trainer.world_size} "
         f"devices x {trainer.accumulate_grad_batches}), seed {cfg.seed}",
+        "optimiser": _optimiser(cfg),
         "protocol": f"{protocol}, {task.protocol}, figures at the labels' own size",
         "device": f"{_device(trainer)}, {trainer.world_size} process(es), precision {trainer.precision}",
         "run": f"{run.path}{', continued from its last checkpoint' if run.last.is_file() else ''}",
@@ -51,12 +52,27 @@ def banner(
             f"note: crops of {'x'.join(map(str, cfg.data.crop_size))} are larger than the images "
             f"({image.shape[0]}x{image.shape[1]}): padded, and the padding labelled 255"
         )
-    has_batch_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
-    if has_batch_norm and cfg.data.batch_size < SMALL_BATCH:
-        text.append(
-            f"note: BatchNorm over {cfg.data.batch_size} images a device; below {SMALL_BATCH} it can cost much accuracy"
+    return "\n".join(text + _batchnorm_notes(cfg, task, trainer))
+
+
+def _batchnorm_notes(cfg: DictConfig, task: SegmentationTask, trainer: Trainer) -> list[str]:
+    """How many images BatchNorm sees, where that is few. Accumulated batches do not count: each is normalised alone."""
+    if not batchnorm_layers(task.network) or cfg.freeze.batchnorm_epochs >= cfg.trainer.max_epochs:
+        return []
+    synchronised, several = cfg.trainer.sync_batchnorm, trainer.world_size > 1
+    images = cfg.data.batch_size * (trainer.world_size if synchronised else 1)
+    notes = []
+    if several and not synchronised:
+        on_cpu = trainer.strategy.root_device.type == "cpu"
+        why = "SyncBatchNorm exists on GPUs alone" if on_cpu else "trainer.sync_batchnorm=true would join them"
+        notes.append(f"note: each process has BatchNorm of its own batches ({why})")
+    if images < SMALL_BATCH:
+        where = " a device" if several and not synchronised else ""
+        notes.append(
+            f"note: BatchNorm over {images} images{where}; below {SMALL_BATCH} it can cost much accuracy: raise "
+            "data.batch_size (trainer.accumulate_grad_batches does not help), or hold it, freeze.batchnorm_epochs"
         )
-    return "\n".join(text)
+    return notes
 
 
 def quieten() -> None:
@@ -68,7 +84,16 @@ def quieten() -> None:
         warnings.filterwarnings("ignore", message)
 
 
+def _optimiser(cfg: DictConfig) -> str:
+    name = cfg.optimizer.optimizer._target_.rsplit(".", 1)[-1]
+    schedule = cfg.scheduler._target_.rsplit(".", 1)[-1]
+    average = cfg.averaging._target_.rsplit(".", 1)[-1] if cfg.averaging else None
+    return f"{name}, lr {cfg.optimizer.lr:g}, {schedule}{f', validates its {average}' if average else ''}"
+
+
 def _weights(cfg: DictConfig) -> str:
+    if cfg.init_from is not None:
+        return f"from {cfg.init_source.path}, where they fit"
     if cfg.backbone is None or cfg.backbone.weights is None:
         why = "" if cfg.backbone is None else " (backbone.weights=null)"
         return f"random{why}, by seed {cfg.seed}"

@@ -4,10 +4,10 @@ Nothing here imports torch, so that a wrong value is answered in about a second.
 """
 
 import difflib
-import hashlib
 import json
 import logging
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,13 @@ from src.data.folds import HELD_OUT, Folds
 from src.data.packed import attach
 from src.data.source import Sample, Source
 from src.data.statistics import class_weights, training_statistics
+from src.digest import digest, flatten
 from src.files import write_json, write_text
+from src.lr_range import check_range
 from src.machine import is_first_process
 from src.models.init import check_scheme
 from src.run import RunFolder
+from src.transfer import find_origin
 
 log = logging.getLogger(__name__)
 AS_RUN = "run"  # in eval.yaml and predict.yaml: the value that the run had
@@ -31,12 +34,16 @@ RUN_VARIABLE = "STREETSEG_RUN"  # set by rank 0 for the processes that Lightning
 # What does not change the result: a run may be continued with other values of these. The place of the data is among
 # them, because data.fingerprint stands for its content.
 VOLATILE = (
-    "name", "resume", "runs", "run_dir", "choices", "logger", "data.root", "data.pack", "data.num_workers",
-    "trainer.accelerator", "trainer.enable_progress_bar", "trainer.log_every_n_steps", "callbacks.panels",
-    "callbacks.progress",
+    "name", "resume", "runs", "run_dir", "choices", "init_from", "init_source.path", "logger", "data.root",
+    "data.pack", "data.num_workers", "trainer.accelerator", "trainer.enable_progress_bar", "trainer.log_every_n_steps",
+    "callbacks.panels", "callbacks.progress", "find_lr", "lr_range",
 )  # fmt: skip
 
 OmegaConf.register_new_resolver("len", len)
+# Shares of a training, in epochs: ${share:0.1} is a tenth of them, ${whole_share:0.1} that as a whole number above 0.
+# So a recipe's warm-up or decay keeps its place where scale=tiny, or the user, changes trainer.max_epochs.
+OmegaConf.register_new_resolver("share", lambda part, *, _root_: part * _root_.trainer.max_epochs)
+OmegaConf.register_new_resolver("whole_share", lambda part, *, _root_: max(1, round(part * _root_.trainer.max_epochs)))
 
 
 def complete(cfg: DictConfig) -> DictConfig:
@@ -46,11 +53,17 @@ def complete(cfg: DictConfig) -> DictConfig:
         ValueError: a missing value, missing data, a backbone for a network without one, a value out of range.
     """
     choices = HydraConfig.get().runtime.choices
-    cfg.choices = {group: choices[group] for group in ("data", "model", "backbone", "experiment") if choices.get(group)}
+    groups = ("data", "model", "backbone", "experiment", "scale")
+    cfg.choices = {group: choices[group] for group in groups if choices.get(group)}
     _check_given(cfg)
+    named = [text for text in HydraConfig.get().overrides.task if text.startswith("backbone")]
+    if choices.get("scale") == "tiny" and (given := [text for text in named if text.startswith("backbone=")]):
+        raise ValueError(f"{given[0]}: scale=tiny puts the smallest of its family in its place; give backbone.name=...")
     check_scheme(cfg.init)
+    if cfg.init_from is not None:
+        cfg.init_source = asdict(find_origin(cfg.init_from))
     if "backbone" not in cfg.model:
-        if named := [text for text in HydraConfig.get().overrides.task if text.startswith("backbone")]:
+        if named:
             raise ValueError(f"{named[0]}: model={choices['model']} has no backbone to choose; leave it out")
         cfg.backbone = None
         cfg.choices = {group: choice for group, choice in cfg.choices.items() if group != "backbone"}
@@ -94,14 +107,19 @@ def _named(node: DictConfig, name: str, key: str) -> list[tuple[str, Any]]:
 
 
 def _check_ranges(cfg: DictConfig) -> None:
-    positive = {"data.batch_size": 1, "data.eval_batch_size": 1, "trainer.max_epochs": 1, "seed": 0}
+    positive = {
+        "data.batch_size": 1, "data.eval_batch_size": 1, "trainer.max_epochs": 1, "seed": 0,
+        "freeze.backbone_epochs": 0, "freeze.batchnorm_epochs": 0,
+    }  # fmt: skip
     for key, least in positive.items():
-        value = OmegaConf.select(cfg, key)
+        value = OmegaConf.select(cfg, key, default=0)  # a run of a version without freeze has none
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise ValueError(f"{key}={value}: must be a whole number, at least {least}")
     workers = cfg.data.num_workers
     if workers != "auto" and (not isinstance(workers, int) or workers < 0):
         raise ValueError(f"data.num_workers={workers}: must be auto or a whole number, at least 0")
+    if OmegaConf.select(cfg, "find_lr", default=False):
+        _check_range_test(cfg)
     share = OmegaConf.select(cfg, "data.class_uniform", default=0.0)  # a run of a version without it has none
     if not isinstance(share, int | float) or not 0 <= share <= 1:
         raise ValueError(f"data.class_uniform={share}: must be 0 to 1")
@@ -114,6 +132,22 @@ def _check_ranges(cfg: DictConfig) -> None:
         raise ValueError(f"inference.overlap={cfg.inference.overlap}: must be at least 0 and below 1")
     if not cfg.inference.scales or min(cfg.inference.scales) <= 0:
         raise ValueError(f"inference.scales={list(cfg.inference.scales)}: must be one or more factors above 0")
+
+
+def _check_range_test(cfg: DictConfig) -> None:
+    check_range(**cfg.lr_range)
+    if has_several_devices(cfg):
+        raise ValueError(
+            f"find_lr=true: runs on one device, and trainer.devices={cfg.trainer.devices}; set trainer.devices=1, and "
+            "trainer.accumulate_grad_batches to the number of devices for the same total batch"
+        )
+
+
+def open_range_test(cfg: DictConfig) -> tuple[Path, DictConfig]:
+    """The folder of a learning rate range test, apart from the run folders, and the config, resolved."""
+    path = Path(cfg.runs) / "lr_range" / (cfg.name or _derive_name(cfg))
+    cfg.run_dir = str(path)
+    return path, OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
 
 
 def open_run(cfg: DictConfig) -> tuple[RunFolder, DictConfig]:
@@ -212,8 +246,13 @@ def _check_given(cfg: DictConfig) -> None:
 
 def one_process_per_job(cfg: DictConfig) -> bool:
     """Whether this job of a sweep wants several devices: Lightning's children would replay the whole sweep."""
+    return HydraConfig.get().mode == RunMode.MULTIRUN and has_several_devices(cfg)
+
+
+def has_several_devices(cfg: DictConfig) -> bool:
+    """Whether a run may use more than one device."""
     devices = cfg.trainer.devices
-    return HydraConfig.get().mode == RunMode.MULTIRUN and (devices == "auto" or devices not in (1, "1", [0]))
+    return devices == "auto" or devices not in (1, "1", [0])
 
 
 def identity(cfg: DictConfig) -> dict[str, Any]:
@@ -231,6 +270,8 @@ def _derive_name(cfg: DictConfig) -> str:
     parts = [choices.get("experiment")] if choices.get("experiment") else [choices.data, choices.model]
     if choices.get("backbone") and not choices.get("experiment"):
         parts.append(choices.backbone)
+    if choices.get("scale", "full") != "full":
+        parts.append(choices.scale)
     if cfg.data.num_folds is not None:
         parts.append(f"fold{cfg.data.fold}of{cfg.data.num_folds}")
     stem = "-".join(str(part).replace("/", "_") for part in parts)
@@ -255,19 +296,3 @@ def _check_same(cfg: DictConfig, run: RunFolder) -> None:
             f"{run.path} holds a run of another configuration ({first}{', ...' if len(changed) > 3 else ''}); "
             "give another name=, or resume=false to start beside it"
         )
-
-
-def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
-    """The leaves of nested dicts, by dotted key."""
-    if not isinstance(node, dict) or not node:
-        return {prefix: node}
-    return {
-        key: value
-        for name, inner in node.items()
-        for key, value in flatten(inner, f"{prefix}.{name}" if prefix else str(name)).items()
-    }
-
-
-def digest(content: Any) -> str:
-    """Six characters that stand for the content."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:6]

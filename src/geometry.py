@@ -1,5 +1,8 @@
 """Bringing logits to the size of the mask. Used by losses and inference, so that the two cannot disagree."""
 
+from dataclasses import dataclass
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -18,6 +21,53 @@ def upsample(logits: Tensor, size: tuple[int, int], align_corners: bool) -> Tens
     height, width = (rows * _stride(pixels, rows) for pixels, rows in zip(size, logits.shape[-2:], strict=True))
     full = F.interpolate(logits, size=(height, width), mode="bilinear", align_corners=False)
     return full[..., : size[0], : size[1]]
+
+
+@dataclass(frozen=True)
+class RowUpsampling:
+    """What `upsample` does, some rows at a time.
+
+    Args:
+        source: `(h, w)` of the logits.
+        size: `(H, W)` that they are brought to.
+        align_corners: as `upsample`.
+    """
+
+    source: tuple[int, int]
+    size: tuple[int, int]
+    align_corners: bool
+
+    def needed(self, start: int, stop: int) -> slice:
+        """Rows of the logits that rows start..stop-1 of the result are made of, and up to one more at each end."""
+        if self.source == self.size:
+            return slice(start, stop)
+        step = self._step()
+        return slice(max(0, int(start * step) - 1), min(self.source[0], int((stop - 1) * step) + 3))
+
+    def rows(self, part: Tensor, start: int, stop: int) -> Tensor:
+        """Rows start..stop-1 of `upsample(logits)`, `(B, K, stop - start, W)`, of `part = logits[:, :, needed]`."""
+        if self.source == self.size:
+            return part
+        # In the precision of the logits, as F.interpolate computes them.
+        place = torch.arange(start, stop, dtype=part.dtype, device=part.device)
+        place = place * self._step() if self.align_corners else ((place + 0.5) * self._step() - 0.5).clamp_min(0)
+        last = self.source[0] - 1
+        upper = place.floor().clamp_max(last)
+        weight = (place - upper).unsqueeze(1)
+        first = self.needed(start, stop).start
+        above, below = upper.long(), (upper.long() + 1).clamp_max(last)
+        mixed = torch.lerp(part.index_select(2, above - first), part.index_select(2, below - first), weight)
+        width = self.size[1]
+        if not self.align_corners:
+            width = self.source[1] * _stride(width, self.source[1])
+        full = F.interpolate(mixed, (stop - start, width), mode="bilinear", align_corners=self.align_corners)
+        return full[..., : self.size[1]]
+
+    def _step(self) -> float:
+        """Rows of the logits a row of the result."""
+        if self.align_corners:
+            return (self.source[0] - 1) / max(1, self.size[0] - 1)
+        return 1 / _stride(self.size[0], self.source[0])
 
 
 def _stride(pixels: int, rows: int) -> int:

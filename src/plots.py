@@ -7,9 +7,11 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 
 from src.callbacks.csv_logger import read_metrics, series
 from src.files import atomic_path
+from src.lr_range import Point, Suggestion, smooth
 
 
 def plot_curves(metrics: Path, path: Path, title: str) -> None:
@@ -27,14 +29,54 @@ def plot_curves(metrics: Path, path: Path, title: str) -> None:
         best = int(np.argmax(y))
         miou.annotate(f"{y[best]:.3f}", (x[best], y[best]), textcoords="offset points", xytext=(0, 6), ha="center")
     miou.set(title="mIoU on val", xlabel="step", ylim=(0, 1))
-    for key in keys:
-        if key.startswith("lr/"):
-            rate.plot(*series(rows, key), label=key.removeprefix("lr/"), linewidth=1)
-    rate.set(title="learning rate", xlabel="step", ylim=(0, None))
-    if rate.lines:
-        rate.legend(fontsize="small")
+    _plot_rates(rate, rows, [key for key in keys if key.startswith("lr/")])
     for axes in (loss, miou, rate):
         axes.grid(alpha=0.3)
+    figure.suptitle(title)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+    plt.close(figure)
+
+
+def _plot_rates(axes: Axes, rows: list[dict[str, float]], keys: list[str]) -> None:
+    """A line a group; the layers of a backbone from pale to dark, the first and the last of them named."""
+    layers = [key for key in keys if key.startswith("lr/backbone/layer_")]
+    for key in keys:
+        style: dict = {"label": key.removeprefix("lr/")}
+        if key in layers:
+            style["color"] = plt.cm.Blues(0.3 + 0.7 * layers.index(key) / len(layers))
+            if key not in (layers[0], layers[-1]):
+                del style["label"]
+        # Dashes above, so that two groups of one rate are both seen.
+        axes.plot(
+            *series(rows, key), linewidth=1, linestyle="--" if key == "lr/head" and len(keys) > 1 else "-", **style
+        )
+    axes.set(title="learning rate", xlabel="step", ylim=(0, None))
+    if axes.lines:
+        axes.legend(fontsize="small")
+
+
+def plot_range(points: list[Point], suggestion: Suggestion, path: Path, title: str) -> None:
+    """Loss and mIoU of a range test's batches against the learning rate, and the suggestion, as a PNG."""
+    rates = [point.lr for point in points]
+    figure, panels = plt.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
+    for axes, name, values in (
+        (panels[0], "loss", [point.loss for point in points]),
+        (panels[1], "mIoU", [point.miou for point in points]),
+    ):
+        smoothed = smooth(values)
+        axes.plot(rates, values, color="C0", alpha=0.3, linewidth=1, label="a step's batches")
+        axes.plot(rates, smoothed, color="C0", linewidth=2, label="smoothed")
+        axes.axvline(suggestion.lr, color="C3", linestyle="--", label=f"suggestion {suggestion.lr:.1e}")
+        axes.set(title=f"training {name}", xlabel="learning rate (optimizer.lr)", xscale="log")
+        axes.grid(alpha=0.3)
+    lowest = smooth([point.loss for point in points])[rates.index(suggestion.lowest)]
+    panels[0].plot(suggestion.lowest, lowest, "o", color="C3", label=f"lowest at {suggestion.lowest:.1e}")
+    # What the test diverged to would press the rest of the curve flat.
+    usual = smooth([point.loss for point in points])
+    panels[0].set_ylim(0.9 * np.nanmin(usual), usual[0] + (usual[0] - np.nanmin(usual)))
+    panels[1].set_ylim(0, None)
+    panels[0].legend(fontsize="small")
     figure.suptitle(title)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110)

@@ -1,5 +1,6 @@
 """The only LightningModule: how a network is trained and validated."""
 
+import math
 from collections.abc import Callable
 
 import lightning as L
@@ -23,7 +24,8 @@ class SegmentationTask(L.LightningModule):
         network: uint8 images to a tuple of logits.
         loss: `(logits, mask, align_corners) -> dict` of scalars with "loss".
         optimizer: `(network) -> Optimizer`.
-        scheduler: `(optimizer, total_steps, steps_per_epoch) -> LRScheduler`, stepped every step.
+        scheduler: `(optimizer, total_steps, steps_per_epoch) -> LRScheduler`, all three in optimiser steps, stepped
+            after each; its `observe`, if it has one, is told val/miou after each validation.
         inference: the arguments of `Protocol`, for validation and prediction.
         classes: names, in the order of the ids.
         seed: the run's seed; dropout is a function of (seed, epoch, batch, rank).
@@ -98,6 +100,9 @@ class SegmentationTask(L.LightningModule):
         if self.trainer.sanity_checking:
             return
         result = figures(self.matrix)
+        # The same on all ranks, for the matrix is their sum; and before the epoch's checkpoint, so that it is resumed.
+        if self.trainer.state.fn == "fit" and hasattr(scheduler := self.lr_schedulers(), "observe"):
+            scheduler.observe(float(result.miou))
         self.log("val/miou", result.miou, prog_bar=True, sync_dist=True)
         others = {
             "val/pixel_accuracy": result.pixel_accuracy,
@@ -116,7 +121,8 @@ class SegmentationTask(L.LightningModule):
     def configure_optimizers(self) -> dict:
         optimizer = self.build_optimizer(self.network)
         total_steps = int(self.trainer.estimated_stepping_batches)
-        steps_per_epoch = max(1, total_steps // max(1, self.trainer.max_epochs or 1))
+        # Lightning steps on an epoch's last batch too, with the gradients of those that do not fill an accumulation.
+        steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         scheduler = self.build_scheduler(optimizer, total_steps, steps_per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

@@ -7,23 +7,45 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from src.cli import launch
-from src.config import RUN_VARIABLE, complete, one_process_per_job, open_run
+from src.config import (
+    RUN_VARIABLE,
+    complete,
+    has_several_devices,
+    one_process_per_job,
+    open_range_test,
+    open_run,
+)
 from src.machine import is_first_process, spare_hub_retries
 from src.run import RunFolder
 from src.sweep import note_run
+from src.transfer import Origin
+
+if TYPE_CHECKING:
+    from lightning import Callback
+
+    from src.data.datamodule import SegmentationDataModule
+    from src.task import SegmentationTask
 
 log = logging.getLogger(__name__)
 
 
 def train(cfg: DictConfig) -> float:
-    """Trains by a composed config, or goes on where the run folder ends; returns val/miou of the best checkpoint."""
+    """Trains by a composed config, or goes on where the run folder ends; returns val/miou of the best checkpoint.
+
+    With `find_lr` the range test takes the training's place, and its suggestion is returned.
+    """
     cfg = complete(cfg)
+    if cfg.find_lr:
+        return find_lr(*open_range_test(cfg))
     run, cfg = open_run(cfg)
     note_run(run)
     if run.read_results()["finished"]:
@@ -37,27 +59,15 @@ def train(cfg: DictConfig) -> float:
 
 def fit(cfg: DictConfig, run: RunFolder) -> None:
     """Trains, evaluates the best checkpoint, and leaves figures and pictures in the run folder."""
-    if cfg.backbone is not None and cfg.backbone.weights == "imagenet":
-        spare_hub_retries()
-    # Only now that the configuration is known to be right: importing these takes ten seconds.
-    import lightning as L
-
-    from src.banner import banner, quieten
-    from src.evaluation import evaluate
-    from src.plots import plot_classes, plot_curves
-
     with claimed(run) as is_first:
-        quieten()
-        L.seed_everything(cfg.seed, verbose=False)
-        data = instantiate(cfg.datamodule)
-        task = instantiate(cfg.task)
-        callbacks = instantiate(cfg.callbacks)
-        if not cfg.trainer.enable_progress_bar:
-            callbacks.pop("progress")
+        data, task, callbacks = build(cfg, continues=run.last.is_file())
+        # Only now that the configuration is known to be right: importing these takes ten seconds.
+        from src.banner import banner
+        from src.evaluation import evaluate
+        from src.plots import plot_classes, plot_curves
+
         loggers = list(instantiate(cfg.logger).values())
-        trainer = instantiate(
-            cfg.trainer, callbacks=list(callbacks.values()), logger=loggers, default_root_dir=str(run.path)
-        )
+        trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers, default_root_dir=str(run.path))
         if is_first:
             log.info(banner(cfg, run, data, task, trainer))
         for logger in loggers:
@@ -69,6 +79,106 @@ def fit(cfg: DictConfig, run: RunFolder) -> None:
             plot_curves(run.metrics, run.path / "curves.png", run.path.name)
             plot_classes(evaluation, cfg.data.classes, run.path / "classes.png", run.path.name)
             run.add_evaluation(evaluation, finished=True)
+
+
+def build(
+    cfg: DictConfig, continues: bool = False
+) -> tuple["SegmentationDataModule", "SegmentationTask", list["Callback"]]:
+    """Data, task and callbacks, by the run's seed; settles in `cfg` whether BatchNorm is synchronised."""
+    if cfg.backbone is not None and cfg.backbone.weights == "imagenet":
+        spare_hub_retries()
+    import lightning as L
+
+    from src.banner import quieten
+
+    quieten()
+    cfg.trainer.sync_batchnorm = synchronises_batchnorm(cfg)
+    L.seed_everything(cfg.seed, verbose=False)
+    data = instantiate(cfg.datamodule)
+    task = build_task(cfg, continues)
+    callbacks = instantiate(cfg.callbacks)
+    if not cfg.trainer.enable_progress_bar:
+        callbacks.pop("progress")
+    return data, task, [callback for callback in callbacks.values() if callback is not None]
+
+
+def build_task(cfg: DictConfig, continues: bool) -> "SegmentationTask":
+    """The task with the weights it starts from: those of `init_from`, but not where it continues from a checkpoint."""
+    if cfg.init_from is None:
+        return instantiate(cfg.task)
+    # Without its ImageNet weights, which need not be fetched: the source or, later, the last checkpoint has them all.
+    bare = OmegaConf.merge(cfg.task)
+    for key in ("backbone.weights", "weights"):
+        if OmegaConf.select(bare.network.architecture, key) is not None:
+            OmegaConf.update(bare.network.architecture, key, None)
+    task = instantiate(bare)
+    return task if continues else _transferred(task, bare, cfg)
+
+
+def _transferred(task: "SegmentationTask", bare: DictConfig, cfg: DictConfig) -> "SegmentationTask":
+    """The task with the weights of `init_from`; with ImageNet's beneath them where the source has not the encoder."""
+    import lightning as L
+
+    from src.transfer import class_tensors, copy_weights, describe, plan_transfer
+
+    origin, classes = Origin(**cfg.init_source), list(cfg.data.classes)
+    of_classes = set()
+    if origin.classes not in (None, classes):
+        other = OmegaConf.merge(bare.network, {"architecture": {"num_classes": len(classes) + 1}})
+        if "teacher" in other.architecture:
+            other.architecture.teacher = None
+        of_classes = class_tensors(task.network.architecture, instantiate(other, _convert_="all").architecture)
+    transfer = plan_transfer(task.network.architecture, origin, of_classes)
+    if not transfer.has_encoder:
+        L.seed_everything(cfg.seed, verbose=False)
+        task = instantiate(cfg.task)
+    copy_weights(task.network.architecture, transfer)
+    if is_first_process():
+        log.info(describe(transfer, origin, classes, task.network.mean, task.network.std))
+    return task
+
+
+def synchronises_batchnorm(cfg: DictConfig) -> bool:
+    """Whether BatchNorm is over the batches of all devices. ValueError where that is asked of CPUs."""
+    import torch
+
+    given = cfg.trainer.sync_batchnorm
+    has_gpus = cfg.trainer.accelerator != "cpu" and torch.cuda.is_available()
+    if given not in (True, False, "auto"):
+        raise ValueError(f"trainer.sync_batchnorm={given}: must be auto, true or false")
+    if given is True and has_several_devices(cfg) and not has_gpus:
+        raise ValueError("trainer.sync_batchnorm=true: SyncBatchNorm exists on GPUs alone; set it to auto or false")
+    return has_several_devices(cfg) and has_gpus if given == "auto" else given
+
+
+def find_lr(folder: Path, cfg: DictConfig) -> float:
+    """Smith's learning rate range test instead of a training; leaves `lr_range.csv` and `.png`, tells a suggestion."""
+    data, task, callbacks = build(cfg)
+    from src.callbacks.freezing import Freezing
+    from src.callbacks.range_test import RangeTest
+    from src.lr_range import suggest, write_range
+    from src.plots import plot_range
+    from src.schedules import constant
+
+    task.build_scheduler = partial(constant, warmup_epochs=0)  # the test's own rate takes the place of the run's
+    test = RangeTest(**cfg.lr_range)
+    trainer = instantiate(
+        cfg.trainer,
+        callbacks=[test, *(callback for callback in callbacks if isinstance(callback, Freezing))],
+        logger=False,
+        enable_checkpointing=False,
+        max_epochs=cfg.lr_range.steps,  # more than enough
+        max_steps=cfg.lr_range.steps,
+        limit_val_batches=0,
+        num_sanity_val_steps=0,
+        default_root_dir=str(folder),
+    )
+    trainer.fit(task, data)
+    suggestion = suggest(test.points)
+    write_range(folder / "lr_range.csv", test.points)
+    plot_range(test.points, suggestion, folder / "lr_range.png", folder.name)
+    log.info("%s\n%s", suggestion, folder / "lr_range.png")
+    return suggestion.lr
 
 
 @contextmanager

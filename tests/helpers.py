@@ -19,3 +19,13 @@ class KillAt(L.Callback):
         at = os.environ.get("KILL_AT")
         if at and (trainer.current_epoch, trainer.fit_loop.batch_idx) == tuple(map(int, at.split(":"))):
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+class SaveFirstWeights(L.Callback):
+    """Leaves `first.ckpt` in the folder: the weights before step 1."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+
+    def on_train_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        torch.save(task.state_dict(), f"{self.folder}/first.ckpt")

@@ -5,30 +5,31 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from src.geometry import upsample
+from src.losses.bands import score
+from src.losses.term import Term
 
 
 class CombinedLoss(nn.Module):
     """sum_t w_t L_t(main) + aux_weight * sum over auxiliary logits of the same.
 
-    It alone brings logits and mask to one size, and computes in float32 whatever the precision of the network.
+    Logits stay at the network's strides: the terms bring them to the mask's size, all `Term`s together band by band, so
+    that no full-size copy is made; and compute in float32 whatever the precision of the network.
 
     Args:
-        terms: by name, `weight` and `loss`, a module `(logits, mask) -> scalar`.
+        terms: by name, `weight` and `loss`, a module `(logits, mask, align_corners) -> scalar`.
         aux_weight: of each auxiliary output (.4 in PSPNet and in all five reports).
+        alpha: weighs two terms, alpha the first and 1 - alpha the second, which then have no `weight` (report R2).
 
     Raises:
-        ValueError: no term, or a negative weight.
+        ValueError: no term, a negative weight, an alpha outside [0, 1], or one beside weights or other than two terms.
     """
 
-    def __init__(self, terms: dict[str, dict], aux_weight: float = 0.4) -> None:
+    def __init__(self, terms: dict[str, dict], aux_weight: float = 0.4, alpha: float | None = None) -> None:
         super().__init__()
-        for name, term in terms.items():
-            if term["weight"] < 0:
-                raise ValueError(f"loss.terms.{name}.weight={term['weight']}: must not be negative")
-        if not any(term["weight"] > 0 for term in terms.values()) or aux_weight < 0:
+        weights = _weights(terms, alpha)
+        if not any(weight > 0 for weight in weights.values()) or aux_weight < 0:
             raise ValueError("loss.terms needs a term of positive weight, and loss.aux_weight must not be negative")
-        self.weights = {name: term["weight"] for name, term in terms.items() if term["weight"] > 0}
+        self.weights = {name: weight for name, weight in weights.items() if weight > 0}
         self.terms = nn.ModuleDict({name: terms[name]["loss"] for name in self.weights})
         self.aux_weight = aux_weight
 
@@ -47,9 +48,14 @@ class CombinedLoss(nn.Module):
             raise ValueError(
                 "model.teacher is set, and this loss does not use it; choose loss=ce_siam, or set it to null"
             )
-        mask = mask.long()
+        banded = {name: term for name, term in self.terms.items() if isinstance(term, Term)}
+        pixel_weights = {name: term.pixel_weights(mask) for name, term in banded.items()}
         with torch.autocast(mask.device.type, enabled=False):
-            scores = [self._terms(output, mask, align_corners) for output in logits]
+            scores = []
+            for output in logits:
+                values = score(banded, output, mask, pixel_weights, align_corners)
+                others = {n: t(output, mask, align_corners) for n, t in self.terms.items() if n not in banded}
+                scores.append({name: (values | others)[name] for name in self.terms})
             totals = [sum(self.weights[name] * value for name, value in terms.items()) for terms in scores]
             result = {"loss": totals[0], **scores[0]}
             if len(totals) > 1:
@@ -57,7 +63,19 @@ class CombinedLoss(nn.Module):
                 result["loss"] = result["loss"] + self.aux_weight * result["aux"]
         return result
 
-    def _terms(self, logits: Tensor, mask: Tensor, align_corners: bool) -> dict[str, Tensor]:
-        # Contiguous: sums over pixels of one class are several times slower where the classes of a pixel lie together.
-        full = upsample(logits.float(), tuple(mask.shape[-2:]), align_corners).contiguous()
-        return {name: term(full, mask) for name, term in self.terms.items()}
+
+def _weights(terms: dict[str, dict], alpha: float | None) -> dict[str, float]:
+    given = [name for name, term in terms.items() if term.get("weight") is not None]
+    if alpha is not None:
+        if len(terms) != 2 or given:
+            told = ", ".join(f"{name} (weight {terms[name].get('weight')})" for name in terms)
+            raise ValueError(f"loss.alpha={alpha} weighs two terms without a weight; loss.terms has {told}")
+        if not 0 <= alpha <= 1:
+            raise ValueError(f"loss.alpha={alpha}: must be 0 to 1, the share of {next(iter(terms))}")
+        return dict(zip(terms, (alpha, 1 - alpha), strict=True))
+    for name, term in terms.items():
+        if name not in given:
+            raise ValueError(f"loss.terms.{name}.weight is not set; give it, or loss.alpha where there are two terms")
+        if term["weight"] < 0:
+            raise ValueError(f"loss.terms.{name}.weight={term['weight']}: must not be negative")
+    return {name: terms[name]["weight"] for name in terms}

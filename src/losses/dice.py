@@ -1,38 +1,68 @@
 """Soft Dice loss (Milletari et al. 2016), over the classes that are there."""
 
+from collections.abc import Sequence
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from src.losses.rows import Rows
+from src.losses.term import Term, ratio
+
+PER = ("batch", "image")
 
 
-class Dice(nn.Module):
-    """1 - mean over present classes of (2 I + s) / (P + T + s), sums over the batch's pixels that are not ignored.
+class Dice(Term):
+    """1 - mean over present classes of (2 I + s) / (P + T + s), sums over the pixels that are not ignored.
 
-    A class without a pixel in the batch's truth does not count: with it, a perfect prediction of 12 of 19 classes would
-    have loss .37 (R2's error). 0 with zero gradient where all pixels are ignored.
+    A class without a pixel in the truth does not count: with it, a perfect prediction of 12 of 19 classes would have
+    loss .37 (R2's error). 0 with zero gradient where all pixels are ignored.
 
     Args:
         smooth: s, in pixels.
-        ignore_index: label that does not count.
+        squared: P sums squared probabilities, as Milletari et al. and report R3 (T is a sum of ones either way).
+        per: "batch", or "image": the mean over the images that have labels.
+
+    Raises:
+        ValueError: a negative smooth, or an unknown `per`.
     """
 
-    def __init__(self, smooth: float = 1.0, ignore_index: int = 255) -> None:
+    def __init__(self, smooth: float = 1.0, squared: bool = False, per: str = "batch") -> None:
         super().__init__()
         if smooth < 0:
             raise ValueError(f"smooth={smooth}: must not be negative")
+        check_per(per)
         self.smooth = smooth
-        self.ignore_index = ignore_index
+        self.squared = squared
+        self.per = per
 
-    def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
-        """Logits float32 `(B, K, H, W)` and mask int64 `(B, H, W)` to a scalar in [0, 1]."""
-        valid = (mask != self.ignore_index).unsqueeze(1)  # (B, 1, H, W)
-        probabilities = logits.softmax(dim=1) * valid  # (B, K, H, W)
-        labels = torch.arange(logits.shape[1], device=mask.device).view(1, -1, 1, 1)
-        target = mask.unsqueeze(1) == labels  # (B, K, H, W), bool: an eighth of F.one_hot's bytes
-        pixels = (0, 2, 3)
-        intersection = (probabilities * target).sum(pixels)  # (K,)
-        truth = target.sum(pixels)
-        size = probabilities.sum(pixels) + truth + self.smooth
-        score = (2 * intersection + self.smooth) / size.clamp_min(torch.finfo(torch.float32).tiny)
-        present = truth > 0
-        loss = torch.where(present, 1 - score, 0.0).sum()
-        return loss / present.sum().clamp_min(1)
+    def statistics(self, rows: Rows, weights: Tensor | None) -> Tensor:
+        """I, P, T of each image and class: `(3, B, K)`."""
+        probabilities = rows.probabilities
+        labels = torch.arange(probabilities.shape[1], device=rows.mask.device).view(1, -1, 1, 1)
+        is_truth = rows.mask.unsqueeze(1) == labels  # (B, K, h, W), bool: an eighth of F.one_hot's bytes
+        intersection = torch.where(is_truth, probabilities, 0).sum(dim=(2, 3))
+        sizes = probabilities.square() if self.squared else probabilities
+        size = (sizes * rows.valid.unsqueeze(1)).sum(dim=(2, 3))
+        return torch.stack([intersection, size, is_truth.sum(dim=(2, 3), dtype=size.dtype)])
+
+    def finish(self, parts: Sequence[Tensor]) -> Tensor:
+        sums = torch.stack(list(parts)).sum(dim=0)
+        if self.per == "batch":
+            sums = sums.sum(dim=1, keepdim=True)
+        intersection, size, truth = sums  # (B or 1, K)
+        present = (truth > 0).to(truth.dtype)
+        losses = 1 - ratio(2 * intersection + self.smooth, size + truth + self.smooth)
+        return mean_of_present(losses, present)
+
+
+def check_per(per: str) -> None:
+    """ValueError where it is neither "batch" nor "image"."""
+    if per not in PER:
+        raise ValueError(f"per={per}: must be one of {', '.join(PER)}")
+
+
+def mean_of_present(losses: Tensor, present: Tensor) -> Tensor:
+    """Mean over images of the mean over classes, both `(images, K)`; only classes and images with pixels count."""
+    counts = present.sum(dim=1)
+    images = ratio((losses * present).sum(dim=1), counts)
+    return ratio(images.sum(), (counts > 0).sum())

@@ -1,0 +1,76 @@
+"""A learning rate range test: training under a rate that rises step by step, and what it does to the loss."""
+
+import math
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor, nn
+
+from src.geometry import upsample
+from src.lr_range import Point
+from src.metrics import ConfusionMatrix, figures
+
+DIVERGED = 4.0  # times the lowest smoothed loss
+SMOOTHING = 0.9  # of the loss that decides whether the test has diverged
+
+
+class RangeTest(L.Callback):
+    """Raises the learning rate of every group exponentially (Smith 2017), a step at a time, and notes what comes of it.
+
+    The groups keep their proportions; the run's schedule has no say. Ends after `steps` optimiser steps, or where the
+    loss is not finite or four times what it was.
+
+    Args:
+        lowest, highest: of the base learning rate.
+        steps: optimiser steps from one to the other.
+    """
+
+    def __init__(self, lowest: float, highest: float, steps: int) -> None:
+        self.lowest = lowest
+        self.highest = highest
+        self.steps = steps
+        self.points: list[Point] = []
+        self._losses: list[float] = []  # of the batches of one step
+        self._matrix: ConfusionMatrix | None = None
+        self._smoothed = 0.0
+        self._best = math.inf
+
+    def on_fit_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        self._matrix = ConfusionMatrix(len(task.classes)).to(task.device)
+        task.loss.register_forward_hook(self._watch)
+
+    def _watch(self, module: nn.Module, inputs: tuple[Any, ...], losses: dict[str, Tensor]) -> None:
+        outputs, mask, align_corners = inputs
+        scores = getattr(outputs, "logits", outputs)[0].detach()
+        for logits, truth in zip(
+            scores.split(1), mask.split(1), strict=True
+        ):  # one at a time: full-size logits are large
+            full = upsample(logits.float(), tuple(truth.shape[-2:]), align_corners)
+            self._matrix.update(full.argmax(dim=1), truth)
+        self._losses.append(float(losses["loss"].detach()))
+
+    def on_train_batch_start(self, trainer: L.Trainer, task: L.LightningModule, *args: Any) -> None:
+        (optimizer,) = trainer.optimizers
+        lr = self.rate(trainer.global_step)
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * lr / optimizer.defaults["lr"]
+
+    def on_train_batch_end(self, trainer: L.Trainer, task: L.LightningModule, *args: Any) -> None:
+        if trainer.global_step == len(self.points):
+            return  # this batch's gradients are accumulated
+        loss = sum(self._losses) / len(self._losses)
+        miou = figures(self._matrix.compute().cpu()).miou
+        self.points.append(Point(self.rate(len(self.points)), loss, miou))
+        self._losses.clear()
+        self._matrix.reset()
+        self._smoothed = SMOOTHING * self._smoothed + (1 - SMOOTHING) * loss
+        unbiased = self._smoothed / (1 - SMOOTHING ** len(self.points))
+        self._best = min(self._best, unbiased)
+        if not math.isfinite(loss) or (unbiased > DIVERGED * self._best and len(self.points) > 10):
+            trainer.should_stop = True
+            task.bad_step.copy_(torch.tensor(-1))  # that it diverges is what the test is for
+
+    def rate(self, step: int) -> float:
+        """The base learning rate of a step, from 0 on."""
+        return self.lowest * (self.highest / self.lowest) ** (step / (self.steps - 1))

@@ -1,0 +1,124 @@
+"""Lovász-softmax (Berman et al. 2018): the Jaccard loss of each class, extended to probabilities."""
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+from src.geometry import upsample
+from src.losses.dice import check_per
+from src.losses.rows import IGNORED
+
+
+class Lovasz(nn.Module):
+    """Mean over present classes of the Lovász extension of 1 - IoU, at the errors |truth - probability|.
+
+    It sorts all pixels by their error, which no sum over bands gives. So it goes class by class and holds some maps of
+    one value a pixel, never K of them; the gradient is made along with the value, for a second sort would cost more.
+    0 with zero gradient where all pixels are ignored.
+
+    Args:
+        per: "batch", as the authors' default, or "image": the mean over the images that have labels.
+
+    Raises:
+        ValueError: an unknown `per`.
+    """
+
+    def __init__(self, per: str = "batch") -> None:
+        super().__init__()
+        check_per(per)
+        self.per = per
+
+    def forward(self, logits: Tensor, mask: Tensor, align_corners: bool = False) -> Tensor:
+        """Logits `(B, K, h, w)` at any stride and mask `(B, H, W)`, ids 0..K-1 or 255, to a scalar in [0, 1]."""
+        with torch.autocast(logits.device.type, enabled=False):
+            return _LovaszSoftmax.apply(logits, mask, align_corners, self.per)
+
+
+class _LovaszSoftmax(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, logits: Tensor, mask: Tensor, align_corners: bool, per: str) -> Tensor:
+        size = len(logits) if per == "batch" else 1
+        dtype = torch.promote_types(logits.dtype, torch.float32)
+        gradient = torch.zeros(logits.shape, dtype=dtype, device=logits.device) if ctx.needs_input_grad[0] else None
+        total = torch.zeros((), dtype=dtype, device=logits.device)
+        count = total.clone()
+        for start in range(0, len(logits), size):
+            images = slice(start, start + size)
+            ours = None if gradient is None else gradient[images]
+            value = _score(logits[images].to(dtype), mask[images], align_corners, ours)
+            total += value
+            count += (mask[images] != IGNORED).any()
+        count.clamp_(min=1)
+        ctx.save_for_backward(None if gradient is None else gradient.div_(count))
+        return total / count
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, given: Tensor) -> tuple[Tensor, None, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * given, None, None, None
+
+
+def _score(logits: Tensor, mask: Tensor, align_corners: bool, gradient: Tensor | None) -> Tensor:
+    """The mean over the present classes; its gradient with respect to the logits, `(B, K, h, w)`, into `gradient`."""
+    size, num_classes = tuple(mask.shape[-2:]), logits.shape[1]
+    total, count = logits.new_zeros(()), logits.new_zeros(())
+    channels = [logits[:, label : label + 1].contiguous() for label in range(num_classes)]
+    normaliser = upsample(channels[0], size, align_corners)  # log of the sum of exponentials, (B, 1, H, W)
+    for channel in channels[1:]:
+        normaliser = torch.logaddexp(normaliser, upsample(channel, size, align_corners))
+    is_valid = (mask != IGNORED).unsqueeze(1)
+    mean_slope = torch.zeros_like(normaliser)  # sum over classes of probability x slope
+    for label, channel in enumerate(channels):
+        is_truth = (mask == label).unsqueeze(1)
+        probability = (upsample(channel, size, align_corners) - normaliser).exp_()
+        value, slope = lovasz_extension(probability, is_truth, is_valid)
+        is_present = is_truth.any()
+        total += value * is_present
+        count += is_present
+        if gradient is not None:
+            slope = slope.mul_(probability).mul_(is_present)
+            mean_slope += slope
+            gradient[:, label : label + 1] = _downsample(slope, channel, align_corners)
+    count.clamp_(min=1)
+    if gradient is not None:
+        for label, channel in enumerate(channels):
+            probability = (upsample(channel, size, align_corners) - normaliser).exp_()
+            gradient[:, label : label + 1] -= _downsample(probability.mul_(mean_slope), channel, align_corners)
+        gradient /= count
+    return total / count
+
+
+def lovasz_extension(probability: Tensor, is_truth: Tensor, is_valid: Tensor) -> tuple[Tensor, Tensor]:
+    """The extension of one class's Jaccard loss at its errors, and its slope in the probabilities.
+
+    The Jaccard loss grows by 1 / U with a missed pixel and by I / (U (U - 1)) with a false one, I and U after it. The
+    authors' code subtracts neighbouring values of 1 - I / U, which in float32 loses most digits among millions.
+
+    Args:
+        probability: of the class, any shape.
+        is_truth: bool, the pixels of the class.
+        is_valid: bool, the pixels that count.
+
+    Returns:
+        A scalar, and a tensor like `probability`.
+    """
+    errors = torch.where(is_truth, 1 - probability, probability).masked_fill_(~is_valid, -1)  # ignored ones last
+    errors, order = errors.flatten().sort(descending=True)
+    missed = is_truth.flatten()[order]
+    hits = missed.cumsum(0, dtype=torch.int32)
+    intersection = hits[-1] - hits
+    union = torch.arange(1, len(hits) + 1, dtype=torch.int32, device=hits.device).add_(intersection)
+    false = intersection.to(errors.dtype).div_(union).div_((union - 1).clamp_(min=1))
+    growth = torch.where(missed, 1 / union.to(errors.dtype), false)
+    value = errors.clamp_(min=0).mul_(growth).sum()
+    slope = torch.empty_like(growth).scatter_(0, order, growth).view_as(probability)
+    return value, torch.where(is_truth, -slope, slope).mul_(is_valid)
+
+
+def _downsample(gradient: Tensor, channel: Tensor, align_corners: bool) -> Tensor:
+    """The gradient `(B, 1, h, w)` of a channel whose upsampled one is `(B, 1, H, W)`."""
+    with torch.enable_grad():
+        leaf = channel.detach().requires_grad_()
+        full = upsample(leaf, tuple(gradient.shape[-2:]), align_corners)
+    return torch.autograd.grad(full, leaf, gradient)[0]
