@@ -2,6 +2,7 @@
 
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -21,6 +22,21 @@ class KillAt(L.Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+class SaveRanks(L.Callback):
+    """Writes `rank_R_epoch_E.pt`: this process' weights, average and learning rates at each epoch's end."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        averages = [c.average.state_dict() for c in trainer.callbacks if hasattr(c, "average")]
+        state = {
+            "weights": dict(task.network.named_parameters()),
+            "average": averages[0] if averages else {},
+            "rates": [group["lr"] for group in trainer.optimizers[0].param_groups],
+        }
+        self.folder.mkdir(parents=True, exist_ok=True)
+        torch.save(state, self.folder / f"rank_{trainer.global_rank}_epoch_{trainer.current_epoch}.pt")
 class SaveFirstWeights(L.Callback):
     """Leaves `first.ckpt` in the folder: the weights before step 1."""
 
