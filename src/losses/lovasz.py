@@ -61,7 +61,7 @@ class _LovaszSoftmax(torch.autograd.Function):
 
 def _score(logits: Tensor, mask: Tensor, align_corners: bool, gradient: Tensor | None) -> Tensor:
     """The mean over the present classes; its gradient with respect to the logits, `(B, K, h, w)`, into `gradient`."""
-    size, num_classes = tuple(mask.shape[-2:]), logits.shape[1]
+    size = tuple(mask.shape[-2:])
     total, count = logits.new_zeros(()), logits.new_zeros(())
     channels = logits.split(1, dim=1)
     normaliser = upsample(channels[0], size, align_corners)  # log of the sum of exponentials, (B, 1, H, W)
