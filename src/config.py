@@ -83,7 +83,7 @@ def _fill_class_weights(cfg: DictConfig, source: Source, samples: list[Sample]) 
     Raises:
         ValueError: an unknown name, not one weight a class, no labelled pixel in train.
     """
-    for key, given in _named(cfg.loss, "class_weights", "loss"):
+    for key, given in named(cfg.loss, "class_weights", "loss"):
         if isinstance(given, str):
             weights = class_weights(given, training_statistics(source, samples))
             OmegaConf.update(cfg, key, weights)
@@ -97,12 +97,12 @@ def _fill_class_weights(cfg: DictConfig, source: Source, samples: list[Sample]) 
             )
 
 
-def _named(node: DictConfig, name: str, key: str) -> list[tuple[str, Any]]:
+def named(node: DictConfig, name: str, key: str) -> list[tuple[str, Any]]:
     """Dotted key and value of every entry of this name, at any depth: a loss may have others inside."""
     found = [(f"{key}.{name}", node[name])] if name in node else []
     for inner, value in node.items():
         if isinstance(value, DictConfig):
-            found += _named(value, name, f"{key}.{inner}")
+            found += named(value, name, f"{key}.{inner}")
     return found
 
 
@@ -198,7 +198,7 @@ def load_run(cfg: DictConfig) -> tuple[RunFolder, DictConfig]:
         config.trainer.precision = cfg.precision
     # The checkpoint has them all: the network need not fetch those it once started from.
     architecture = config.task.network.architecture
-    for key, _ in _named(architecture, "weights", ""):
+    for key, _ in named(architecture, "weights", ""):
         OmegaConf.update(architecture, key.lstrip("."), None)
     _check_ranges(config)
     return run, config

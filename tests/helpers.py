@@ -37,6 +37,8 @@ class SaveRanks(L.Callback):
         }
         self.folder.mkdir(parents=True, exist_ok=True)
         torch.save(state, self.folder / f"rank_{trainer.global_rank}_epoch_{trainer.current_epoch}.pt")
+
+
 class SaveFirstWeights(L.Callback):
     """Leaves `first.ckpt` in the folder: the weights before step 1."""
 
