@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from src.config import identity
+from src.config import _named, identity
 from src.data.streets import Streets
 from tests.conftest import WRITERS
 
@@ -45,6 +45,9 @@ def test_every_choice_composes_and_instantiates(choice: str, tmp_path: Path) -> 
     if group == "trainer" and name in ("gpu", "ddp"):
         assert cfg.trainer.accelerator in ("gpu", "auto")
         cfg.trainer.accelerator, cfg.trainer.devices, cfg.trainer.strategy = "cpu", 1, "auto"
+    for key, given in _named(cfg.loss, "class_weights", "loss"):
+        if isinstance(given, str):  # of a weighting, which complete() makes numbers of
+            OmegaConf.update(cfg, key, [1.0] * len(cfg.data.classes))
     parts = {
         "data": ["datamodule"], "augmentation": ["augmentation"], "callbacks": ["callbacks"], "logger": ["logger"],
         "trainer": ["trainer"],

@@ -7,7 +7,7 @@ differentiated, backward. Value and gradient are those of the whole; a band stay
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -48,8 +48,8 @@ def score(
         return {}
     with torch.autocast(logits.device.type, enabled=False):
         bands = Bands(terms, logits, mask, weights, align_corners)
-        parts = _Statistics.apply(logits, mask, bands)
-        return {name: term.finish(parts[place :: len(terms)]) for place, (name, term) in enumerate(terms.items())}
+        statistics = _Statistics.apply(logits, mask, bands)
+        return {name: term.finish(made) for (name, term), made in zip(terms.items(), statistics, strict=True)}
 
 
 class Bands:
@@ -86,6 +86,15 @@ class Bands:
         weights = {name: None if full is None else full[:, start:stop] for name, full in self.weights.items()}
         return [term.statistics(rows, weights[name]) for name, term in self.terms.items()]
 
+    def empty(self, term: Term, statistics: Tensor, mask: Tensor) -> Tensor:
+        """Zeros for a term's statistics of all rows, from those of a band."""
+        return statistics.new_zeros(mask.shape if term.by_pixel else statistics.shape)
+
+    def of_rows(self, statistics: Sequence[Tensor], start: int, stop: int) -> list[Tensor]:
+        """The rows of those that are maps; the others as they are."""
+        pairs = zip(self.terms.values(), statistics, strict=True)
+        return [whole[:, start:stop] if term.by_pixel else whole for term, whole in pairs]
+
 
 def band_rows(row_bytes: int, budget: int) -> int:
     """How many rows of so many bytes fit the budget; at least one."""
@@ -93,14 +102,21 @@ def band_rows(row_bytes: int, budget: int) -> int:
 
 
 class _Statistics(torch.autograd.Function):
-    """Statistics of every band and term, bands outermost; what it keeps for backward is its input."""
+    """The statistics of every term; what it keeps for backward is its input."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, logits: Tensor, mask: Tensor, bands: Bands) -> tuple[Tensor, ...]:
         ctx.save_for_backward(logits, mask)
         ctx.bands = bands
-        parts = [bands.statistics(bands.source(logits, *limits), mask, *limits) for limits in bands.limits]
-        return tuple(statistics for band in parts for statistics in band)
+        result: list[Tensor] = []
+        for limits in bands.limits:
+            made = bands.statistics(bands.source(logits, *limits), mask, *limits)
+            # Into tensors made once: one that stays behind after every band would split the heap's holes, so that the
+            # next band does not fit into the memory of the last.
+            result = result or [bands.empty(*pair, mask) for pair in zip(bands.terms.values(), made, strict=True)]
+            for whole, ours in zip(bands.of_rows(result, *limits), made, strict=True):
+                whole.add_(ours)
+        return tuple(result)
 
     @staticmethod
     @once_differentiable
@@ -109,11 +125,10 @@ class _Statistics(torch.autograd.Function):
         bands: Bands = ctx.bands
         result = torch.zeros(logits.shape, dtype=bands.dtype, device=logits.device)
         with torch.autocast(logits.device.type, enabled=False):
-            for place, limits in enumerate(bands.limits):
-                given = gradients[place * len(bands.terms) : (place + 1) * len(bands.terms)]
+            for limits in bands.limits:
                 source = bands.source(logits, *limits).requires_grad_()
                 with torch.enable_grad():
                     statistics = bands.statistics(source, mask, *limits)
-                (gradient,) = torch.autograd.grad(statistics, source, given)
+                (gradient,) = torch.autograd.grad(statistics, source, bands.of_rows(gradients, *limits))
                 bands.part(result, *limits).add_(gradient)
         return result.to(logits.dtype), None, None

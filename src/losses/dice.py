@@ -1,7 +1,5 @@
 """Soft Dice loss (Milletari et al. 2016), over the classes that are there."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
@@ -45,10 +43,8 @@ class Dice(Term):
         size = (sizes * rows.valid.unsqueeze(1)).sum(dim=(2, 3))
         return torch.stack([intersection, size, is_truth.sum(dim=(2, 3), dtype=size.dtype)])
 
-    def finish(self, parts: Sequence[Tensor]) -> Tensor:
-        sums = torch.stack(list(parts)).sum(dim=0)
-        if self.per == "batch":
-            sums = sums.sum(dim=1, keepdim=True)
+    def finish(self, statistics: Tensor) -> Tensor:
+        sums = statistics.sum(dim=1, keepdim=True) if self.per == "batch" else statistics
         intersection, size, truth = sums  # (B or 1, K)
         present = (truth > 0).to(truth.dtype)
         losses = 1 - ratio(2 * intersection + self.smooth, size + truth + self.smooth)

@@ -61,9 +61,9 @@ class _LovaszSoftmax(torch.autograd.Function):
 
 def _score(logits: Tensor, mask: Tensor, align_corners: bool, gradient: Tensor | None) -> Tensor:
     """The mean over the present classes; its gradient with respect to the logits, `(B, K, h, w)`, into `gradient`."""
-    size, num_classes = tuple(mask.shape[-2:]), logits.shape[1]
+    size = tuple(mask.shape[-2:])
     total, count = logits.new_zeros(()), logits.new_zeros(())
-    channels = [logits[:, label : label + 1].contiguous() for label in range(num_classes)]
+    channels = logits.split(1, dim=1)
     normaliser = upsample(channels[0], size, align_corners)  # log of the sum of exponentials, (B, 1, H, W)
     for channel in channels[1:]:
         normaliser = torch.logaddexp(normaliser, upsample(channel, size, align_corners))
@@ -105,15 +105,16 @@ def lovasz_extension(probability: Tensor, is_truth: Tensor, is_valid: Tensor) ->
     """
     errors = torch.where(is_truth, 1 - probability, probability).masked_fill_(~is_valid, -1)  # ignored ones last
     errors, order = errors.flatten().sort(descending=True)
-    missed = is_truth.flatten()[order]
-    hits = missed.cumsum(0, dtype=torch.int32)
-    intersection = hits[-1] - hits
-    union = torch.arange(1, len(hits) + 1, dtype=torch.int32, device=hits.device).add_(intersection)
-    false = intersection.to(errors.dtype).div_(union).div_((union - 1).clamp_(min=1))
-    growth = torch.where(missed, 1 / union.to(errors.dtype), false)
-    value = errors.clamp_(min=0).mul_(growth).sum()
-    slope = torch.empty_like(growth).scatter_(0, order, growth).view_as(probability)
-    return value, torch.where(is_truth, -slope, slope).mul_(is_valid)
+    is_missed = is_truth.flatten()[order]
+    # In place where it can be: with millions of pixels these maps are the loss's memory. Counts are exact in int32.
+    intersection = is_missed.cumsum(0, dtype=torch.int32)
+    intersection = intersection.neg_().add_(-intersection[-1])
+    union = torch.arange(1, len(order) + 1, dtype=torch.int32, device=order.device).add_(intersection)
+    # With its sign in the probability: a missed pixel's falls with it.
+    growth = intersection.to(errors.dtype).masked_fill_(is_missed, -1).div_(union)
+    growth.div_(union.sub_(1).clamp_(min=1).masked_fill_(is_missed, 1))
+    value = errors.clamp_(min=0).mul_(growth).abs_().sum()
+    return value, errors.scatter_(0, order, growth).view_as(probability).mul_(is_valid)
 
 
 def _downsample(gradient: Tensor, channel: Tensor, align_corners: bool) -> Tensor:

@@ -1,7 +1,6 @@
 """Cross-entropy of the hard pixels alone: online hard example mining (Shrivastava et al. 2016), as PSA and HRNet do."""
 
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -26,6 +25,8 @@ class OHEM(Term):
         ValueError: a threshold outside (0, 1), or a min_kept below 1.
     """
 
+    by_pixel = True
+
     def __init__(self, threshold: float = 0.7, min_kept: int = 100_000) -> None:
         super().__init__()
         if not 0 < threshold < 1:
@@ -39,10 +40,10 @@ class OHEM(Term):
         """Cross-entropy of each pixel, -1 where ignored: `(B, h, W)`."""
         return torch.where(rows.valid, -rows.log_truth, -1)
 
-    def finish(self, parts: Sequence[Tensor]) -> Tensor:
-        losses = torch.cat(list(parts), dim=1)
+    def finish(self, statistics: Tensor) -> Tensor:
         with torch.no_grad():
-            flat = losses.flatten()
+            flat = statistics.flatten()
             hardest = flat.topk(min(self.min_kept, len(flat)), sorted=False).values
-            is_kept = (losses >= 0) & ((losses > self.limit) | (losses >= hardest.min()))
-        return ratio((losses * is_kept).sum(), is_kept.sum())
+            is_hard = (statistics > self.limit) | (statistics >= hardest.min())
+            is_kept = is_hard & (statistics >= 0)
+        return ratio((statistics * is_kept).sum(), is_kept.sum())

@@ -10,7 +10,12 @@ from src.losses.rows import Rows
 
 
 class Term(nn.Module):
-    """A loss whose `statistics` can be made of some rows at a time, so that the rest need not be in memory."""
+    """A loss whose `statistics` can be made of some rows at a time, so that the rest need not be in memory.
+
+    `by_pixel`: statistics are a map `(B, h, W)`, whose bands are joined; else a tensor of sums, which are added up.
+    """
+
+    by_pixel = False
 
     def pixel_weights(self, mask: Tensor) -> Tensor | None:
         """Weights `(B, H, W)` that follow from the labels `(B, H, W)` alone; None: all alike."""
@@ -20,8 +25,8 @@ class Term(nn.Module):
         """What `finish` needs of these rows and their `pixel_weights`, a tensor with a gradient to `rows.logits`."""
         raise NotImplementedError
 
-    def finish(self, parts: Sequence[Tensor]) -> Tensor:
-        """The scalar, from the `statistics` of all bands from top to bottom; by ordinary autograd."""
+    def finish(self, statistics: Tensor) -> Tensor:
+        """The scalar, from the `statistics` of all rows; by ordinary autograd."""
         raise NotImplementedError
 
     def forward(self, logits: Tensor, mask: Tensor, align_corners: bool = False) -> Tensor:
@@ -61,8 +66,8 @@ class PixelMean(Term):
             counts = counts * self.weight_of_truth(rows)
         return torch.stack([total, counts.sum()])
 
-    def finish(self, parts: Sequence[Tensor]) -> Tensor:
-        total, weight = torch.stack(list(parts)).sum(dim=0)
+    def finish(self, statistics: Tensor) -> Tensor:
+        total, weight = statistics
         return ratio(total, weight)
 
     def weights_of_classes(self, rows: Rows) -> Tensor:
