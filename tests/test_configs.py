@@ -44,9 +44,8 @@ def test_every_choice_composes_and_instantiates(choice: str, tmp_path: Path) -> 
         assert cfg.trainer.accelerator in ("gpu", "auto")
         cfg.trainer.accelerator, cfg.trainer.devices, cfg.trainer.strategy = "cpu", 1, "auto"
     parts = {
-        "data": ["datamodule"], "augmentation": ["augmentation"], "callbacks": ["callbacks"], "averaging": ["callbacks"],
-        "logger": ["logger"],
-        "trainer": ["trainer"],
+        "data": ["datamodule"], "augmentation": ["augmentation"], "callbacks": ["callbacks"],
+        "averaging": ["callbacks"], "logger": ["logger"], "trainer": ["trainer"],
     }.get(group, ["task"])  # fmt: skip
     if group == "experiment":
         parts = ["datamodule", "task"]
