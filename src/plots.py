@@ -42,15 +42,14 @@ def _plot_rates(axes: Axes, rows: list[dict[str, float]], keys: list[str]) -> No
     """A line a group; the layers of a backbone from pale to dark, the first and the last of them named."""
     layers = [key for key in keys if key.startswith("lr/backbone/layer_")]
     for key in keys:
-        style: dict = {"label": key.removeprefix("lr/")}
+        style: dict = {"label": key.removeprefix("lr/"), "color": "C1" if key == "lr/head" else "C0"}
+        if key == "lr/head" and len(keys) > 1:
+            style["linestyle"] = "--"  # two groups of one rate are both seen
         if key in layers:
             style["color"] = plt.cm.Blues(0.3 + 0.7 * layers.index(key) / len(layers))
             if key not in (layers[0], layers[-1]):
                 del style["label"]
-        # Dashes above, so that two groups of one rate are both seen.
-        axes.plot(
-            *series(rows, key), linewidth=1, linestyle="--" if key == "lr/head" and len(keys) > 1 else "-", **style
-        )
+        axes.plot(*series(rows, key), linewidth=1, **style)
     axes.set(title="learning rate", xlabel="step", ylim=(0, None))
     if axes.lines:
         axes.legend(fontsize="small")

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import lightning as L
@@ -29,3 +30,20 @@ class SaveFirstWeights(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         torch.save(task.state_dict(), f"{self.folder}/first.ckpt")
+
+
+class SaveRanks(L.Callback):
+    """Writes `rank_R_epoch_E.pt`: this process' weights, average and learning rates at each epoch's end."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = Path(folder)
+
+    def on_train_epoch_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        averages = [c.average.state_dict() for c in trainer.callbacks if hasattr(c, "average")]
+        state = {
+            "weights": dict(task.network.named_parameters()),
+            "average": averages[0] if averages else {},
+            "rates": [group["lr"] for group in trainer.optimizers[0].param_groups],
+        }
+        self.folder.mkdir(parents=True, exist_ok=True)
+        torch.save(state, self.folder / f"rank_{trainer.global_rank}_epoch_{trainer.current_epoch}.pt")

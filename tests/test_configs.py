@@ -49,8 +49,8 @@ def test_every_choice_composes_and_instantiates(choice: str, tmp_path: Path) -> 
         if isinstance(given, str):  # of a weighting, which complete() makes numbers of
             OmegaConf.update(cfg, key, [1.0] * len(cfg.data.classes))
     parts = {
-        "data": ["datamodule"], "augmentation": ["augmentation"], "callbacks": ["callbacks"], "logger": ["logger"],
-        "trainer": ["trainer"],
+        "data": ["datamodule"], "augmentation": ["augmentation"], "callbacks": ["callbacks"],
+        "averaging": ["callbacks"], "logger": ["logger"], "trainer": ["trainer"],
     }.get(group, ["task"])  # fmt: skip
     for part in parts:
         # Loggers and callbacks apart: the trainer's own would warn of a logger that nobody asked for.

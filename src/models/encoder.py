@@ -38,6 +38,11 @@ def build_encoder(backbone: dict, output_stride: int = 32, contract_dilation: bo
     _check_name(name)
     options: dict = {} if output_stride == 32 else {"output_stride": output_stride}
     is_timm = name.startswith("tu-")
+    if not is_timm and (given := backbone.get("options")):
+        key, value = next(iter(given.items()))
+        raise ValueError(
+            f"backbone.options.{key}={value}: {name} takes no options; those of timm's backbones do (tu-...)"
+        )
     with _explained(backbone, _no_dilation(name, output_stride) if output_stride != 32 else None):
         encoder = get_encoder(name, **options, **_given_weights(backbone, "weights"))
     if output_stride != 32:
