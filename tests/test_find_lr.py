@@ -72,6 +72,20 @@ def test_it_ends_where_the_loss_diverges(tmp_path: Path) -> None:
     assert not math.isfinite(losses[-1]) or losses[-1] > 2 * min(losses)
 
 
+def test_a_loss_that_is_not_finite_ends_it_too(tmp_path: Path) -> None:
+    """In the last batch of an epoch, where a training would stop with an error."""
+    test, task, calls = RangeTest(1e-4, 1e-3, 60), small_task(sgd), []
+
+    def spoil(module: object, inputs: tuple, losses: dict) -> dict:
+        calls.append(1)
+        return losses | {"loss": losses["loss"] * (math.nan if len(calls) == 15 else 1)}
+
+    task.loss.register_forward_hook(spoil)
+    small_trainer(tmp_path, [test], epochs=60, max_steps=60, limit_val_batches=0).fit(task, small_data())
+    assert len(test.points) == 15
+    assert math.isnan(test.points[-1].loss)
+
+
 def parabola(lowest: float, steps: int = 300, noise: float = 0.0) -> list[Point]:
     rng = np.random.default_rng(0)
     rates = 1e-6 * 10 ** (7 * np.arange(steps) / (steps - 1))

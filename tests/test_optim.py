@@ -1,4 +1,4 @@
-"""Parameter groups; clipping and accumulation; dropout and drop path by their keys."""
+"""Parameter groups; clipping and accumulation."""
 
 from functools import partial
 from pathlib import Path
@@ -8,7 +8,6 @@ import lightning as L
 import pytest
 import timm
 import torch
-from omegaconf import OmegaConf
 from timm.optim import param_groups_layer_decay
 from torch import nn
 
@@ -188,31 +187,3 @@ def test_accumulated_batches_are_one(tmp_path: Path) -> None:
     for a, b in zip(large, small[::2], strict=True):
         torch.testing.assert_close(a, b, atol=2e-3, rtol=0)
     assert (large[0] - large[2]).norm() > 0.05
-
-
-@pytest.mark.parametrize("name", ["convnext_tiny", "swin_tiny", "vit_tiny", "tiny_vit"])
-def test_drop_path_is_a_key_of_its_backbones(name: str) -> None:
-    from timm.layers import DropPath
-
-    backbone = OmegaConf.to_container(OmegaConf.load(f"conf/backbone/{name}.yaml"))
-    assert backbone["options"]["drop_path_rate"] == 0
-    backbone |= {"weights": None, "options": backbone["options"] | {"drop_path_rate": 0.3}}
-    from src.models.encoder import build_vit_encoder
-
-    encoder = (build_vit_encoder if "vit" in name else build_encoder)(backbone)
-    rates = [module.drop_prob for module in encoder.modules() if isinstance(module, DropPath)]
-    assert max(rates) == pytest.approx(0.3), "the last block's; timm lets them rise from 0"
-    if name == "tiny_vit":
-        image = torch.rand(2, 3, 64, 64)
-        encoder.train()
-        torch.manual_seed(0)
-        first = encoder(image)[0][-1]
-        assert not torch.equal(first, encoder(image)[0][-1])
-        encoder.eval()
-        assert torch.equal(encoder(image)[0][-1], encoder(image)[0][-1])
-
-
-def test_options_that_a_backbone_would_ignore_are_refused() -> None:
-    """smp takes them for its own encoders without a word."""
-    with pytest.raises(ValueError, match=r"backbone.options.drop_path_rate=0.2: resnet18 takes no options"):
-        build_encoder({"name": "resnet18", "weights": None, "options": {"drop_path_rate": 0.2}})
