@@ -22,19 +22,6 @@ class KillAt(L.Callback):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-<<<<<<< HEAD
-=======
-class SaveFirstWeights(L.Callback):
-    """Leaves `first.ckpt` in the folder: the weights before step 1."""
-
-    def __init__(self, folder: str) -> None:
-        self.folder = folder
-
-    def on_train_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
-        torch.save(task.state_dict(), f"{self.folder}/first.ckpt")
-
-
->>>>>>> i5_recipes
 class SaveRanks(L.Callback):
     """Writes `rank_R_epoch_E.pt`: this process' weights, average and learning rates at each epoch's end."""
 
@@ -50,7 +37,6 @@ class SaveRanks(L.Callback):
         }
         self.folder.mkdir(parents=True, exist_ok=True)
         torch.save(state, self.folder / f"rank_{trainer.global_rank}_epoch_{trainer.current_epoch}.pt")
-<<<<<<< HEAD
 
 
 class SaveFirstWeights(L.Callback):
@@ -61,5 +47,3 @@ class SaveFirstWeights(L.Callback):
 
     def on_train_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         torch.save(task.state_dict(), f"{self.folder}/first.ckpt")
-=======
->>>>>>> i5_recipes

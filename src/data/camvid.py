@@ -56,9 +56,10 @@ class CamVid(FileSource):
 
     Args:
         root: folder that holds `train`, `trainannot`, ...
+        labels: "merged"; these masks know no other.
 
     Raises:
-        ValueError: root or a folder missing, no image in a split, an image without its mask.
+        ValueError: other labels, root or a folder missing, no image in a split, an image without its mask.
     """
 
     labels = "camvid-11-merged"
@@ -66,7 +67,12 @@ class CamVid(FileSource):
     classes = {name: COLOURS[merged[0]] for name, merged in MERGED.items()}
     table = {**{label: label for label in range(11)}, 11: IGNORE_INDEX, 255: IGNORE_INDEX}
 
-    def __init__(self, root: str) -> None:
+    def __init__(self, root: str, labels: str = "merged") -> None:
+        if labels != "merged":
+            raise ValueError(
+                f"data.labels={labels}: SegNet's masks (data=camvid) have its merged classes alone; set "
+                "data.labels=merged, or choose data=camvid_full"
+            )
         self.root = Path(root).expanduser()
         if not self.root.is_dir():
             raise ValueError(
