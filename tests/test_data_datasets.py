@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from src.data.camvid import COLOURS, CamVidFull, split_of
+from src.data.camvid import COLOURS, CamVid, CamVidFull, split_of
 from src.data.cityscapes import Cityscapes
 from src.data.colours import read_colours
 from tests.conftest import names, raw, write_camvid_full, write_cityscapes, write_mask
@@ -118,6 +118,12 @@ def test_camvid_full_has_three_label_sets(tmp_path: Path, labels: str, num_class
         target = MERGED_INTO.get(name, name) if labels == "merged" else name
         assert found == {order.index(target) if target in order else 255}, name
     assert (ids == 255).any()
+
+
+def test_segnets_masks_have_no_strict_labels(camvid: Path) -> None:
+    assert CamVid(str(camvid), "merged").labels == "camvid-11-merged"
+    with pytest.raises(ValueError, match=r"data.labels=strict: .* set data.labels=merged, or choose data=camvid_full"):
+        CamVid(str(camvid), "strict")
 
 
 def test_camvid_full_splits_as_segnet(tmp_path: Path) -> None:
