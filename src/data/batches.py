@@ -97,6 +97,7 @@ class BatchLoader:
     ) -> None:
         assert num_workers > 0, "without workers nothing is handed over"
         self.dataset, self.sampler, self.pin_memory = dataset, sampler, pin_memory
+        self.batch_size = batch_size
         self.batch_sampler = BatchSampler(sampler, batch_size, drop_last=True)
         self.num_workers = num_workers
         # One is between the workers and the loop: it has arrived, and is not handed out yet.
