@@ -138,18 +138,18 @@ def gpu_throughput(network: nn.Module, images: Tensor, repeats: int) -> float:
 def training_memory(network: nn.Module, images: Tensor, num_classes: int) -> int:
     """Peak bytes allocated on the device by a training step under bf16 autocast, optimizer apart.
 
-    Forward, cross-entropy in float32 on every output at the images' size (as the project's losses do), backward. The
-    second of two steps counts, for the first one's libraries take memory of their own.
+    Forward, the project's cross-entropy on every output, backward. The second of two steps counts, for the first one's
+    libraries take memory of their own.
     """
     network.train()
+    loss = CrossEntropy()
     mask = torch.randint(0, num_classes, (len(images), *images.shape[-2:]), device=images.device)
     for _ in range(2):
         network.zero_grad(set_to_none=True)
         torch.cuda.reset_peak_memory_stats()
         with torch.autocast("cuda", torch.bfloat16):
             outputs = network(images)
-        size = tuple(mask.shape[-2:])
-        losses = [F.cross_entropy(upsample(output.float(), size, network.align_corners), mask) for output in outputs]
+        losses = [loss(output, mask, network.align_corners) for output in outputs]
         torch.stack(losses).sum().backward()
         torch.cuda.synchronize()
         # Else the next step's peak has this one's outputs beside its own.

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from src.losses.term import Term
 
 # Of a band's logits; a term's backward holds about eight such tensors. A CPU that nobody else uses is fastest with what
-# its cache holds, 4 MiB; but threads that wait for each other after every operation wait long on a busy one, and larger
-# bands have fewer operations. On a GPU they save kernel launches.
+# fits its cache (4 MiB); but on a busy one threads wait for each other after every operation, and larger bands have
+# fewer operations. On a GPU they save kernel launches.
 BAND_BYTES = {"cpu": 16 * 2**20}
 BAND_BYTES_ELSEWHERE = 24 * 2**20
 
