@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from src.files import atomic_path
-from src.geometry import upsample
+from src.losses.cross_entropy import CrossEntropy
 
 CPU_WARM_UP = 2
 GPU_WARM_UP = 5  # cuDNN tries its kernels in the first
