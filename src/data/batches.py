@@ -181,18 +181,23 @@ def _work(connection: Connection, dataset: SegmentationDataset, slots: Slots, pa
     start_worker(number)
     if hasattr(os, "SCHED_BATCH"):  # on Linux: a worker that wakes does not take the training process's core from it
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-    while True:
-        while not connection.poll(5):
-            if os.getppid() != parent:  # it was killed; another worker may hold its end of the connection
-                return
-        asked = connection.recv()
-        if asked is None:
-            return
+    while (asked := _next_asked(connection, parent)) is not None:
         try:
             write_batch(dataset, asked[1], slots.views(slots.memory[asked[0]]))
             connection.send(None)
         except Exception:
             connection.send(ExceptionWrapper(where=f"in DataLoader worker process {number}"))
+
+
+def _next_asked(connection: Connection, parent: int) -> tuple[int, list] | None:
+    """What the training process asks for; None where it is done, or has been killed."""
+    while not connection.poll(5):
+        if os.getppid() != parent:  # other children of it may still hold its end of the connection
+            return None
+    try:
+        return connection.recv()
+    except EOFError:
+        return None
 
 
 def write_batch(dataset: SegmentationDataset, keys: list, batch: Batch) -> None:
