@@ -5,7 +5,9 @@
 19 classes, label-smoothed cross-entropy + Dice. The usual way: F.interpolate, F.cross_entropy, softmax, one-hot. Memory
 is the peak over what was there before (logits, mask and libraries after a small first pass), each way in a process of
 its own: resident memory on a CPU, what torch allocated on a GPU. Times are of both ways in turn in one process,
-whose ratio other work on the machine moves least. With --losses, other yamls of conf/loss, ours alone, beside them.
+whose ratio other work on the machine moves least; still, ours has many more operations that threads share, and on a
+machine that is busy waits at each of them (--threads 1 does not). With --losses, other yamls of conf/loss, ours alone,
+beside them.
 """
 
 import argparse
@@ -59,20 +61,23 @@ def compare(device: str, ways: list[str], options: argparse.Namespace) -> None:
     logits, mask = make_batch(options.batch, options.size, device)
     functions = {way: make_loss(way).to(device) for way in ways}
     times: dict[str, list[float]] = {way: [] for way in ways}
+    work: dict[str, list[float]] = {way: [] for way in ways}
     values = {}
     for repeat in range(-1, options.repeats):  # the first time is not counted
         for way, function in functions.items():
-            begin = time.perf_counter()
+            begin, cpu = time.perf_counter(), time.process_time()
             values[way] = run(function, logits, mask)
             if repeat >= 0:
                 times[way].append(time.perf_counter() - begin)
+                work[way].append(time.process_time() - cpu)
     print(f"{where}: {shape}, from stride {STRIDE}; {options.repeats} repeats in turn")
-    print(f"{'':<16}{'peak MB':>10}{'share':>9}{'s, median':>11}{'min':>9}{'ratio':>8}{'loss':>10}")
+    print(f"{'':<16}{'peak MB':>10}{'share':>9}{'s, median':>11}{'min':>9}{'ratio':>8}{'CPU s':>9}{'loss':>10}")
     middle = {way: statistics.median(seconds) for way, seconds in times.items()}
     for way in ways:
         print(
             f"{way:<16}{memory[way] / 1e6:10.0f}{memory[way] / memory[NAIVE]:9.1%}{middle[way]:11.3f}"
-            f"{min(times[way]):9.3f}{middle[way] / middle[NAIVE]:8.2f}{values[way][0]:10.6f}"
+            f"{min(times[way]):9.3f}{middle[way] / middle[NAIVE]:8.2f}{statistics.median(work[way]):9.3f}"
+            f"{values[way][0]:10.6f}"
         )
     difference = (values[OURS][1] - values[NAIVE][1]).abs().max() / values[NAIVE][1].abs().max()
     print(f"largest difference of the gradients, of the largest: {difference:.1e}\n")

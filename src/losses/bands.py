@@ -2,7 +2,7 @@
 
 Full-size logits are the largest tensor of a training step: 19 x 1024 x 2048 float32 is 159 MB an image, and the usual
 loss holds seven copies. Here a band of rows is brought up, scored and thrown away, forward; and brought up again and
-differentiated, backward. Value and gradient are those of the whole; a band stays in the processor's cache.
+differentiated, backward. Value and gradient are those of the whole.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ from src.losses.rows import Rows
 if TYPE_CHECKING:
     from src.losses.term import Term
 
-# Of a band's logits; a term's backward holds about eight such tensors. On a CPU they should fit its cache; on a GPU
-# larger ones save kernel launches.
-BAND_BYTES = {"cpu": 4 * 2**20}
+# Of a band's logits; a term's backward holds about eight such tensors. A CPU that nobody else uses is fastest with what
+# fits its cache (4 MiB); but on a busy one threads wait for each other after every operation, and larger bands have
+# fewer operations. On a GPU they save kernel launches.
+BAND_BYTES = {"cpu": 16 * 2**20}
 BAND_BYTES_ELSEWHERE = 24 * 2**20
 
 
