@@ -174,8 +174,8 @@ def find_lr(folder: Path, cfg: DictConfig) -> float:
         default_root_dir=str(folder),
     )
     trainer.fit(task, data)
-    suggestion = suggest(test.points)
     write_range(folder / "lr_range.csv", test.points)
+    suggestion = suggest(test.points)
     plot_range(test.points, suggestion, folder / "lr_range.png", folder.name)
     log.info("%s\n%s", suggestion, folder / "lr_range.png")
     return suggestion.lr
