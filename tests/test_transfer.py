@@ -224,7 +224,7 @@ def test_camvid_to_kitti_road(cli, real_camvid: Path, real_kitti_road: Path, tmp
         "augmentation=scale_crop_flip", "loss=ce_dice", "optimizer=adamw_scratch", f"runs={tmp_path}",
     )  # fmt: skip
     cli(
-        "train", *common, "data=camvid", f"data.root={real_camvid}", "name=camvid", "trainer.max_epochs=2",
+        "train", *common, "data=camvid", f"data.root={real_camvid}", "name=camvid", "trainer.max_epochs=1",
         "data.crop_size=[96,128]", "augmentation.geometry.resize=[120,160]", "inference.size=[120,160]",
     )  # fmt: skip
     # All 11 train; they stand once more where val is looked for, as the figure is to be that of the frames learnt.
@@ -238,7 +238,7 @@ def test_camvid_to_kitti_road(cli, real_camvid: Path, real_kitti_road: Path, tmp
         "train", *common, "data=kitti_road", "data.task=lane", f"data.root={tmp_path / 'road'}", "name=road",
         f"init_from={tmp_path / 'camvid'}", "data.batch_size=4", "data.crop_size=[96,256]",
         "augmentation.geometry.resize=[96,320]", "augmentation.geometry.scale=[0.8,1.25]", "inference.size=[96,320]",
-        "trainer.max_epochs=100", "trainer.check_val_every_n_epoch=100", "callbacks.panels.every_n_epochs=100",
+        "trainer.max_epochs=60", "trainer.check_val_every_n_epoch=60", "callbacks.panels.every_n_epochs=100",
         "+callbacks.first._target_=tests.helpers.SaveFirstWeights", "+callbacks.first.folder=${run_dir}",
     )  # fmt: skip
     theirs, first = state(tmp_path / "camvid" / "checkpoints" / "best.ckpt"), state(tmp_path / "road" / "first.ckpt")
