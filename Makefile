@@ -12,7 +12,7 @@ train: setup
 	$(PY) -m src.train $(ARGS)
 
 test: setup
-	$(PY) -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-slow: setup
 	$(PY) -m pytest -m slow $(ARGS)
