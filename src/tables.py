@@ -1,10 +1,39 @@
 """Tables for the terminal, as text, so that the log has them too."""
 
 import math
+from collections.abc import Iterable, Sequence
 from io import StringIO
 
 from rich.console import Console
 from rich.table import Table
+
+MARK = "†"  # beside every figure on images that its weights were trained or chosen on
+
+
+def mark(evaluation: dict) -> str:
+    """The mark of a figure of this evaluation, or nothing."""
+    return MARK if evaluation["protocol"].get("taints") else ""
+
+
+def figure(evaluation: dict, key: str = "miou") -> str:
+    """A figure of an evaluation as tables print it, in percent: a tainted one never without its mark."""
+    return f"{_percent(evaluation[key])}{mark(evaluation)}"
+
+
+def mark_title(title: str, evaluation: dict) -> str:
+    """A plot's title, with what taints the figures in it."""
+    taints = evaluation["protocol"].get("taints", ())
+    return f"{title}\n{MARK} {'; '.join(taints)}" if taints else title
+
+
+def notes(evaluations: Iterable[dict]) -> list[str]:
+    """What the marks in a table stand for: a line a protocol, none twice."""
+    told = {
+        f"{MARK} {evaluation['protocol']['split']}: {taint}"
+        for evaluation in evaluations
+        for taint in evaluation["protocol"].get("taints", ())
+    }
+    return sorted(told)
 
 
 def class_table(evaluation: dict) -> str:
@@ -16,12 +45,36 @@ def class_table(evaluation: dict) -> str:
     for name, iou in evaluation["iou"].items():
         table.add_row(name, _percent(iou), _percent(evaluation["accuracy"][name]), _percent(evaluation["share"][name]))
     table.add_section()
-    table.add_row("mean", _percent(evaluation["miou"]), _percent(evaluation["mean_accuracy"]), "")
+    table.add_row("mean", figure(evaluation), _percent(evaluation["mean_accuracy"]), "")
     others = (
         f"pixel accuracy {_percent(evaluation['pixel_accuracy'])}, "
         f"frequency-weighted IoU {_percent(evaluation['frequency_weighted_iou'])}"
     )
     return f"{evaluation['tag']}\n{render(table)}\n{others}"
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table: the first column to the left, numbers to the right."""
+    lines = [list(header), ["---", *["--:"] * (len(header) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def candidate_table(record: dict) -> str:
+    """Markdown of an `aggregate.json`: each average's mIoU on what decided and on the dataset's val, never mixed."""
+    candidates = record["candidates"]
+    columns = [key for key in ("selection", "official") if candidates[0][key] is not None]
+    if record["select_on"] == "official_val":
+        columns = ["selection"]  # the same images
+    rows = []
+    for each in candidates:
+        name = f"**{each['name']}**" if each["is_winner"] else each["name"]
+        rows.append([name, " ".join(each["members"]), *(figure(each[column]) for column in columns)])
+    protocols = {column: candidates[0][column]["protocol"] for column in columns}
+    splits = [f"{each['split']} ({each['images']})" for each in protocols.values()]
+    text = [markdown(["weights", "of", *(f"mIoU on {split}" for split in splits)], rows), ""]
+    text.append(f"chosen by {splits[0]} (select_on={record['select_on']}): {record['winner']}")
+    text += notes(each[column] for column in columns for each in candidates)
+    return "\n".join(text)
 
 
 def render(table: Table) -> str:

@@ -51,8 +51,8 @@ def cli(monkeypatch: pytest.MonkeyPatch) -> Callable[..., object]:
     from src import cli as command_line
 
     def call(name: str, *arguments: str) -> object:
-        module = __import__(f"src.{name}", fromlist=["train", "evaluate_run", "predict"])
-        function = {"train": "train", "eval": "evaluate_run", "predict": "predict"}[name]
+        module = __import__(f"src.{name}", fromlist=["train", "evaluate_run", "predict", "aggregate"])
+        function = {"eval": "evaluate_run"}.get(name, name)
         returned = []
         monkeypatch.setattr(sys, "argv", [f"src.{name}", *arguments])
         command_line.launch(lambda cfg: returned.append(getattr(module, function)(cfg)), name)

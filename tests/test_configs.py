@@ -60,7 +60,13 @@ def test_every_choice_composes_and_instantiates(choice: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("config", ["eval", "predict"])
 def test_other_entry_points_compose(config: str, tmp_path: Path) -> None:
-    assert set(composed(tmp_path, config=config)) >= {"run", "checkpoint", "inference"}
+    assert set(composed(tmp_path, config=config)) >= {"run", "checkpoint", "inference", "precision", "accelerator"}
+
+
+def test_the_aggregate_composes_with_the_same_protocol(tmp_path: Path) -> None:
+    ours, theirs = (composed(tmp_path, config=config) for config in ("aggregate", "eval"))
+    assert ours.inference == theirs.inference
+    assert "run" not in ours
 
 
 def test_classes_are_stated_in_python_alone() -> None:
