@@ -146,7 +146,7 @@ def _check_range_test(cfg: DictConfig) -> None:
 
 def open_range_test(cfg: DictConfig) -> tuple[Path, DictConfig]:
     """The folder of a learning rate range test, apart from the run folders, and the config, resolved."""
-    path = Path(cfg.runs) / "lr_range" / (cfg.name or _derive_name(cfg))
+    path = Path(cfg.runs) / "lr_range" / (cfg.name or derive_name(cfg))
     cfg.run_dir = str(path)
     return path, OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
 
@@ -158,7 +158,7 @@ def open_run(cfg: DictConfig) -> tuple[RunFolder, DictConfig]:
         ValueError: the folder holds a run of another configuration, or another process trains in it.
     """
     inherited = os.environ.get(RUN_VARIABLE)
-    path = Path(inherited or Path(cfg.runs) / (cfg.name or _derive_name(cfg)))
+    path = Path(inherited or Path(cfg.runs) / (cfg.name or derive_name(cfg)))
     if not cfg.resume and not inherited:
         if "TORCHELASTIC_RUN_ID" in os.environ:
             raise ValueError("resume=false: under torchrun every rank would choose a folder; give name=... instead")
@@ -268,7 +268,7 @@ def identity(cfg: DictConfig) -> dict[str, Any]:
     }
 
 
-def _derive_name(cfg: DictConfig) -> str:
+def derive_name(cfg: DictConfig) -> str:
     """Readable, and the same for the same command: what was chosen, the seed, and a digest of all that matters."""
     choices = cfg.choices
     parts = [choices.get("experiment")] if choices.get("experiment") else [choices.data, choices.model]

@@ -1,8 +1,10 @@
 """Tables for the terminal, as text, so that the log has them too."""
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from io import StringIO
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -75,6 +77,48 @@ def candidate_table(record: dict) -> str:
     text.append(f"chosen by {splits[0]} (select_on={record['select_on']}): {record['winner']}")
     text += notes(each[column] for column in columns for each in candidates)
     return "\n".join(text)
+
+
+def fold_table(record: dict) -> str:
+    """Markdown of a `crossval.json`: mIoU of each fold on its own part and on the dataset's val, each its column.
+
+    Under each column the mean, standard deviation and 95 % interval of what is in it, and of how many folds.
+    """
+    folds, summaries = record["folds"], record["summaries"]
+    columns = [kind for kind in ("own", "official") if kind in summaries]
+    titles = {"own": "mIoU on its own part", "official": "mIoU on val"}
+    rows = []
+    for each in folds:
+        figures = ["" if each[kind] is None else figure(each[kind]) for kind in columns]
+        rows.append([str(each["fold"]), Path(each["run"]).name, each["state"], *figures])
+    for name in ("mean", "standard deviation", "95 % interval"):
+        cells = [_summary_cell(name, summaries[kind], [each[kind] for each in folds]) for kind in columns]
+        rows.append([name, "", "", *cells])
+    text = [markdown(["fold", "run", "state", *(titles[kind] for kind in columns)], rows), ""]
+    for kind in columns:
+        first = next(each[kind] for each in folds if each[kind] is not None)["protocol"]
+        split = re.sub(r"^fold \d+", "each fold", first["split"])
+        count = summaries[kind]["count"]
+        images = [str(each[kind]["protocol"]["images"]) for each in folds if each[kind] is not None]
+        told = images[0] if len(set(images)) == 1 else ", ".join(images)
+        text.append(f"{titles[kind]}: {first['labels']} {split} ({told} images), {first['inference']}; {count} folds")
+    if columns:
+        text.append("interval: Student's t; folds share training images, so that it is rather too narrow")
+    text += [f"fold {each['fold']} failed: {each['why']}; log: {each['log']}" for each in folds if each["why"]]
+    text += notes(each[kind] for kind in columns for each in folds if each[kind] is not None)
+    return "\n".join(text)
+
+
+def _summary_cell(name: str, summary: dict, evaluations: Iterable[dict | None]) -> str:
+    """A summary's figure, marked where any figure in it is."""
+    if name == "95 % interval":
+        known = summary["low"] == summary["low"] and summary["low"] is not None
+        text = f"{100 * summary['low']:.2f} to {100 * summary['high']:.2f} %" if known else ""
+    else:
+        value = summary[name.replace("standard ", "")]
+        text = "" if value is None or math.isnan(value) else _percent(value)
+    marks = {mark(evaluation) for evaluation in evaluations if evaluation is not None}
+    return f"{text}{max(marks)}" if text else ""
 
 
 def render(table: Table) -> str:
