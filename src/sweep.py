@@ -48,7 +48,8 @@ def summary(folder: Path) -> str:
         name = run.path.name if run else "-"
         if results["finished"]:
             best = next(iter(results["evaluations"].values()))
-            figures = f"{best['miou']:.4f}{mark(best)} | {best['pixel_accuracy']:.4f} | {best['checkpoint']['epoch']}"
+            miou, accuracy = (f"{best[key]:.4f}{mark(best)}" for key in ("miou", "pixel_accuracy"))
+            figures = f"{miou} | {accuracy} | {best['checkpoint']['epoch']}"
         else:
             figures = "not finished | | "
         lines.append(f"| {job.name} | {name} | {figures} |")

@@ -44,13 +44,15 @@ def class_table(evaluation: dict) -> str:
     table.add_column("class")
     for name in ("IoU", "accuracy", "pixel share"):
         table.add_column(name, justify="right")
+    sign = mark(evaluation)
     for name, iou in evaluation["iou"].items():
-        table.add_row(name, _percent(iou), _percent(evaluation["accuracy"][name]), _percent(evaluation["share"][name]))
+        accuracy, share = evaluation["accuracy"][name], evaluation["share"][name]
+        table.add_row(name, f"{_percent(iou)}{sign}", f"{_percent(accuracy)}{sign}", _percent(share))
     table.add_section()
-    table.add_row("mean", figure(evaluation), _percent(evaluation["mean_accuracy"]), "")
+    table.add_row("mean", figure(evaluation), figure(evaluation, "mean_accuracy"), "")
     others = (
-        f"pixel accuracy {_percent(evaluation['pixel_accuracy'])}, "
-        f"frequency-weighted IoU {_percent(evaluation['frequency_weighted_iou'])}"
+        f"pixel accuracy {figure(evaluation, 'pixel_accuracy')}, "
+        f"frequency-weighted IoU {figure(evaluation, 'frequency_weighted_iou')}"
     )
     return f"{evaluation['tag']}\n{render(table)}\n{others}"
 
