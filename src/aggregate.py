@@ -177,11 +177,11 @@ def keep_best(cfg: DictConfig, given: Sequence[Given], run: RunFolder) -> None:
     judge.load(winner.members)
     save_weights(judge, winner, run.path / "checkpoints" / "best.ckpt")
     write_exposure(run.path, [], judge.seen(winner, is_chosen=True))
+    record = {"select_on": cfg.select_on, "winner": winner.name, "candidates": candidates}
+    write_json(run.path / RECORD, record)  # before the config: a folder with both is never taken for a run to average
     write_json(run.identity, identity(config))
     write_text(run.config, OmegaConf.to_yaml(config))
     run.note_session("src.aggregate")
-    record = {"select_on": cfg.select_on, "winner": winner.name, "candidates": candidates}
-    write_json(run.path / RECORD, record)
     write_text(run.path / "aggregate.md", candidate_table(record) + "\n")
     if judge.official is None:
         evaluation = next(each["selection"] for each in candidates if each["is_winner"])

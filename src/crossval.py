@@ -47,7 +47,7 @@ class Plan:
     devices: list[int]
 
     def run(self, fold: int) -> RunFolder:
-        return RunFolder(self.folder / f"fold{fold}")
+        return RunFolder(fold_folder(self.folder, fold))
 
     def log(self, fold: int) -> Path:
         return self.folder / f"fold{fold}.log"
@@ -93,6 +93,8 @@ def make_plan(cfg: DictConfig) -> Plan:
     with open_dict(cfg):
         options = OmegaConf.to_container(cfg.pop("crossval"))
     cfg.data.fold = 0
+    if options["init_from"] is not None:
+        cfg.init_from = str(fold_folder(Path(options["init_from"]), 0))
     cfg = complete(cfg)
     extra = {int(fold): list(words) for fold, words in (options["overrides"] or {}).items()}
     if unknown := [fold for fold in extra if not 0 <= fold < cfg.data.num_folds]:
@@ -109,10 +111,24 @@ def make_plan(cfg: DictConfig) -> Plan:
     shared = [word for word in HydraConfig.get().overrides.task if _key(word) not in OURS]
     shared = [word for word in shared if _key(word).partition(".")[0] != "crossval"]
     overrides = [
-        [*shared, *extra.get(fold, []), f"data.fold={fold}", f"runs={quoted(folder)}", f"name=fold{fold}"]
+        [*shared, *starts(options["init_from"], fold), *extra.get(fold, []), *ours(folder, fold)]
         for fold in range(cfg.data.num_folds)
     ]
     return Plan(folder, overrides, has_official, cfg.trainer.accelerator, list(options["devices"] or []))
+
+
+def ours(folder: Path, fold: int) -> list[str]:
+    """What makes a command that of a fold."""
+    return [f"data.fold={fold}", f"runs={quoted(folder)}", f"name={fold_folder(folder, fold).name}"]
+
+
+def starts(earlier: str | None, fold: int) -> list[str]:
+    """Where a fold starts from, if from the same fold of an earlier cross-validation."""
+    return [] if earlier is None else [f"init_from={quoted(fold_folder(Path(earlier), fold))}"]
+
+
+def fold_folder(folder: Path, fold: int) -> Path:
+    return folder / f"fold{fold}"
 
 
 def _key(override: str) -> str:

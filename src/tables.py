@@ -111,6 +111,24 @@ def fold_table(record: dict) -> str:
     return "\n".join(text)
 
 
+def stage_table(records: Sequence[dict]) -> str:
+    """Markdown of a `stages.json`: a stage's folds on their own parts, its averages on val, its winner."""
+    column = "selection" if records[0]["averages"]["candidates"][0]["official"] is None else "official"
+    names = list(dict.fromkeys(each["name"] for record in records for each in record["averages"]["candidates"]))
+    rows, told = [], []
+    for record in records:
+        found = {each["name"]: each[column] for each in record["averages"]["candidates"]}
+        own = [each["own"] for each in record["folds"]["folds"]]
+        cells = [figure(found[name]) if name in found else "" for name in names]
+        mean = _summary_cell("mean", record["folds"]["summaries"]["own"], own)
+        rows.append([record["stage"], mean, *cells, record["averages"]["winner"]])
+        told += [*own, *found.values()]
+    split = records[0]["averages"]["candidates"][0][column]["protocol"]["split"]
+    header = ["stage", "folds, each on its own part (mean)", *(f"{name} on {split}" for name in names), "winner"]
+    chosen = f"winners chosen by select_on={records[0]['averages']['select_on']}"
+    return "\n".join([markdown(header, rows), "", f"mIoU; {chosen}", *notes(told)])
+
+
 def _summary_cell(name: str, summary: dict, evaluations: Iterable[dict | None]) -> str:
     """A summary's figure, marked where any figure in it is."""
     if name == "95 % interval":

@@ -14,9 +14,10 @@ from tests.conftest import WRITERS
 
 CONF = Path(__file__).parents[1] / "conf"
 FILES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
-# Recipes have a test of their own.
+# Recipes and stages have tests of their own.
+APART = ("experiment/", "stages/")
 GROUPS = sorted(
-    file for file in FILES if "/" in file and not Path(file).name.startswith("_") and not file.startswith("experiment/")
+    file for file in FILES if "/" in file and not Path(file).name.startswith("_") and not file.startswith(APART)
 )
 
 
