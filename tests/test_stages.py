@@ -129,7 +129,7 @@ def test_names_are_stable_and_tell_what_matters(cli, processes: Processes, tmp_p
         (["lineage=both"], "lineage=both: must be one of aggregate, separate"),
         (["stages.first.epochs=0"], "stages.first.epochs=0: must be a whole number, at least 1"),
         (
-            ["stages.second.overrides=[loss=c]"],
+            ['stages.second.overrides=["loss=c"]'],
             "stages.second with this command line: In 'crossval': Could not find 'loss/c'",
         ),
         (
