@@ -166,6 +166,7 @@ def keep_best(cfg: DictConfig, given: Sequence[Given], run: RunFolder) -> None:
     """Compares the averages and writes the winner's run folder; what makes it finished is written last."""
     from src.banner import quieten
     from src.evaluation import evaluate
+    from src.fold_plots import plot_averages, plot_confusion, plot_shares
     from src.plots import plot_classes
     from src.tables import mark_title
 
@@ -187,8 +188,11 @@ def keep_best(cfg: DictConfig, given: Sequence[Given], run: RunFolder) -> None:
         evaluation = next(each["selection"] for each in candidates if each["is_winner"])
     else:
         evaluation = evaluate(judge.trainer, judge.task, judge.training, run, "val", "best")
-        title = mark_title(run.path.name, evaluation)
-        plot_classes(evaluation, config.data.classes, run.path / "classes.png", title)
+    name, classes = run.path.name, config.data.classes
+    plot_averages([(run.path.parent.name, record)], run.path / "averages.png", name)
+    plot_classes(evaluation, classes, run.path / "classes.png", mark_title(name, evaluation))
+    plot_confusion(evaluation, run.path / "confusion.png", name)
+    plot_shares(evaluation, classes, run.path / "shares.png", name)
     run.add_evaluation(evaluation, finished=True)
 
 

@@ -67,6 +67,10 @@ def crossval(cfg: DictConfig) -> float:
         record = read_record(plan, failed)
         write_json(plan.folder / "crossval.json", record)
         write_text(plan.folder / "crossval.md", fold_table(record) + "\n")
+        if record["summaries"]:
+            from src.fold_plots import plot_folds
+
+            plot_folds(record, plan.folder / "folds.png", plan.folder.name)
     log.info("%s\n%s", fold_table(record), plan.folder)
     if failed:
         told = "; ".join(f"fold {fold}: {why}; log: {plan.log(fold)}" for fold, why in sorted(failed.items()))

@@ -69,6 +69,7 @@ def stages(cfg: DictConfig) -> float:
         records = [read_record(stage) for stage in plan]
         write_json(folder / "stages.json", records)
         write_text(folder / "stages.md", stage_table(records) + "\n")
+        draw(folder, plan, records)
     log.info("%s\n%s", stage_table(records), folder)
     return records[-1]["winner"]["miou"]
 
@@ -141,6 +142,17 @@ def read_record(stage: Stage) -> dict[str, Any]:
     averages = json.loads((stage.folder / WINNER / "aggregate.json").read_text())
     winner = next(iter(RunFolder(stage.folder / WINNER).read_results()["evaluations"].values()))
     return {"stage": stage.folder.name, "folds": folds, "averages": averages, "winner": winner}
+
+
+def draw(folder: Path, plan: Sequence[Stage], records: Sequence[dict[str, Any]]) -> None:
+    """The averages of each stage, and the classes of its winners, as `averages.png` and `progress.png`."""
+    from src.fold_plots import plot_averages, plot_progress
+
+    averages = [(record["stage"], record["averages"]) for record in records]
+    winners = [(record["stage"], record["winner"]) for record in records]
+    palette = OmegaConf.to_container(OmegaConf.load(plan[-1].folder / WINNER / "config.yaml").data.classes)
+    plot_averages(averages, folder / "averages.png", folder.name)
+    plot_progress(winners, palette, folder / "progress.png", folder.name)
 
 
 if __name__ == "__main__":

@@ -78,6 +78,8 @@ def test_all_averages_are_compared_and_the_winner_is_a_run(folds: Path, cli, cap
     assert winner["official"]["miou"] == miou
     (kept,) = json.loads((run / "results.json").read_text())["evaluations"].values()
     assert kept["matrix"] == winner["official"]["matrix"]
+    pictures = {path.name for path in run.glob("*.png")}
+    assert pictures == {"averages.png", "classes.png", "confusion.png", "shares.png"}
     # Others take it as they take any run.
     assert cli("eval", f"run={run}", CPU) == miou
     assert list(json.loads((run / "results.json").read_text())["evaluations"]) == [kept["tag"]]

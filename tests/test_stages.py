@@ -54,6 +54,7 @@ class Processes:
             run.add_evaluation(evaluation("val"), finished=True)
             record = {"select_on": given["select_on"], "winner": "best run", "candidates": [one]}
             (run.path / "aggregate.json").write_text(json.dumps(record))
+            (run.path / "config.yaml").write_text("data: {classes: {a: [1, 2, 3], b: [4, 5, 6]}}\n")
         return 0
 
 
@@ -89,6 +90,7 @@ def test_each_stage_starts_from_the_winner_of_the_one_before(cli, processes: Pro
     assert "| 1_first | 75.00 % | 77.50 % | best run |" in table
     assert "| 2_second | 75.00 %† | 77.50 % | best run |" in table
     assert "† fold 0 of 2: weights were trained on 2 of these images" in table
+    assert {"averages.png", "progress.png"} <= {path.name for path in folder.iterdir()}
 
 
 def test_lineages_apart(cli, processes: Processes, tmp_path: Path) -> None:
@@ -130,7 +132,7 @@ def test_names_are_stable_and_tell_what_matters(cli, processes: Processes, tmp_p
         (["stages.first.epochs=0"], "stages.first.epochs=0: must be a whole number, at least 1"),
         (
             ['stages.second.overrides=["loss=c"]'],
-            "stages.second with this command line: In 'crossval': Could not find 'loss/c'",
+            "stages.second with this command line: In 'train': Could not find 'loss/c'",
         ),
         (
             ['stages.second.overrides=["optimizer.lrr=1"]'],
