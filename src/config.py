@@ -21,7 +21,8 @@ from src.data.packed import attach
 from src.data.source import Sample, Source
 from src.data.statistics import class_weights, training_statistics
 from src.digest import digest, flatten
-from src.files import write_json, write_text
+from src.exposure import image_ids, note_exposure
+from src.files import first_free, write_json, write_text
 from src.lr_range import check_range
 from src.machine import is_first_process
 from src.models.init import check_scheme
@@ -145,7 +146,7 @@ def _check_range_test(cfg: DictConfig) -> None:
 
 def open_range_test(cfg: DictConfig) -> tuple[Path, DictConfig]:
     """The folder of a learning rate range test, apart from the run folders, and the config, resolved."""
-    path = Path(cfg.runs) / "lr_range" / (cfg.name or _derive_name(cfg))
+    path = Path(cfg.runs) / "lr_range" / (cfg.name or derive_name(cfg))
     cfg.run_dir = str(path)
     return path, OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
 
@@ -157,11 +158,11 @@ def open_run(cfg: DictConfig) -> tuple[RunFolder, DictConfig]:
         ValueError: the folder holds a run of another configuration, or another process trains in it.
     """
     inherited = os.environ.get(RUN_VARIABLE)
-    path = Path(inherited or Path(cfg.runs) / (cfg.name or _derive_name(cfg)))
+    path = Path(inherited or Path(cfg.runs) / (cfg.name or derive_name(cfg)))
     if not cfg.resume and not inherited:
         if "TORCHELASTIC_RUN_ID" in os.environ:
             raise ValueError("resume=false: under torchrun every rank would choose a folder; give name=... instead")
-        path = _first_free(path)
+        path = first_free(path)
     cfg.run_dir = str(path)
     run = RunFolder(path)
     is_first = not inherited and is_first_process()
@@ -169,8 +170,11 @@ def open_run(cfg: DictConfig) -> tuple[RunFolder, DictConfig]:
         _check_same(cfg, run)
     resolved = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
     if is_first and not run.config.is_file():
-        for name, text in _fold_lists(*_build_data(cfg.datamodule)).items():
+        source, folds = _build_data(cfg.datamodule)
+        for name, text in _fold_lists(source, folds).items():
             write_text(run.path / "folds" / f"{name}.txt", text)
+        trained = image_ids(source, folds.samples(source, "train"))
+        note_exposure(run.path, trained, None if cfg.init_from is None else Path(cfg.init_source.path))
         write_json(run.identity, identity(cfg))
         write_text(run.config, OmegaConf.to_yaml(resolved))
     return run, resolved
@@ -264,7 +268,7 @@ def identity(cfg: DictConfig) -> dict[str, Any]:
     }
 
 
-def _derive_name(cfg: DictConfig) -> str:
+def derive_name(cfg: DictConfig) -> str:
     """Readable, and the same for the same command: what was chosen, the seed, and a digest of all that matters."""
     choices = cfg.choices
     parts = [choices.get("experiment")] if choices.get("experiment") else [choices.data, choices.model]
@@ -276,15 +280,6 @@ def _derive_name(cfg: DictConfig) -> str:
         parts.append(f"fold{cfg.data.fold}of{cfg.data.num_folds}")
     stem = "-".join(str(part).replace("/", "_") for part in parts)
     return f"{stem}-s{cfg.seed}-{digest(identity(cfg))}"
-
-
-def _first_free(path: Path) -> Path:
-    number = 2
-    free = path
-    while free.exists():
-        free = path.with_name(f"{path.name}-{number}")
-        number += 1
-    return free
 
 
 def _check_same(cfg: DictConfig, run: RunFolder) -> None:

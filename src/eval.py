@@ -20,29 +20,20 @@ def evaluate_run(cfg: DictConfig) -> float:
         if cfg.data[key] != AS_RUN:
             config.datamodule[key] = cfg.data[key]
 
-    import lightning as L
-
     from src.banner import quieten
-    from src.evaluation import evaluate
+    from src.evaluation import evaluate, evaluation_trainer
     from src.plots import plot_classes
-    from src.tables import class_table
+    from src.tables import class_table, mark
 
     quieten()
     data = instantiate(config.datamodule, augmentation=None)
     task = instantiate(config.task)
-    trainer = L.Trainer(
-        accelerator=cfg.accelerator,
-        devices=1,
-        precision=config.trainer.precision,
-        logger=False,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-    )
+    trainer = evaluation_trainer(cfg.accelerator, config.trainer.precision)
     evaluation = evaluate(trainer, task, data, run, split, cfg.checkpoint)
     run.add_evaluation(evaluation, finished=False)
     plot_classes(evaluation, config.data.classes, run.path / f"classes_{split}.png", evaluation["tag"])
-    log.info("%s\n%s/miou %.4f   %s", class_table(evaluation), split, evaluation["miou"], run.results)
+    told = f"{split}/miou {evaluation['miou']:.4f}{mark(evaluation)}"
+    log.info("%s\n%s   %s", class_table(evaluation), told, run.results)
     return evaluation["miou"]
 
 

@@ -33,6 +33,16 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(_plain(content), indent=1, allow_nan=False) + "\n")
 
 
+def first_free(path: Path) -> Path:
+    """This path, or the first of `path-2`, `path-3`, ... that is not there."""
+    number = 2
+    free = path
+    while free.exists():
+        free = path.with_name(f"{path.name}-{number}")
+        number += 1
+    return free
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): _plain(inner) for key, inner in value.items()}

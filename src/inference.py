@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from src.geometry import upsample
 from src.models.network import Network
@@ -42,12 +42,19 @@ class Protocol:
         return f"{window} at {size}{scales}{', flip' if self.flip else ''}"
 
 
-def predict_scores(network: Network, image: Tensor, protocol: Protocol) -> Tensor:
-    """Image `(B, 3, H, W)` in 0..255 to float32 `(B, K, H, W)`: logits, or the log of averaged probabilities."""
-    views = [(scale, mirrored) for scale in protocol.scales for mirrored in (False, True)[: 1 + protocol.flip]]
+def predict_scores(network: Network | nn.ModuleList, image: Tensor, protocol: Protocol) -> Tensor:
+    """Image `(B, 3, H, W)` in 0..255 to float32 `(B, K, H, W)`: logits, or the log of averaged probabilities.
+
+    Averaged over scales and mirror images, and over networks where there is a list of them.
+    """
+    networks = list(network) if isinstance(network, nn.ModuleList) else [network]
+    mirrors = (False, True)[: 1 + protocol.flip]
+    views = [
+        (each, protocol, scale, mirrored) for each in networks for scale in protocol.scales for mirrored in mirrors
+    ]
     if len(views) == 1:
-        return _view_logits(network, image, protocol, *views[0])
-    probabilities = sum(_view_logits(network, image, protocol, *view).softmax(dim=1) for view in views)
+        return _view_logits(views[0][0], image, *views[0][1:])
+    probabilities = sum(_view_logits(each, image, *view).softmax(dim=1) for each, *view in views)
     return (probabilities / len(views)).clamp_min(torch.finfo(torch.float32).tiny).log()
 
 

@@ -6,6 +6,7 @@ import platform
 import subprocess
 import sys
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -80,12 +81,12 @@ class RunFolder:
             results["evaluations"] = {evaluation["tag"]: evaluation, **others}
         write_json(self.results, results)
 
-    def note_session(self) -> None:
-        """Adds this start to `environment.json`: command, commit, versions, machine."""
+    def note_session(self, module: str = "src.train") -> None:
+        """Adds this start of an entry point to `environment.json`: command, commit, versions, machine."""
         record = self.read_environment() or {"id": uuid.uuid4().hex[:8], "sessions": []}
         record["sessions"].append(
             {
-                "command": " ".join(["python", "-m", "src.train", *sys.argv[1:]]),
+                "command": " ".join(["python", "-m", module, *sys.argv[1:]]),
                 "started": datetime.now(UTC).isoformat(timespec="seconds"),
                 "continues_checkpoint": self.last.is_file(),
                 "git_commit": _git("rev-parse", "HEAD"),
@@ -115,15 +116,28 @@ class RunFolder:
 
 
 def describe_evaluation(
-    matrix: np.ndarray, classes: list[str], protocol: dict[str, Any], checkpoint: dict[str, Any]
+    matrix: np.ndarray,
+    classes: list[str],
+    protocol: dict[str, Any],
+    checkpoint: dict[str, Any],
+    taints: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """One evaluation as `results.json` keeps it: the tag, every figure, and the matrix (rows truth) they come from."""
+    """One evaluation as `results.json` keeps it: the tag, every figure, and the matrix (rows truth) they come from.
+
+    Args:
+        taints: what the weights had to do with these images (`src.exposure`); part of protocol and tag; `src.tables`
+            marks every figure that has any.
+    """
     from src.metrics import figures
 
     result = figures(matrix)
+    if taints:
+        protocol = {**protocol, "taints": list(taints)}
     tag = f"{protocol['labels']} {protocol['split']} ({protocol['images']} images), {protocol['inference']}"
     if checkpoint["name"] != "best":
         tag += f", checkpoint {checkpoint['name']}"
+    if taints:
+        tag += f"; TAINTED: {'; '.join(taints)}"
     return {
         "tag": tag,
         "protocol": protocol,

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from src.files import write_text
 from src.run import RunFolder
+from src.tables import MARK, mark
 
 log = logging.getLogger(__name__)
 POINTER = "run.txt"
@@ -47,8 +48,14 @@ def summary(folder: Path) -> str:
         name = run.path.name if run else "-"
         if results["finished"]:
             best = next(iter(results["evaluations"].values()))
-            figures = f"{best['miou']:.4f} | {best['pixel_accuracy']:.4f} | {best['checkpoint']['epoch']}"
+            miou, accuracy = (f"{best[key]:.4f}{mark(best)}" for key in ("miou", "pixel_accuracy"))
+            figures = f"{miou} | {accuracy} | {best['checkpoint']['epoch']}"
         else:
             figures = "not finished | | "
         lines.append(f"| {job.name} | {name} | {figures} |")
+    if any(MARK in line for line in lines):
+        lines += [
+            "",
+            f"{MARK} on images that the weights were trained or chosen on; the run's results.json says how",
+        ]
     return "\n".join(lines)

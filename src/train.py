@@ -65,6 +65,7 @@ def fit(cfg: DictConfig, run: RunFolder) -> None:
         from src.banner import banner
         from src.evaluation import evaluate
         from src.plots import plot_classes, plot_curves
+        from src.tables import mark_title
 
         loggers = list(instantiate(cfg.logger).values())
         trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers, default_root_dir=str(run.path))
@@ -76,8 +77,9 @@ def fit(cfg: DictConfig, run: RunFolder) -> None:
         trainer.loggers = []  # what follows is not a point of the curves
         evaluation = evaluate(trainer, task, data, run, data.validation_split, "best")
         if trainer.is_global_zero:
-            plot_curves(run.metrics, run.path / "curves.png", run.path.name)
-            plot_classes(evaluation, cfg.data.classes, run.path / "classes.png", run.path.name)
+            title = mark_title(run.path.name, evaluation)
+            plot_curves(run.metrics, run.path / "curves.png", title)
+            plot_classes(evaluation, cfg.data.classes, run.path / "classes.png", title)
             run.add_evaluation(evaluation, finished=True)
 
 
@@ -202,10 +204,10 @@ def claimed(run: RunFolder) -> Iterator[bool]:
 
 def report(run: RunFolder) -> float:
     """Tells the figures of the training's own evaluation; returns its mIoU."""
-    from src.tables import class_table
+    from src.tables import class_table, mark
 
     evaluation = next(iter(run.read_results()["evaluations"].values()))
-    log.info("%s\nval/miou %.4f   %s", class_table(evaluation), evaluation["miou"], run.path)
+    log.info("%s\nval/miou %.4f%s   %s", class_table(evaluation), evaluation["miou"], mark(evaluation), run.path)
     return evaluation["miou"]
 
 

@@ -1,5 +1,6 @@
 """What several tests need: the command line in this process, CamVid in its true layout, the real data where it is."""
 
+import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -51,8 +52,8 @@ def cli(monkeypatch: pytest.MonkeyPatch) -> Callable[..., object]:
     from src import cli as command_line
 
     def call(name: str, *arguments: str) -> object:
-        module = __import__(f"src.{name}", fromlist=["train", "evaluate_run", "predict"])
-        function = {"train": "train", "eval": "evaluate_run", "predict": "predict"}[name]
+        module = importlib.import_module(f"src.{name}")
+        function = {"eval": "evaluate_run"}.get(name, name)
         returned = []
         monkeypatch.setattr(sys, "argv", [f"src.{name}", *arguments])
         command_line.launch(lambda cfg: returned.append(getattr(module, function)(cfg)), name)

@@ -14,9 +14,10 @@ from tests.conftest import WRITERS
 
 CONF = Path(__file__).parents[1] / "conf"
 FILES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
-# Recipes have a test of their own.
+# Recipes and stages have tests of their own.
+APART = ("experiment/", "stages/")
 GROUPS = sorted(
-    file for file in FILES if "/" in file and not Path(file).name.startswith("_") and not file.startswith("experiment/")
+    file for file in FILES if "/" in file and not Path(file).name.startswith("_") and not file.startswith(APART)
 )
 
 
@@ -60,7 +61,13 @@ def test_every_choice_composes_and_instantiates(choice: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("config", ["eval", "predict"])
 def test_other_entry_points_compose(config: str, tmp_path: Path) -> None:
-    assert set(composed(tmp_path, config=config)) >= {"run", "checkpoint", "inference"}
+    assert set(composed(tmp_path, config=config)) >= {"run", "checkpoint", "inference", "precision", "accelerator"}
+
+
+def test_the_aggregate_composes_with_the_same_protocol(tmp_path: Path) -> None:
+    ours, theirs = (composed(tmp_path, config=config) for config in ("aggregate", "eval"))
+    assert ours.inference == theirs.inference
+    assert "run" not in ours
 
 
 def test_classes_are_stated_in_python_alone() -> None:

@@ -1,0 +1,260 @@
+"""`src.aggregate` end to end: what it compares, what it keeps, what it marks, and what it refuses."""
+
+import itertools
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from src import aggregate, cli, train
+from src.batchnorm import remeasure
+from src.evaluation import count
+from src.exposure import Exposure, exposure_before
+from src.judge import Judge, Member, Part
+from src.metrics import figures
+from src.soup import mean_state
+from tests.conftest import TINY
+from tests.small import differing, fit, small_data, small_task, small_trainer
+
+FOLDS = ("data.num_folds=3", "data.fold_gap=0", "data.dataset.num_train=6", "data.dataset.num_test=2")
+CPU = "accelerator=cpu"
+
+
+def launch(name: str, function: Callable, *arguments: str) -> object:
+    returned = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [f"src.{name}", *arguments])
+        cli.launch(lambda cfg: returned.append(function(cfg)), name)
+    return returned[-1]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three folds of a small network, and one run of all of train."""
+    folder = tmp_path_factory.mktemp("runs")
+    tiny = [argument for argument in TINY if "num_train" not in argument]
+    for fold in range(3):
+        arguments = (f"runs={folder / 'folds'}", f"name=fold{fold}", f"data.fold={fold}", f"seed={fold}")
+        launch("train", train.train, *tiny, *FOLDS, *arguments)
+    launch("train", train.train, *TINY, f"runs={folder}", "name=whole")
+    return folder
+
+
+@pytest.fixture
+def folds(trained: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained / "folds", tmp_path / "folds"))
+
+
+def record(run: Path) -> dict:
+    return json.loads((run / "aggregate.json").read_text())
+
+
+def winner_of(folder: Path) -> Path:
+    (run,) = folder.glob("aggregate-*")
+    return run
+
+
+def test_all_averages_are_compared_and_the_winner_is_a_run(folds: Path, cli, capfd: pytest.CaptureFixture[str]) -> None:
+    miou = cli("aggregate", f"from={folds}", "top_k=2", CPU)
+    told = capfd.readouterr().out
+    run = winner_of(folds)
+    assert run.name in told
+    candidates = record(run)["candidates"]
+    names = [each["name"] for each in candidates]
+    assert names == ["best run", "mean of all", "mean of top 2", "greedy soup", "averaged probabilities"]
+    assert (run / "aggregate.md").read_text().strip() in told
+    assert [len(each["members"]) for each in candidates[:3]] == [1, 3, 2]
+    scores = [each["selection"]["miou"] for each in candidates[:-1]]
+    (winner,) = [each for each in candidates if each["is_winner"]]
+    assert winner["selection"]["miou"] == max(scores)
+    # The folds' parts together are all of train, each image once; val is apart.
+    assert winner["selection"]["protocol"]["images"] == 6
+    assert winner["selection"]["protocol"]["split"] == "folds 0 1 2 of 3 (by block, gap 0) of train"
+    assert winner["official"]["protocol"]["split"] == "val"
+    assert winner["official"]["miou"] == miou
+    (kept,) = json.loads((run / "results.json").read_text())["evaluations"].values()
+    assert kept["matrix"] == winner["official"]["matrix"]
+    pictures = {path.name for path in run.glob("*.png")}
+    assert pictures == {"averages.png", "classes.png", "confusion.png", "shares.png"}
+    # Others take it as they take any run.
+    assert cli("eval", f"run={run}", CPU) == miou
+    assert list(json.loads((run / "results.json").read_text())["evaluations"]) == [kept["tag"]]
+    assert cli("predict", f"run={run}", "split=val", CPU) == 3
+    cli("train", *TINY, f"init_from={run}", f"runs={folds.parent}", "name=next", "optimizer.lr=1e-12")
+    # The same command finds it.
+    before = (run / "checkpoints" / "best.ckpt").stat().st_mtime_ns
+    assert cli("aggregate", f"from={folds}", "top_k=2", CPU) == miou
+    assert (run / "checkpoints" / "best.ckpt").stat().st_mtime_ns == before
+
+
+def judge_of(states: list[dict], folder: Path, images: int = 4) -> Judge:
+    data, task = small_data(), small_task()
+    part = Part(data, "val")
+    members = [Member(str(n), state, {"epoch": 1, "step": n}, Exposure(), part) for n, state in enumerate(states)]
+    return Judge(small_trainer(folder), task, members, data, images, [part], None)
+
+
+def test_a_mean_has_its_own_batchnorm_and_a_single_run_keeps_its(tmp_path: Path) -> None:
+    states = [small_task().network.state_dict() for _ in range(2)]
+    for name, value in states[1].items():
+        value += value.abs().mean() if name.endswith("weight") else 0
+    judge = judge_of(states, tmp_path)
+    judge.load((0, 1))
+    expected = small_task().network
+    expected.load_state_dict(mean_state(states))
+    remeasure(expected, [b["image"] for b in itertools.islice(small_data().train_dataloader(), 2)])
+    assert not differing(dict(judge.task.network.state_dict()), dict(expected.state_dict()))
+    assert differing(dict(expected.state_dict()), mean_state(states))
+    judge.load((1,))
+    assert not differing(dict(judge.task.network.state_dict()), dict(states[1]))
+
+
+def test_measured_again_a_soup_beats_its_averaged_statistics(tmp_path: Path) -> None:
+    """Two networks that compute the same, of which one has a hundred times as large layers before its BatchNorm."""
+    task = small_task()
+    fit(tmp_path, task, epochs=20)
+    first = {name: value.clone() for name, value in task.network.state_dict().items()}
+    second = {name: value.clone() for name, value in first.items()}
+    for layer in ("architecture.encoder", "architecture.head"):
+        for name in (f"{layer}.0.weight", f"{layer}.0.bias", f"{layer}.1.running_mean"):
+            second[name] *= 100
+        second[f"{layer}.1.running_var"] *= 100**2
+    judge = judge_of([first, second], tmp_path, images=100)
+    alone, again = (judge.score((0,)), judge.score((1,))), judge.score((0, 1))
+    assert alone[0] == pytest.approx(alone[1], abs=1e-3)
+    task.network.load_state_dict(mean_state([first, second]))
+    averaged = figures(count(judge.trainer, task, small_data(), "val")).miou
+    assert averaged + 0.002 < again, (alone, averaged, again)
+
+
+def test_what_is_seen_or_chosen_on_is_marked(folds: Path, cli) -> None:
+    miou = cli("aggregate", f"from={folds}", "top_k=2", CPU, "select_on=official_val", f"out={folds.parent / 'chosen'}")
+    run = folds.parent / "chosen"
+    evaluation = next(iter(json.loads((run / "results.json").read_text())["evaluations"].values()))
+    assert evaluation["miou"] == miou
+    assert evaluation["protocol"]["taints"] == ["weights were chosen on 3 of these images"]
+    assert evaluation["tag"].endswith("; TAINTED: weights were chosen on 3 of these images")
+    table = (run / "aggregate.md").read_text()
+    rows = {line.split("|")[1].strip(" *"): line for line in table.splitlines() if line.startswith("|")}
+    assert "†" in rows["best run"]
+    assert "†" in rows["mean of top 2"]
+    assert "†" not in rows["averaged probabilities"], "takes all: nothing was chosen"
+    assert "† val: weights were chosen on 3 of these images" in table
+    # src.eval tells it too, and a run that starts from it inherits it, on val and on a fold.
+    cli("eval", f"run={run}", CPU, "split=test")
+    tags = list(json.loads((run / "results.json").read_text())["evaluations"])
+    assert [("TAINTED" in tag) for tag in tags] == [True, False]
+    cli("eval", f"run={run}", CPU)
+    assert list(json.loads((run / "results.json").read_text())["evaluations"]) == tags
+    cli("train", *TINY, *FOLDS, "data.fold=0", f"init_from={run}", f"runs={folds.parent}", "name=stage2")
+    (own,) = json.loads((folds.parent / "stage2" / "results.json").read_text())["evaluations"].values()
+    assert own["tag"].endswith("; TAINTED: weights were trained on 2 of these images")
+    cli("eval", f"run={folds.parent / 'stage2'}", CPU, "split=val")
+    tags = list(json.loads((folds.parent / "stage2" / "results.json").read_text())["evaluations"])
+    assert tags[1].endswith("; TAINTED: weights were chosen on 3 of these images")
+
+
+def test_a_lineage_of_its_own_stays_clean(folds: Path, cli) -> None:
+    """A fold that starts from the same fold's weights has not seen its own part; one of another fold has."""
+    for fold, start, taints in ((1, 1, None), (1, 0, ["weights were trained on 2 of these images"])):
+        name = f"fold{fold}from{start}"
+        cli(
+            "train", *TINY, *FOLDS, f"data.fold={fold}", f"init_from={folds / f'fold{start}'}", f"name={name}",
+            f"runs={folds.parent}",
+        )  # fmt: skip
+        (own,) = json.loads((folds.parent / name / "results.json").read_text())["evaluations"].values()
+        assert own["protocol"].get("taints") == taints
+
+
+def test_fold_and_official_figures_carry_their_own_marks(folds: Path, cli) -> None:
+    cli("aggregate", f"from={folds}", "top_k=2", CPU)
+    candidates = {each["name"]: each for each in record(winner_of(folds))["candidates"]}
+    taints = [candidates["mean of all"][column]["protocol"].get("taints") for column in ("selection", "official")]
+    assert taints[0][0] == "weights were trained on 6 of these images"
+    assert taints[1] is None, "val was neither trained nor chosen on"
+    trained = candidates["best run"]["selection"]["protocol"]["taints"][0]
+    assert trained == "weights were trained on 4 of these images"
+    before = exposure_before(winner_of(folds))
+    assert len(before.chosen) == 6
+
+
+def test_a_holdout_decides_and_val_stays_clean(folds: Path, cli) -> None:
+    cli("aggregate", f"from={folds}", "top_k=3", CPU, "select_on=holdout", "holdout=test")
+    told = record(winner_of(folds))
+    names = [each["name"] for each in told["candidates"]]
+    assert "mean of top 3" not in names, "it is the mean of all"
+    for each in told["candidates"]:
+        assert each["selection"]["protocol"]["split"] == "test"
+        assert "taints" not in each["official"]["protocol"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give runs=[runs/A,runs/B,...] or from=FOLDER of run folders, and not both"),
+        (["runs=[{}/folds/fold0]"], "an average needs two runs or more, each once; given: "),
+        (["runs=[{0}/folds/fold0,{0}/folds/fold0]"], "an average needs two runs or more, each once; given: "),
+        (["from={}/nowhere"], "no such folder"),
+        (["runs=[{0}/folds/fold0,{0}/folds/fold7]"], "no run folder there (no config.yaml); the nearest are fold"),
+        (["from={}/folds", "select_on=val"], "select_on=val: must be one of fold_val, official_val, holdout"),
+        (["from={}/folds", "top_k=1"], "top_k=1: must be a whole number, at least 2"),
+        (["from={}/folds", "holdout=test"], "holdout=test: is for select_on=holdout, and select_on=fold_val"),
+        (
+            ["from={}/folds", "select_on=holdout", "holdout=val"],
+            "holdout=val: must be a labelled split that is neither trained on nor val: test",
+        ),
+        (["runs=[{0}/folds/fold0,{0}/whole]"], "have different data: datamodule.dataset.num_t"),
+    ],
+)
+def test_mistakes(fails, trained: Path, arguments: list[str], message: str) -> None:
+    assert message in fails("aggregate", *(argument.format(trained) for argument in arguments))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        (
+            "task.network.architecture.decoder_channels",
+            [32, 16, 16, 8, 4],
+            "have different networks: task.network.arch",
+        ),
+        (
+            "task.inference.flip",
+            True,
+            "have different protocols: task.inference.flip is False and True; give inference",
+        ),
+        ("task.network.mean", [0.1, 0.2, 0.3], "have different networks: task.network.mean is [0.485"),
+    ],
+)
+def test_runs_that_differ_are_named(fails, folds: Path, key: str, value: object, message: str) -> None:
+    path = folds / "fold1" / "config.yaml"
+    config = OmegaConf.load(path)
+    OmegaConf.update(config, key, value)
+    OmegaConf.save(config, path)
+    told = fails("aggregate", f"from={folds}")
+    assert f"{folds}/fold0 and {folds}/fold1 {message}" in told
+
+
+def test_other_label_sets_are_named(trained: Path, folds: Path) -> None:
+    data = {"root": "run", "pack": "run", "num_workers": "run"}
+    cfg = OmegaConf.create({"inference": {}, "precision": "run", "data": data})
+    first, other = (aggregate._open(cfg, folds / f"fold{fold}") for fold in range(2))
+    other.source.labels = "camvid-11"
+    with pytest.raises(ValueError, match=r"fold0 and .*fold1 have different label sets: streets-11 and camvid-11; av"):
+        aggregate.check_same(first, other)
+
+
+def test_an_unfinished_run_is_refused(fails, folds: Path) -> None:
+    (folds / "fold2" / "results.json").unlink()
+    assert f"{folds}/fold2 is not finished; give the command that began it again" in fails("aggregate", f"from={folds}")
+
+
+def test_fold_val_wants_folds(fails, trained: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        shutil.copytree(trained / "whole", tmp_path / name)
+    message = fails("aggregate", f"from={tmp_path}")
+    assert message.startswith(f"select_on=fold_val: {tmp_path}/a held no fold of train out (data.num_folds); choose")

@@ -1,0 +1,93 @@
+"""The figures of folds and stages: correlations against scipy, marks, and a picture of each from made-up records."""
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import stats
+
+from src import fold_plots
+from src.intervals import summarise
+from src.run import describe_evaluation
+
+PALETTE = {"road": [128, 64, 128], "car": [0, 0, 142], "sky": [70, 130, 180], "bus": [0, 60, 100]}
+MATRIX = np.array([[90_000, 400, 0, 0], [300, 2000, 10, 0], [0, 5, 700, 0], [0, 0, 0, 0]])  # no bus in the truth
+TAINT = "weights were chosen on 3 of these images"
+
+
+def evaluation(taints: tuple[str, ...] = (), split: str = "val") -> dict:
+    protocol = {"labels": "x-4", "split": split, "images": 3, "inference": "whole", "precision": "32-true"}
+    return describe_evaluation(MATRIX, list(PALETTE), protocol, {"name": "best", "epoch": 1, "step": 2}, taints)
+
+
+def average(*taints: str) -> dict:
+    names = ("best run", "mean of all", "averaged probabilities")
+    candidates = [{"name": name, "selection": evaluation(), "official": evaluation(taints)} for name in names]
+    return {"select_on": "official_val", "winner": "best run", "candidates": candidates}
+
+
+@pytest.fixture
+def texts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """All text in the figures that are saved."""
+    found: list[str] = []
+
+    def close(figure: plt.Figure) -> None:
+        found.extend(text.get_text() for text in figure.findobj(plt.Text))
+
+    monkeypatch.setattr(fold_plots.plt, "close", close)
+    yield found
+    monkeypatch.undo()
+    plt.close("all")
+
+
+def drawn(path: Path) -> None:
+    with Image.open(path) as image:
+        assert np.asarray(image).std() > 1
+
+
+@pytest.mark.parametrize("taints", [(), (TAINT,)])
+def test_each_figure_is_drawn_and_marked_where_it_must(tmp_path: Path, texts: list[str], taints: tuple) -> None:
+    fold = {"run": "r", "log": "l", "state": "done", "why": None, "own": evaluation(split="fold 0")}
+    folds = [{"fold": 0, **fold, "official": evaluation(taints)}, {"fold": 1, **fold, "official": None}]
+    summaries = {"own": vars(summarise([0.5, 0.6])), "official": vars(summarise([0.7]))}
+    told = evaluation(taints)
+    for name, draw in {
+        "folds": lambda path: fold_plots.plot_folds({"folds": folds, "summaries": summaries}, path, "t"),
+        "averages": lambda path: fold_plots.plot_averages([("1", average()), ("2", average(*taints))], path, "t"),
+        "progress": lambda path: fold_plots.plot_progress([("1", evaluation()), ("2", told)], PALETTE, path, "t"),
+        "confusion": lambda path: fold_plots.plot_confusion(told, path, "t"),
+        "shares": lambda path: fold_plots.plot_shares(told, PALETTE, path, "t"),
+    }.items():
+        texts.clear()
+        draw(tmp_path / f"{name}.png")
+        drawn(tmp_path / f"{name}.png")
+        assert any("†" in text for text in texts) == bool(taints), name
+        assert any(TAINT in text for text in texts) == bool(taints), name
+
+
+def test_bars_of_seen_images_carry_the_mark_themselves(tmp_path: Path, texts: list[str]) -> None:
+    fold_plots.plot_averages([("1", average()), ("2", average(TAINT))], tmp_path / "a.png", "t")
+    figure = f"{evaluation()['miou']:.3f}"
+    assert texts.count(figure) == texts.count(f"{figure}†") == 3
+
+
+def test_classes_that_the_truth_has_not_are_left_out() -> None:
+    points = fold_plots.shares_and_ious(evaluation())
+    assert set(points) == {"road", "car", "sky"}
+    assert points["road"][0] == pytest.approx(90_400 / MATRIX.sum())
+
+
+def test_correlations_are_scipys() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=12), rng.integers(0, 4, 12).astype(float)  # with ties
+    pearson, spearman = fold_plots.correlations(x, y)
+    assert pearson == pytest.approx(stats.pearsonr(x, y).statistic)
+    assert spearman == pytest.approx(stats.spearmanr(x, y).statistic)
+    assert np.isnan(fold_plots.correlations(x, np.zeros(12))).all()
+
+
+def test_the_confusion_is_told_as_counts_and_shares(tmp_path: Path, texts: list[str]) -> None:
+    fold_plots.plot_confusion(evaluation(), tmp_path / "c.png", "t")
+    assert {"90k", "400", "2k", "87", "100"} <= set(texts)
