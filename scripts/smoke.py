@@ -41,6 +41,9 @@ def main() -> None:
         ]
         call("src.train", "trainer=cpu", "trainer.max_epochs=1", f"runs={runs}", *own, *folds)
         call("src.predict", f"run={runs / 'own'}", "split=val", "accelerator=cpu")
+        folds = ["data.num_folds=2", "data.dataset.num_train=24", "data.batch_size=2", "logger=csv", "name=folds"]
+        call("src.crossval", *tiny, *folds)
+        call("src.aggregate", f"from={runs / 'folds'}", "accelerator=cpu")
         sweeps = models_by_backbone()
         for backbone, models in sweeps.items():
             call("src.train", "-m", *tiny, *SMALL_SCENES, *backbone, f"model={','.join(models)}")
