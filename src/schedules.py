@@ -22,28 +22,18 @@ def poly(
 
     t and T count from the warm-up's end; `floor` is a fraction of lr.
     """
-    _check_floor(floor)
-    return _with_warmup(
-        optimizer,
-        total_steps,
-        steps_per_epoch,
-        warmup_epochs,
-        lambda done: floor + (1 - floor) * (1 - done) ** power,
-    )
+    return _with_warmup(optimizer, total_steps, steps_per_epoch, warmup_epochs, lambda done: (1 - done) ** power, floor)
 
 
 def cosine(
     optimizer: Optimizer, total_steps: int, steps_per_epoch: int, warmup_epochs: float, floor: float
 ) -> LambdaLR:
     """Half a cosine from lr to `floor` times lr by step (Loshchilov & Hutter 2017), after a linear warm-up."""
-    _check_floor(floor)
-    return _with_warmup(
-        optimizer,
-        total_steps,
-        steps_per_epoch,
-        warmup_epochs,
-        lambda done: floor + (1 - floor) * (1 + math.cos(math.pi * done)) / 2,
-    )
+
+    def half(done: float) -> float:
+        return (1 + math.cos(math.pi * done)) / 2
+
+    return _with_warmup(optimizer, total_steps, steps_per_epoch, warmup_epochs, half, floor)
 
 
 def constant(optimizer: Optimizer, total_steps: int, steps_per_epoch: int, warmup_epochs: float) -> LambdaLR:
@@ -182,14 +172,19 @@ def _with_warmup(
     steps_per_epoch: int,
     warmup_epochs: float,
     curve: Callable[[float], float],
+    floor: float = 0.0,
 ) -> LambdaLR:
-    """Step i of the warm-up's W has (i + 1) / W of the learning rate; then `curve` of the fraction done, 0 to 1."""
+    """Step i of the warm-up's W has (i + 1) / W of the learning rate.
+
+    Then floor + (1 - floor) `curve(done)`, a curve from 1 to 0 (or 1 throughout) of the fraction done, 0 to 1.
+    """
+    _check_floor(floor)
     warmup = _warmup_steps(total_steps, steps_per_epoch, warmup_epochs)
 
     def factor(now: int) -> float:
         if now < warmup:
             return _warm(now, warmup)
-        return curve(min(1.0, (now - warmup) / (total_steps - warmup)))
+        return floor + (1 - floor) * curve(min(1.0, (now - warmup) / (total_steps - warmup)))
 
     return LambdaLR(optimizer, factor)
 

@@ -49,7 +49,7 @@ class Stage:
 
     @property
     def log(self) -> Path:
-        return self.folder.with_suffix(".log")
+        return self.folder.with_name(f"{self.folder.name}.log")
 
 
 def stages(cfg: DictConfig) -> float:

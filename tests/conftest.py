@@ -220,5 +220,6 @@ def real_camvid() -> Path:
 def real(name: str) -> Path:
     """A dataset that whoever has it tests with; everyone else is told how to."""
     if not (DATA / name).is_dir():
-        pytest.skip(f"no {name} in {DATA}; set STREETSEG_DATA to the folder that holds it")  # not ours to ship
+        told = f"no {name} in {DATA}; set STREETSEG_DATA to the folder that holds it"
+        pytest.skip(told)  # its licence forbids us to ship it, and nothing else stands for real data
     return DATA / name

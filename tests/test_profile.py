@@ -88,7 +88,7 @@ def test_a_profile_has_what_was_asked_for() -> None:
     assert set(cheap) == {"parameters", "training_parameters", "gmacs", "gflops"}
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")  # its memory and speed are what is measured
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")  # its counters are what is tested
 def test_a_profile_on_cuda() -> None:
     result = profile(WithAuxiliaryHead(), [64, 64], num_classes=2, latency=False, gpu=True, repeats=3, batch=2)
     assert result["images_per_s"] > 0

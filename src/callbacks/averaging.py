@@ -3,6 +3,7 @@
 import copy
 import itertools
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,7 +17,7 @@ from src.models.network import Network
 TRAINED = "trained_state_dict"  # in a checkpoint: the weights that training goes on from
 
 
-class WeightAverage(L.Callback):
+class WeightAverage(L.Callback, ABC):
     """Keeps an average of the network's weights beside it, with BatchNorm measured on training images every epoch.
 
     From the first update on, validation, panels, `val/miou` and the `state_dict` of both checkpoints are the average's;
@@ -43,9 +44,9 @@ class WeightAverage(L.Callback):
         self._is_measured = False
         self._frozen: list[str] = []
 
+    @abstractmethod
     def share(self, trainer: L.Trainer) -> float | None:
         """The share in the average of the weights that a step has just made; None: they have none."""
-        raise NotImplementedError
 
     def on_fit_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         self.average = copy.deepcopy(task.network).eval().requires_grad_(False)

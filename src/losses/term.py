@@ -1,5 +1,6 @@
 """What a loss term is: statistics that are made row band by row band, and a scalar that is made of them."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -9,7 +10,7 @@ from src.losses.bands import score
 from src.losses.rows import Rows
 
 
-class Term(nn.Module):
+class Term(nn.Module, ABC):
     """A loss whose `statistics` can be made of some rows at a time, so that the rest need not be in memory.
 
     `by_pixel`: statistics are a map `(B, h, W)`, whose bands are joined; else a tensor of sums, which are added up.
@@ -21,13 +22,13 @@ class Term(nn.Module):
         """Weights `(B, H, W)` that follow from the labels `(B, H, W)` alone; None: all alike."""
         return None
 
+    @abstractmethod
     def statistics(self, rows: Rows, weights: Tensor | None) -> Tensor:
         """What `finish` needs of these rows and their `pixel_weights`, a tensor with a gradient to `rows.logits`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def finish(self, statistics: Tensor) -> Tensor:
         """The scalar, from the `statistics` of all rows; by ordinary autograd."""
-        raise NotImplementedError
 
     def forward(self, logits: Tensor, mask: Tensor, align_corners: bool = False) -> Tensor:
         """Logits `(B, K, h, w)` at any stride and mask `(B, H, W)`, ids 0..K-1 or 255, to a scalar."""
@@ -53,9 +54,9 @@ class PixelMean(Term):
         weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
         self.register_buffer("class_weights", weights, persistent=False)
 
+    @abstractmethod
     def pixel_loss(self, rows: Rows) -> Tensor:
         """`(B, h, W)`, times the weight of the class; any finite value where ignored."""
-        raise NotImplementedError
 
     def statistics(self, rows: Rows, weights: Tensor | None) -> Tensor:
         counts = rows.valid.to(rows.logits.dtype)
