@@ -14,10 +14,11 @@ from src.cli import launch
 from src.config import AS_RUN, identity, load_data, load_run
 from src.data.source import Source
 from src.digest import digest, flatten
+from src.draw import draw_average, grouped, publish
 from src.exposure import Exposure, exposure_before, image_ids, write_exposure
 from src.files import atomic_path, write_json, write_text
 from src.run import RunFolder
-from src.tables import candidate_table
+from src.tables import candidate_table, marked_figures
 from src.transfer import find_origin
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ def aggregate(cfg: DictConfig) -> float:
         log.info("%s is finished", run.path)
     else:
         run.path.mkdir(parents=True, exist_ok=True)
-        with run.lock():
+        # Runs of one folder are one command's; others have nothing but this average in common.
+        with run.lock(), grouped((run.path if cfg["from"] is None else Path(cfg["from"])).name):
             keep_best(cfg, given, run)
     record = json.loads((run.path / RECORD).read_text())
     evaluation = next(iter(run.read_results()["evaluations"].values()))
@@ -166,9 +168,6 @@ def keep_best(cfg: DictConfig, given: Sequence[Given], run: RunFolder) -> None:
     """Compares the averages and writes the winner's run folder; what makes it finished is written last."""
     from src.banner import quieten
     from src.evaluation import evaluate
-    from src.fold_plots import plot_averages, plot_confusion, plot_shares
-    from src.plots import plot_classes
-    from src.tables import mark_title
 
     quieten()
     config = winner_config(cfg, given, run)
@@ -183,16 +182,14 @@ def keep_best(cfg: DictConfig, given: Sequence[Given], run: RunFolder) -> None:
     write_json(run.identity, identity(config))
     write_text(run.config, OmegaConf.to_yaml(config))
     run.note_session("src.aggregate")
-    write_text(run.path / "aggregate.md", candidate_table(record) + "\n")
+    table = candidate_table(record)
+    write_text(run.path / "aggregate.md", table + "\n")
     if judge.official is None:
         evaluation = next(each["selection"] for each in candidates if each["is_winner"])
     else:
         evaluation = evaluate(judge.trainer, judge.task, judge.training, run, "val", "best")
-    name, classes = run.path.name, config.data.classes
-    plot_averages([(run.path.parent.name, record)], run.path / "averages.png", name)
-    plot_classes(evaluation, classes, run.path / "classes.png", mark_title(name, evaluation))
-    plot_confusion(evaluation, run.path / "confusion.png", name)
-    plot_shares(evaluation, classes, run.path / "shares.png", name)
+    pictures = draw_average(run, record, evaluation)
+    publish(given[0].config.logger, run.path, "aggregate", pictures, table, marked_figures("winner", evaluation))
     run.add_evaluation(evaluation, finished=True)
 
 

@@ -43,7 +43,7 @@ def launch(function: Callable[[DictConfig], Any], config_name: str) -> None:
 
     @functools.wraps(function)
     def job(cfg: DictConfig) -> Any:
-        with _environment(FULL_ERROR, full):
+        with environment(FULL_ERROR, full):
             try:
                 return function(cfg)
             except Exception as error:
@@ -56,7 +56,7 @@ def launch(function: Callable[[DictConfig], Any], config_name: str) -> None:
     main = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)
     try:
         # Hydra prints its errors, at length, and exits, unless this is set; then it raises them.
-        with _environment(FULL_ERROR, "1"):
+        with environment(FULL_ERROR, "1"):
             main()
     except Exception as error:
         if not tell(error):
@@ -65,7 +65,7 @@ def launch(function: Callable[[DictConfig], Any], config_name: str) -> None:
 
 
 @contextmanager
-def _environment(name: str, value: str | None) -> Iterator[None]:
+def environment(name: str, value: str | None) -> Iterator[None]:
     """An environment variable set (or, by None, unset) for a while."""
     before = os.environ.pop(name, None)
     if value is not None:

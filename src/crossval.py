@@ -1,5 +1,6 @@
 """Cross-validation: a run a fold, each by src.train in its own process; the same command goes on. `--help`"""
 
+import json
 import logging
 import os
 import re
@@ -19,10 +20,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from src.cli import launch
 from src.config import RUN_VARIABLE, complete, derive_name
-from src.files import first_free, write_json, write_text
+from src.draw import FOLDS, draw_folds, grouped, publish
+from src.files import first_free, plain, write_json, write_text
 from src.intervals import summarise
 from src.run import RunFolder
-from src.tables import fold_table
+from src.tables import fold_figures, fold_table
 
 log = logging.getLogger(__name__)
 OURS = ("name", "runs", "resume")  # keys of src.train that are given to it anew
@@ -61,16 +63,16 @@ def crossval(cfg: DictConfig) -> float:
     """
     plan = make_plan(cfg)
     plan.folder.mkdir(parents=True, exist_ok=True)
-    folds = range(len(plan.overrides))
-    with RunFolder(plan.folder).lock():
+    folds, place = range(len(plan.overrides)), plan.folder / FOLDS
+    with RunFolder(plan.folder).lock(), grouped(plan.folder.name):
+        RunFolder(plan.folder).note_session("src.crossval")
         failed = train_folds(plan)
         record = read_record(plan, failed)
-        write_json(plan.folder / "crossval.json", record)
-        write_text(plan.folder / "crossval.md", fold_table(record) + "\n")
-        if record["summaries"]:
-            from src.fold_plots import plot_folds
-
-            plot_folds(record, plan.folder / "folds.png", plan.folder.name)
+        if not place.is_file() or json.loads(place.read_text()) != plain(record):
+            write_text(plan.folder / "crossval.md", fold_table(record) + "\n")
+            pictures = draw_folds(plan.folder, record)
+            publish(cfg.logger, plan.folder, "crossval", pictures, fold_table(record), fold_figures(record))
+            write_json(place, record)  # last: what it holds is drawn and shown
     log.info("%s\n%s", fold_table(record), plan.folder)
     if failed:
         told = "; ".join(f"fold {fold}: {why}; log: {plan.log(fold)}" for fold, why in sorted(failed.items()))

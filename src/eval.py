@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 
 from src.cli import launch
 from src.config import AS_RUN, load_data, load_run
+from src.draw import draw_evaluation
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +23,6 @@ def evaluate_run(cfg: DictConfig) -> float:
 
     from src.banner import quieten
     from src.evaluation import evaluate, evaluation_trainer
-    from src.plots import plot_classes
     from src.tables import class_table, mark
 
     quieten()
@@ -31,7 +31,7 @@ def evaluate_run(cfg: DictConfig) -> float:
     trainer = evaluation_trainer(cfg.accelerator, config.trainer.precision)
     evaluation = evaluate(trainer, task, data, run, split, cfg.checkpoint)
     run.add_evaluation(evaluation, finished=False)
-    plot_classes(evaluation, config.data.classes, run.path / f"classes_{split}.png", evaluation["tag"])
+    draw_evaluation(run, evaluation)
     told = f"{split}/miou {evaluation['miou']:.4f}{mark(evaluation)}"
     log.info("%s\n%s   %s", class_table(evaluation), told, run.results)
     return evaluation["miou"]

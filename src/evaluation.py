@@ -39,8 +39,13 @@ def measure(
         before: what the weights had seen before the run's own training, which a split called train tells by its name.
     """
     matrix = count(trainer, task, data, split)
-    taints = [] if split == "train" else before.taints(image_ids(data.source, data.samples(split)))
+    taints = find_taints(data, split, before)
     return describe_evaluation(matrix, task.classes, protocol(trainer, task, data, split), checkpoint, taints)
+
+
+def find_taints(data: SegmentationDataModule, split: str, before: Exposure) -> list[str]:
+    """What is wrong with figures on a split, by what the weights had seen before the run's own training."""
+    return [] if split == "train" else before.taints(image_ids(data.source, data.samples(split)))
 
 
 def count(trainer: L.Trainer, task: SegmentationTask, data: SegmentationDataModule, split: str) -> np.ndarray:

@@ -30,7 +30,7 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Strict JSON: NaN becomes null, so that any reader takes it."""
-    write_text(path, json.dumps(_plain(content), indent=1, allow_nan=False) + "\n")
+    write_text(path, json.dumps(plain(content), indent=1, allow_nan=False) + "\n")
 
 
 def first_free(path: Path) -> Path:
@@ -43,11 +43,12 @@ def first_free(path: Path) -> Path:
     return free
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """The value as a file of `write_json` gives it back."""
     if isinstance(value, dict):
-        return {str(key): _plain(inner) for key, inner in value.items()}
+        return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(inner) for inner in value]
+        return [plain(inner) for inner in value]
     if isinstance(value, float) and value != value:
         return None
     return value

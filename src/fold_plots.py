@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from src.files import atomic_path
+from src.history import Row, series
 from src.tables import MARK, mark, mark_title, notes
 
 Palette = dict[str, list[int]]  # class name to RGB
@@ -65,6 +66,36 @@ def plot_averages(records: Sequence[tuple[str, dict]], path: Path, title: str) -
     axes.set(ylabel=f"mIoU on {split}", ylim=(0, 1))
     axes.legend(fontsize="small", ncols=3, loc="upper center")
     _save(figure, path, title, notes(told))
+
+
+def plot_history(stages: Sequence[tuple[str, Sequence[tuple[list[Row], dict]]]], path: Path, title: str) -> None:
+    """Loss and mIoU of all folds by epoch, each on its own part, stage after stage, as a PNG.
+
+    Args:
+        stages: a name, and of each fold in the order of their numbers its logged figures and its own evaluation.
+    """
+    figure, (loss, miou) = plt.subplots(1, 2, figsize=(14, 4.5), layout="constrained")
+    before = 0
+    for name, folds in stages:
+        for fold, (rows, _) in enumerate(folds):
+            for axes, key, style in ((loss, "train/loss_epoch", ":"), (loss, "val/loss", "-"), (miou, "val/miou", "-")):
+                x, y = series(rows, key, by="epoch")
+                dots = {"marker": ".", "linestyle": style, "color": f"C{fold}", "linewidth": 1}
+                label = f"fold {fold}" if before == 0 and style == "-" else None
+                axes.plot([before + epoch + 1 for epoch in x], y, label=label, **dots)
+        sign = max(mark(own) for _, own in folds)
+        for axes in (loss, miou):
+            axes.axvline(before + 0.5, color="black", linewidth=0.8, alpha=0.5)
+            told = f"{name}{sign if axes is miou else ''}"
+            axes.text(before + 0.6, 0.98, told, transform=axes.get_xaxis_transform(), fontsize=8, va="top")
+        before += 1 + max(row["epoch"] for rows, _ in folds for row in rows)
+    loss.set(title="loss: training dotted, each fold's own part solid", xlabel="epoch", ylim=(0, None))
+    miou.set(title="mIoU on each fold's own part", xlabel="epoch", ylim=(0, 1))
+    for axes in (loss, miou):
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="small", loc="lower right")
+    _save(figure, path, title, notes(own for _, folds in stages for _, own in folds))
 
 
 def plot_progress(stages: Sequence[tuple[str, dict]], palette: Palette, path: Path, title: str) -> None:

@@ -9,8 +9,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from src.callbacks.csv_logger import read_metrics, series
 from src.files import atomic_path
+from src.history import read_metrics, series
 from src.lr_range import Point, Suggestion, smooth
 
 
@@ -53,6 +53,24 @@ def _plot_rates(axes: Axes, rows: list[dict[str, float]], keys: list[str]) -> No
     axes.set(title="learning rate", xlabel="step", ylim=(0, None))
     if axes.lines:
         axes.legend(fontsize="small")
+
+
+def plot_class_curves(metrics: Path, palette: dict[str, list[int]], path: Path, title: str) -> None:
+    """IoU of each class on val by epoch, in the classes' colours, and their mean, of a metrics.csv as a PNG."""
+    rows = read_metrics(metrics)
+    figure, axes = plt.subplots(figsize=(9, 5), layout="constrained")
+    for name, colour in palette.items():
+        x, y = series(rows, f"val/iou/{name}", by="epoch")
+        axes.plot([epoch + 1 for epoch in x], y, linewidth=1, marker=".", color=np.array(colour) / 255, label=name)
+    x, y = series(rows, "val/miou", by="epoch")
+    axes.plot([epoch + 1 for epoch in x], y, linewidth=2.5, marker="o", color="black", label="mean")
+    axes.set(title=title, xlabel="epoch", ylabel="IoU", ylim=(0, 1))
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+    plt.close(figure)
 
 
 def plot_range(points: list[Point], suggestion: Suggestion, path: Path, title: str) -> None:

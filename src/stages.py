@@ -17,9 +17,10 @@ from src.cli import launch
 from src.config import identity
 from src.crossval import last_error, quoted, start
 from src.digest import digest
-from src.files import first_free, write_json, write_text
+from src.draw import STAGES, draw_stages, grouped, publish
+from src.files import first_free, plain, write_json, write_text
 from src.run import RunFolder
-from src.tables import stage_table
+from src.tables import stage_figures, stage_table
 
 log = logging.getLogger(__name__)
 LINEAGES = ("aggregate", "separate")
@@ -56,7 +57,8 @@ def stages(cfg: DictConfig) -> float:
     """Does what is not done yet of every stage, tells the table; returns the mIoU of the last winner."""
     folder, plan = make_plan(cfg)
     folder.mkdir(parents=True, exist_ok=True)
-    with RunFolder(folder).lock():
+    with RunFolder(folder).lock(), grouped(folder.name):
+        RunFolder(folder).note_session("src.stages")
         for stage in plan:
             for module, words in (("src.crossval", stage.train), ("src.aggregate", stage.average)):
                 log.info("%s: %s; log: %s", stage.folder.name, module, stage.log)
@@ -67,9 +69,12 @@ def stages(cfg: DictConfig) -> float:
                         "the same command goes on here"
                     )
         records = [read_record(stage) for stage in plan]
-        write_json(folder / "stages.json", records)
-        write_text(folder / "stages.md", stage_table(records) + "\n")
-        draw(folder, plan, records)
+        place = folder / STAGES
+        if not place.is_file() or json.loads(place.read_text()) != plain(records):
+            write_text(folder / "stages.md", stage_table(records) + "\n")
+            pictures = draw_stages(folder, records)
+            publish(cfg.logger, folder, "stages", pictures, stage_table(records), stage_figures(records))
+            write_json(place, records)  # last: what it holds is drawn and shown
     log.info("%s\n%s", stage_table(records), folder)
     return records[-1]["winner"]["miou"]
 
@@ -141,18 +146,7 @@ def read_record(stage: Stage) -> dict[str, Any]:
     folds = json.loads((stage.folder / "crossval.json").read_text())
     averages = json.loads((stage.folder / WINNER / "aggregate.json").read_text())
     winner = next(iter(RunFolder(stage.folder / WINNER).read_results()["evaluations"].values()))
-    return {"stage": stage.folder.name, "folds": folds, "averages": averages, "winner": winner}
-
-
-def draw(folder: Path, plan: Sequence[Stage], records: Sequence[dict[str, Any]]) -> None:
-    """The averages of each stage, and the classes of its winners, as `averages.png` and `progress.png`."""
-    from src.fold_plots import plot_averages, plot_progress
-
-    averages = [(record["stage"], record["averages"]) for record in records]
-    winners = [(record["stage"], record["winner"]) for record in records]
-    palette = OmegaConf.to_container(OmegaConf.load(plan[-1].folder / WINNER / "config.yaml").data.classes)
-    plot_averages(averages, folder / "averages.png", folder.name)
-    plot_progress(winners, palette, folder / "progress.png", folder.name)
+    return {"stage": stage.folder.name, "run": WINNER, "folds": folds, "averages": averages, "winner": winner}
 
 
 if __name__ == "__main__":

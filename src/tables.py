@@ -22,6 +22,26 @@ def figure(evaluation: dict, key: str = "miou") -> str:
     return f"{_percent(evaluation[key])}{mark(evaluation)}"
 
 
+def marked_figures(name: str, evaluation: dict) -> dict[str, float | str]:
+    """The figures of an evaluation for a dashboard, `name/miou` and others; a mark is in the names of tainted ones."""
+    keys = {"protocol": "tag", "miou": "miou", "pixel_accuracy": "pixel_accuracy", "fwiou": "frequency_weighted_iou"}
+    return {f"{name}/{key}{mark(evaluation)}": evaluation[place] for key, place in keys.items()}
+
+
+def fold_figures(record: dict) -> dict[str, float]:
+    """The summaries of a `crossval.json` for a dashboard: `own/miou_mean` and others, marked as `marked_figures`."""
+    found = {}
+    for kind, summary in record["summaries"].items():
+        sign = max(mark(each[kind]) for each in record["folds"] if each[kind] is not None)
+        found |= {f"{kind}/miou_{key}{sign}": summary[key] for key in ("mean", "deviation", "low", "high")}
+    return found
+
+
+def stage_figures(records: Sequence[dict]) -> dict[str, float | str]:
+    """The winners of a `stages.json` for a dashboard, marked as `marked_figures`."""
+    return {key: value for each in records for key, value in marked_figures(each["stage"], each["winner"]).items()}
+
+
 def mark_title(title: str, evaluation: dict) -> str:
     """A plot's title, with what taints the figures in it."""
     taints = evaluation["protocol"].get("taints", ())

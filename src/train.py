@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ from src.config import (
     open_range_test,
     open_run,
 )
+from src.exposure import exposure_before
 from src.machine import is_first_process, spare_hub_retries
 from src.run import RunFolder
 from src.sweep import note_run
@@ -63,24 +64,29 @@ def fit(cfg: DictConfig, run: RunFolder) -> None:
         data, task, callbacks = build(cfg, continues=run.last.is_file())
         # Only now that the configuration is known to be right: importing these takes ten seconds.
         from src.banner import banner
-        from src.evaluation import evaluate
-        from src.plots import plot_classes, plot_curves
-        from src.tables import mark_title
+        from src.callbacks.wandb_logger import OneRunLogger
+        from src.draw import draw_run
+        from src.evaluation import evaluate, find_taints
+        from src.tables import class_table, marked_figures
 
         loggers = list(instantiate(cfg.logger).values())
         trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers, default_root_dir=str(run.path))
         if is_first:
             log.info(banner(cfg, run, data, task, trainer))
-        for logger in loggers:
-            logger.log_hyperparams(OmegaConf.to_container(cfg))
-        trainer.fit(task, data, ckpt_path=run.last if run.last.is_file() else None, weights_only=True)
-        trainer.loggers = []  # what follows is not a point of the curves
-        evaluation = evaluate(trainer, task, data, run, data.validation_split, "best")
-        if trainer.is_global_zero:
-            title = mark_title(run.path.name, evaluation)
-            plot_curves(run.metrics, run.path / "curves.png", title)
-            plot_classes(evaluation, cfg.data.classes, run.path / "classes.png", title)
-            run.add_evaluation(evaluation, finished=True)
+        with ExitStack() as stack:
+            dashboards = [stack.enter_context(logger) for logger in loggers if isinstance(logger, OneRunLogger)]
+            for dashboard in dashboards:
+                dashboard.mark(find_taints(data, data.validation_split, exposure_before(run.path)))
+            for logger in loggers:
+                logger.log_hyperparams(OmegaConf.to_container(cfg))
+            trainer.fit(task, data, ckpt_path=run.last if run.last.is_file() else None, weights_only=True)
+            trainer.loggers = []  # what follows is not a point of the curves
+            evaluation = evaluate(trainer, task, data, run, data.validation_split, "best")
+            if trainer.is_global_zero:
+                pictures = draw_run(run, evaluation)
+                for dashboard in dashboards:
+                    dashboard.publish(pictures, class_table(evaluation), marked_figures("best", evaluation))
+                run.add_evaluation(evaluation, finished=True)
 
 
 def build(

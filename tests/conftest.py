@@ -53,7 +53,7 @@ def cli(monkeypatch: pytest.MonkeyPatch) -> Callable[..., object]:
 
     def call(name: str, *arguments: str) -> object:
         module = importlib.import_module(f"src.{name}")
-        function = {"eval": "evaluate_run"}.get(name, name)
+        function = {"eval": "evaluate_run", "draw": "draw_all"}.get(name, name)
         returned = []
         monkeypatch.setattr(sys, "argv", [f"src.{name}", *arguments])
         command_line.launch(lambda cfg: returned.append(getattr(module, function)(cfg)), name)

@@ -11,7 +11,7 @@ SRC = Path(__file__).parents[1] / "src"
 FILES = sorted(path.relative_to(SRC).as_posix() for path in SRC.rglob("*.py"))
 ENTRY_POINTS = {
     "train.py", "eval.py", "predict.py", "pack.py", "check.py", "config.py", "cli.py", "sweep.py", "banner.py",
-    "aggregate.py", "crossval.py", "stages.py",
+    "aggregate.py", "crossval.py", "stages.py", "draw.py",
 }  # fmt: skip
 DATASETS = ("camvid", "cityscapes", "concat", "folder", "kitti", "kitti_road", "streets")
 

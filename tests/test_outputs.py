@@ -8,8 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from src.callbacks.csv_logger import CSVLogger, read_metrics, series
+from src.callbacks.csv_logger import CSVLogger
 from src.files import atomic_path, write_json
+from src.history import read_metrics, series
 from src.pictures import colourise, error_map, legend, overlay, panel
 from src.run import RunFolder, describe_evaluation
 from src.tables import class_table

@@ -43,9 +43,11 @@ class Processes:
         given = dict(word.partition("=")[::2] for word in command[1:])
         if command[0] == "src.crossval":
             folder = Path(given["runs"].strip("'")) / given["name"]
-            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "fold0").mkdir(parents=True, exist_ok=True)
+            (folder / "fold0" / "metrics.csv").write_text("step,epoch,val/miou\n9,0,0.5\n")
             taints = ("weights were trained on 2 of these images",) if "init_from" in given else ()
-            fold = {"own": evaluation("fold 0 of 2", taints), "official": evaluation("val")}
+            own, official = evaluation("fold 0 of 2", taints), evaluation("val")
+            fold = {"run": str(folder / "fold0"), "own": own, "official": official}
             summaries = {"own": vars(summarise([0.7, 0.8]))}
             (folder / "crossval.json").write_text(json.dumps({"folds": [fold], "summaries": summaries}))
         else:
@@ -90,7 +92,7 @@ def test_each_stage_starts_from_the_winner_of_the_one_before(cli, processes: Pro
     assert "| 1_first | 75.00 % | 77.50 % | best run |" in table
     assert "| 2_second | 75.00 %† | 77.50 % | best run |" in table
     assert "† fold 0 of 2: weights were trained on 2 of these images" in table
-    assert {"averages.png", "progress.png"} <= {path.name for path in folder.iterdir()}
+    assert {"averages.png", "progress.png", "history.png"} <= {path.name for path in folder.iterdir()}
 
 
 def test_lineages_apart(cli, processes: Processes, tmp_path: Path) -> None:

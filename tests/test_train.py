@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -54,10 +55,14 @@ def test_a_run_folder_has_everything(finished: Path) -> None:
     there = {path.relative_to(finished).as_posix() for path in finished.rglob("*")}
     assert {
         "config.yaml", "environment.json", "metrics.csv", "results.json", "train.log", "curves.png", "classes.png",
+        "class_curves.png", "confusion.png", "shares.png",
         "checkpoints/best.ckpt", "checkpoints/last.ckpt", "panels/epoch_0002.png",
     } <= there  # fmt: skip
     assert not [name for name in there if ".tmp" in name]
-    assert list((finished / "wandb").glob("offline-run-*"))
+    shown = {path.name for path in finished.glob("wandb/offline-run-*/files/media/images/figures/*")}
+    assert {re.sub(r"_\d+_\w{20}\.png$", "", name) for name in shown} == {
+        "curves", "class_curves", "classes", "confusion", "shares"
+    }  # fmt: skip
     config = OmegaConf.load(finished / "config.yaml")
     assert list(config.data.classes) == list(Streets.classes)
     assert config.run_dir == str(finished)

@@ -1,7 +1,6 @@
 """Every logged figure in one CSV that survives a kill and a resume."""
 
 import csv
-import math
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from src.files import atomic_path
+from src.history import read_metrics
 
 
 class CSVLogger(Logger):
@@ -58,18 +58,3 @@ class CSVLogger(Logger):
     @rank_zero_only
     def finalize(self, status: str) -> None:
         self.save()
-
-
-def read_metrics(path: Path) -> list[dict[str, float]]:
-    """Rows of a metrics.csv, each with the figures that were logged at its step (`step` and `epoch` as int)."""
-    with path.open(newline="") as file:
-        return [
-            {key: int(float(text)) if key in ("step", "epoch") else float(text) for key, text in row.items() if text}
-            for row in csv.DictReader(file)
-        ]
-
-
-def series(rows: list[dict[str, float]], key: str, by: str = "step") -> tuple[list[float], list[float]]:
-    """The points of one figure, x by `by`; NaN left out."""
-    points = [(row[by], row[key]) for row in rows if key in row and not math.isnan(row[key])]
-    return [x for x, _ in points], [y for _, y in points]

@@ -1,31 +1,62 @@
 """A W&B logger that never holds a run up."""
 
+import html
 import netrc
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, Self
 from urllib.parse import urlparse
 
+import wandb
 from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 from src.machine import reachable
 from src.run import RunFolder
+from src.tables import MARK
 
 
 class OneRunLogger(WandbLogger):
-    """Ends its W&B run with the training, by its true exit code; the next job of a sweep would else log into it."""
+    """A W&B run from `with` to its end, by its true exit code; the next job of a sweep would else log into it."""
 
-    def finalize(self, status: str) -> None:
-        super().finalize(status)
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         if self._experiment is not None:
-            self._experiment.finish(exit_code=int(status != "success"))
+            self._experiment.finish(exit_code=int(error is not None))
             self._experiment = None
 
+    def mark(self, taints: Sequence[str]) -> None:
+        """Marks the run that will begin, if its curves are of images that its weights had seen: name, tag, notes."""
+        if taints:
+            self._wandb_init["name"] += f" {MARK}"
+            self._wandb_init |= {"tags": ["tainted"], "notes": f"{MARK} {'; '.join(taints)}"}
 
-def build_wandb_logger(run_dir: str, project: str, entity: str | None, mode: str) -> WandbLogger:
+    @rank_zero_only
+    def publish(self, pictures: Mapping[str, Path], table: str, figures: Mapping[str, float | str]) -> None:
+        """Shows what a run came to.
+
+        Args:
+            pictures: PNG files by name.
+            table: text, as the terminal has it.
+            figures: for the summary; a tainted one's mark is in its name (`src.tables.marked_figures`).
+        """
+        shown: dict[str, Any] = {f"figures/{name}": wandb.Image(str(path)) for name, path in pictures.items()}
+        shown["figures/table"] = wandb.Html(f"<pre>{html.escape(table)}</pre>", inject=False, data_is_not_path=True)
+        self.experiment.log(shown)
+        self.experiment.summary.update(dict(figures))
+
+
+def build_wandb_logger(
+    run_dir: str, project: str, entity: str | None, mode: str, job_type: str = "train"
+) -> OneRunLogger:
     """Online with a key and a reachable server, else offline: wandb alone blocks for minutes without a network.
 
     Args:
         run_dir: the run folder; W&B's own files go there, and its id is the run's, so that a resumed run goes on.
+        job_type: what W&B calls the kind of the run; WANDB_RUN_GROUP is the name of its group, W&B's own variable.
         mode: "auto", "online" or "offline"; WANDB_MODE decides where it is set.
 
     Raises:
@@ -49,6 +80,7 @@ def build_wandb_logger(run_dir: str, project: str, entity: str | None, mode: str
         name=run.path.name,
         id=f"{run.path.name}-{run.read_environment()['id']}",
         save_dir=run_dir,
+        job_type=job_type,
         mode=mode,  # not offline=True, by which Lightning sets WANDB_MODE for every later run of this process
         resume="allow" if mode == "online" else None,
         log_model=False,
