@@ -22,6 +22,7 @@ from src.cli import launch
 from src.config import RUN_VARIABLE, complete, derive_name
 from src.draw import FOLDS, draw_folds, grouped, publish
 from src.files import first_free, plain, write_json, write_text
+from src.following import following
 from src.intervals import summarise
 from src.run import RunFolder
 from src.tables import fold_figures, fold_table
@@ -40,6 +41,8 @@ class Plan:
         has_official: whether each fold is evaluated on the dataset's own val too.
         accelerator: of that evaluation.
         devices: GPUs for folds side by side; empty: one after another.
+        epochs: of each fold.
+        with_progress: whether they are followed on the terminal.
     """
 
     folder: Path
@@ -47,6 +50,8 @@ class Plan:
     has_official: bool
     accelerator: str
     devices: list[int]
+    epochs: int
+    with_progress: bool
 
     def run(self, fold: int) -> RunFolder:
         return RunFolder(fold_folder(self.folder, fold))
@@ -120,7 +125,15 @@ def make_plan(cfg: DictConfig) -> Plan:
         [*shared, *starts(options["init_from"], fold), *extra.get(fold, []), *ours(folder, fold)]
         for fold in range(cfg.data.num_folds)
     ]
-    return Plan(folder, overrides, has_official, cfg.trainer.accelerator, list(options["devices"] or []))
+    return Plan(
+        folder,
+        overrides,
+        has_official,
+        cfg.trainer.accelerator,
+        list(options["devices"] or []),
+        cfg.trainer.max_epochs,
+        cfg.trainer.enable_progress_bar,
+    )
 
 
 def ours(folder: Path, fold: int) -> list[str]:
@@ -161,7 +174,11 @@ def train_folds(plan: Plan) -> dict[int, str]:
             devices.put(device)
 
     folds = range(len(plan.overrides))
-    with ThreadPoolExecutor(max_workers=len(plan.devices) or 1) as pool:
+    runs = {f"fold {fold}": plan.run(fold) for fold in folds}
+    with (
+        following(runs, plan.epochs, shown=plan.with_progress),
+        ThreadPoolExecutor(max_workers=len(plan.devices) or 1) as pool,
+    ):
         return {fold: why for fold, why in zip(folds, pool.map(work, folds), strict=True) if why is not None}
 
 

@@ -15,10 +15,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from src.cli import launch
 from src.config import identity
-from src.crossval import last_error, quoted, start
+from src.crossval import fold_folder, last_error, quoted, start
 from src.digest import digest
 from src.draw import STAGES, draw_stages, grouped, publish
 from src.files import first_free, plain, write_json, write_text
+from src.following import following
 from src.run import RunFolder
 from src.tables import stage_figures, stage_table
 
@@ -42,11 +43,13 @@ class Stage:
     Args:
         folder: of its folds, and of its winner.
         train, average: command lines of src.crossval and src.aggregate.
+        epochs: of each of its folds.
     """
 
     folder: Path
     train: list[str]
     average: list[str]
+    epochs: int
 
     @property
     def log(self) -> Path:
@@ -62,7 +65,11 @@ def stages(cfg: DictConfig) -> float:
         for stage in plan:
             for module, words in (("src.crossval", stage.train), ("src.aggregate", stage.average)):
                 log.info("%s: %s; log: %s", stage.folder.name, module, stage.log)
-                if (status := start([module, *words], stage.log, None)) != 0:
+                folds = range(cfg.data.num_folds if module == "src.crossval" else 0)
+                runs = {f"fold {fold}": RunFolder(fold_folder(stage.folder, fold)) for fold in folds}
+                with following(runs, stage.epochs, shown=cfg.trainer.enable_progress_bar):
+                    status = start([module, *words], stage.log, None)
+                if status != 0:
                     why = last_error(stage.log) or f"{module} ended with status {status}"
                     raise ValueError(
                         f"stage {stage.folder.name} failed, and the next ones start from it: {why}; log: {stage.log}; "
@@ -120,7 +127,7 @@ def make_plan(cfg: DictConfig) -> tuple[Path, list[Stage]]:
             compose("crossval", words)
         except HydraException as error:
             raise ValueError(f"stages.{key} with this command line: {' '.join(str(error).split())[:300]}") from error
-        plan.append(Stage(place, words, average_words(place, options["aggregate"], cfg)))
+        plan.append(Stage(place, words, average_words(place, options["aggregate"], cfg), epochs))
     return folder, plan
 
 

@@ -67,7 +67,7 @@ def fit(cfg: DictConfig, run: RunFolder) -> None:
         from src.callbacks.wandb_logger import OneRunLogger
         from src.draw import draw_run
         from src.evaluation import evaluate, find_taints
-        from src.tables import class_table, marked_figures
+        from src.tables import MARK, class_table, marked_figures
 
         loggers = list(instantiate(cfg.logger).values())
         trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers, default_root_dir=str(run.path))
@@ -75,8 +75,11 @@ def fit(cfg: DictConfig, run: RunFolder) -> None:
             log.info(banner(cfg, run, data, task, trainer))
         with ExitStack() as stack:
             dashboards = [stack.enter_context(logger) for logger in loggers if isinstance(logger, OneRunLogger)]
-            for dashboard in dashboards:
-                dashboard.mark(find_taints(data, data.validation_split, exposure_before(run.path)))
+            taints = find_taints(data, data.validation_split, exposure_before(run.path))
+            if taints and is_first:
+                log.info("note: %s figures of this training's validation: %s", MARK, "; ".join(taints))
+            for dashboard in dashboards if taints else []:
+                dashboard.mark(taints)
             for logger in loggers:
                 logger.log_hyperparams(OmegaConf.to_container(cfg))
             trainer.fit(task, data, ckpt_path=run.last if run.last.is_file() else None, weights_only=True)

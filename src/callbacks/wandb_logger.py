@@ -29,10 +29,9 @@ class OneRunLogger(WandbLogger):
             self._experiment = None
 
     def mark(self, taints: Sequence[str]) -> None:
-        """Marks the run that will begin, if its curves are of images that its weights had seen: name, tag, notes."""
-        if taints:
-            self._wandb_init["name"] += f" {MARK}"
-            self._wandb_init |= {"tags": ["tainted"], "notes": f"{MARK} {'; '.join(taints)}"}
+        """Marks the run that will begin, whose curves are of images that its weights had seen: name, tag, notes."""
+        self._wandb_init["name"] += f" {MARK}"
+        self._wandb_init |= {"tags": ["tainted"], "notes": f"{MARK} {'; '.join(taints)}"}
 
     @rank_zero_only
     def publish(self, pictures: Mapping[str, Path], table: str, figures: Mapping[str, float | str]) -> None:
