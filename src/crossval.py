@@ -40,7 +40,7 @@ class Plan:
         overrides: the command line of each fold.
         has_official: whether each fold is evaluated on the dataset's own val too.
         accelerator: of that evaluation.
-        devices: GPUs for folds side by side; empty: one after another.
+        devices: GPUs for folds side by side, as CUDA_VISIBLE_DEVICES names them; empty: one after another.
         epochs: of each fold.
         with_progress: whether they are followed on the terminal.
     """
@@ -49,7 +49,7 @@ class Plan:
     overrides: list[list[str]]
     has_official: bool
     accelerator: str
-    devices: list[int]
+    devices: list[str]
     epochs: int
     with_progress: bool
 
@@ -110,8 +110,7 @@ def make_plan(cfg: DictConfig) -> Plan:
     extra = {int(fold): list(words) for fold, words in (options["overrides"] or {}).items()}
     if unknown := [fold for fold in extra if not 0 <= fold < cfg.data.num_folds]:
         raise ValueError(f"crossval.overrides: there is no fold {unknown[0]}, only 0 to {cfg.data.num_folds - 1}")
-    if any(not isinstance(device, int) or device < 0 for device in options["devices"] or []):
-        raise ValueError(f"crossval.devices={options['devices']}: must be numbers of GPUs, such as [0,1], or null")
+    devices = name_devices(options["devices"] or [])
     source = instantiate(cfg.datamodule.dataset, _convert_="all")
     has_official = options["official_val"] and "val" in source.splits
     if has_official:
@@ -130,10 +129,25 @@ def make_plan(cfg: DictConfig) -> Plan:
         overrides,
         has_official,
         cfg.trainer.accelerator,
-        list(options["devices"] or []),
+        devices,
         cfg.trainer.max_epochs,
         cfg.trainer.enable_progress_bar,
     )
+
+
+def name_devices(numbers: Sequence[int]) -> list[str]:
+    """GPUs as CUDA_VISIBLE_DEVICES names them; a number counts those that it has, where a scheduler has set it."""
+    if any(not isinstance(number, int) or isinstance(number, bool) or number < 0 for number in numbers):
+        raise ValueError(f"crossval.devices={numbers}: must be numbers of GPUs, such as [0,1], or null")
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is None:
+        return [str(number) for number in numbers]
+    visible = [name.strip() for name in given.split(",") if name.strip()]
+    if beyond := [number for number in numbers if number >= len(visible)]:
+        raise ValueError(
+            f"crossval.devices={numbers}: no GPU {beyond[0]} among CUDA_VISIBLE_DEVICES={given}, whose first is 0"
+        )
+    return [visible[number] for number in numbers]
 
 
 def ours(folder: Path, fold: int) -> list[str]:
@@ -162,7 +176,7 @@ def quoted(path: Path) -> str:
 
 def train_folds(plan: Plan) -> dict[int, str]:
     """Brings every fold to its end; of those that failed, why."""
-    devices: SimpleQueue[int | None] = SimpleQueue()
+    devices: SimpleQueue[str | None] = SimpleQueue()
     for device in plan.devices or [None]:
         devices.put(device)
 
@@ -182,7 +196,7 @@ def train_folds(plan: Plan) -> dict[int, str]:
         return {fold: why for fold, why in zip(folds, pool.map(work, folds), strict=True) if why is not None}
 
 
-def train_fold(plan: Plan, fold: int, device: int | None) -> str | None:
+def train_fold(plan: Plan, fold: int, device: str | None) -> str | None:
     """Trains a fold, or goes on with it, and evaluates it on val where that is not done; why it failed, or None."""
     run = plan.run(fold)
     commands = []
@@ -202,11 +216,11 @@ def train_fold(plan: Plan, fold: int, device: int | None) -> str | None:
     return None
 
 
-def start(command: Sequence[str], path: Path, device: int | None) -> int:
+def start(command: Sequence[str], path: Path, device: str | None) -> int:
     """Runs a module of ours in a process of its own, its output added to a log; returns its exit status."""
     env = {name: value for name, value in os.environ.items() if name != RUN_VARIABLE}
     if device is not None:
-        env["CUDA_VISIBLE_DEVICES"] = str(device)
+        env["CUDA_VISIBLE_DEVICES"] = device
     with path.open("a") as file:
         print(f"$ python -m {' '.join(command)}", file=file, flush=True)
         line = [sys.executable, "-m", *command]

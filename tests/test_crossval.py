@@ -32,12 +32,12 @@ class Processes:
 
     def __init__(self) -> None:
         self.commands: list[tuple[str, int]] = []
-        self.devices: list[int | None] = []
+        self.devices: list[str | None] = []
         self.failing: set[tuple[str, int]] = set()
         self.at_once = self.most = 0
         self.lock = threading.Lock()
 
-    def start(self, command: Sequence[str], path: Path, device: int | None) -> int:
+    def start(self, command: Sequence[str], path: Path, device: str | None) -> int:
         with self.lock:
             self.at_once += 1
             self.most = max(self.most, self.at_once)
@@ -138,11 +138,26 @@ def test_an_evaluation_that_failed_is_done_alone(cli, fails, processes: Processe
     assert processes.commands == [("src.eval", 0)]
 
 
-def test_side_by_side_each_has_a_gpu_of_its_own(cli, processes: Processes, tmp_path: Path) -> None:
-    cli("crossval", *FOLDS, f"runs={tmp_path}", "crossval.devices=[4,6]")
+@pytest.mark.parametrize(
+    ("visible", "given", "expected"),
+    [(None, "[4,6]", {"4", "6"}), ("4,GPU-1a,7", "[0,1]", {"4", "GPU-1a"})],
+)
+def test_side_by_side_each_has_a_gpu_of_its_own(
+    cli, processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible, given: str, expected: set
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    cli("crossval", *FOLDS, f"runs={tmp_path}", f"crossval.devices={given}")
     assert processes.most == 2
-    assert set(processes.devices) == {4, 6}
+    assert set(processes.devices) == expected
     assert len(processes.commands) == 6
+
+
+def test_a_gpu_that_the_job_has_not_is_told(cli, fails, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    message = fails("crossval", *FOLDS, f"runs={tmp_path}", "crossval.devices=[1,2]")
+    assert message == ("crossval.devices=[1, 2]: no GPU 2 among CUDA_VISIBLE_DEVICES=4,5, whose first is 0")
 
 
 def test_names_are_stable_and_tell_the_configuration(cli, processes: Processes, tmp_path: Path) -> None:
