@@ -26,7 +26,8 @@ def plot_folds(record: dict, path: Path, title: str) -> None:
         there = [each for each in record["folds"] if each[kind] is not None]
         values = [each[kind]["miou"] for each in there]
         bars = axes.bar([f"fold {each['fold']}" for each in there], values, color="C0", alpha=0.8)
-        axes.bar_label(bars, [f"{value:.3f}{mark(each[kind])}" for value, each in zip(values, there, strict=True)])
+        labels = [f"{value:.3f}{mark(each[kind])}" for value, each in zip(values, there, strict=True)]
+        axes.bar_label(bars, labels, label_type="center")  # at the top the mean's line would cross it
         summary = record["summaries"][kind]
         axes.axhline(summary["mean"], color="black", linestyle="--", linewidth=1)
         deviation = summary["deviation"]
