@@ -1,7 +1,6 @@
 """Cross-validation: a run a fold, each by src.train in its own process; the same command goes on. `--help`"""
 
 import logging
-import os
 import re
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from src.cli import launch
 from src.config import RUN_VARIABLE, complete, derive_name
 from src.files import first_free, write_json, write_text
 from src.intervals import summarise
+from src.parent import child_environment
 from src.run import RunFolder
 from src.tables import fold_table
 
@@ -184,8 +184,8 @@ def train_fold(plan: Plan, fold: int, device: int | None) -> str | None:
 
 
 def start(command: Sequence[str], path: Path, device: int | None) -> int:
-    """Runs a module of ours in a process of its own, its output added to a log; returns its exit status."""
-    env = {name: value for name, value in os.environ.items() if name != RUN_VARIABLE}
+    """Runs a module of ours in a process that ends with this one, its output added to a log; returns its status."""
+    env = {name: value for name, value in child_environment().items() if name != RUN_VARIABLE}
     if device is not None:
         env["CUDA_VISIBLE_DEVICES"] = str(device)
     with path.open("a") as file:
