@@ -38,11 +38,12 @@ def finish(module: str, *words: str) -> float:
     return time.monotonic() - began
 
 
-def kill_then_finish(moments: Iterable[float], module: str, *words: str) -> None:
-    """Each time SIGKILLs the whole process tree after so many seconds, and gives the same command again."""
-    for seconds in moments:
-        with started(module, *words):
-            time.sleep(seconds)
+def kill_then_finish(moments: Iterable[Callable[[], object]], module: str, *words: str) -> None:
+    """SIGKILLs the whole process tree when each moment returns and gives the command again; at last to its end."""
+    for wait in moments:
+        with started(module, *words) as process:
+            wait()
+            assert process.poll() is None, "it ended before it could be killed"
     finish(module, *words)
 
 
