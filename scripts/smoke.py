@@ -44,6 +44,9 @@ def main() -> None:
         folds = ["data.num_folds=2", "data.dataset.num_train=24", "data.batch_size=2", "logger=csv", "name=folds"]
         call("src.crossval", *tiny, *folds)
         call("src.aggregate", f"from={runs / 'folds'}", "accelerator=cpu")
+        stages = ["stages=two", "stages.first.epochs=1", "stages.second.epochs=1", "crossval.official_val=false"]
+        folds = [*folds[:-1], "name=stages", "data.dataset.size=[64,128]", "data.crop_size=[64,128]"]
+        call("src.stages", *(word for word in tiny if "max_epochs" not in word), *stages, *folds)
         sweeps = models_by_backbone()
         for backbone, models in sweeps.items():
             call("src.train", "-m", *tiny, *SMALL_SCENES, *backbone, f"model={','.join(models)}")
