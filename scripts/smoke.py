@@ -41,9 +41,20 @@ def main() -> None:
         ]
         call("src.train", "trainer=cpu", "trainer.max_epochs=1", f"runs={runs}", *own, *folds)
         call("src.predict", f"run={runs / 'own'}", "split=val", "accelerator=cpu")
-        folds = ["data.num_folds=2", "data.dataset.num_train=24", "data.batch_size=2", "logger=csv", "name=folds"]
-        call("src.crossval", *tiny, *folds)
-        call("src.aggregate", f"from={runs / 'folds'}", "accelerator=cpu")
+        # Runs src.crossval, src.train, src.eval and src.aggregate, each as its own command.
+        call(
+            "src.stages",
+            *(word for word in tiny if "max_epochs" not in word),
+            "stages=two",
+            "stages.first.epochs=1",
+            "stages.second.epochs=1",
+            'stages.second.overrides=["crossval.official_val=false"]',
+            "data.num_folds=2",
+            "data.dataset.num_train=24",
+            "data.batch_size=2",
+            "data.num_workers=0",
+            *SMALL_SCENES,
+        )
         sweeps = models_by_backbone()
         for backbone, models in sweeps.items():
             call("src.train", "-m", *tiny, *SMALL_SCENES, *backbone, f"model={','.join(models)}")

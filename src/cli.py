@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, OmegaConfBaseException
 
 from src.config import digest, flatten
+from src.parent import EXIT_STATUS, end_with_parent
 
 CONF = Path(__file__).parents[1] / "conf"
 SWEEP_VARIABLE = "STREETSEG_SWEEP"
@@ -30,8 +31,9 @@ def launch(function: Callable[[DictConfig], Any], config_name: str) -> None:
     """Composes `conf/<config_name>.yaml` with the command line and calls `function`.
 
     What a user can mend (ValueError, and everything Hydra says of the command line) is told in one line, exit status 1;
-    HYDRA_FULL_ERROR=1 shows the traceback.
+    HYDRA_FULL_ERROR=1 shows the traceback. A process that was started to end with its parent does so.
     """
+    end_with_parent()
     full = os.environ.get(FULL_ERROR)
     told: list[Exception] = []
 
@@ -58,6 +60,9 @@ def launch(function: Callable[[DictConfig], Any], config_name: str) -> None:
         # Hydra prints its errors, at length, and exits, unless this is set; then it raises them.
         with environment(FULL_ERROR, "1"):
             main()
+    except SystemExit as stop:
+        # Lightning's for SIGTERM has no status, which is that of success.
+        sys.exit(EXIT_STATUS if stop.code is None else stop.code)
     except Exception as error:
         if not tell(error):
             raise

@@ -20,7 +20,7 @@ from src.data.folds import HELD_OUT, Folds
 from src.data.packed import attach
 from src.data.source import Sample, Source
 from src.data.statistics import class_weights, training_statistics
-from src.digest import digest, flatten
+from src.digest import changes, digest, flatten
 from src.exposure import image_ids, note_exposure
 from src.files import first_free, write_json, write_text
 from src.lr_range import check_range
@@ -155,7 +155,7 @@ def open_run(cfg: DictConfig) -> tuple[RunFolder, DictConfig]:
     """The folder of this run, its own where the same command made one, else a new one; and the config, resolved.
 
     Raises:
-        ValueError: the folder holds a run of another configuration, or another process trains in it.
+        ValueError: the folder holds weights of another configuration, or another process trains in it.
     """
     inherited = os.environ.get(RUN_VARIABLE)
     path = Path(inherited or Path(cfg.runs) / (cfg.name or derive_name(cfg)))
@@ -165,18 +165,18 @@ def open_run(cfg: DictConfig) -> tuple[RunFolder, DictConfig]:
         path = first_free(path)
     cfg.run_dir = str(path)
     run = RunFolder(path)
-    is_first = not inherited and is_first_process()
-    if is_first and run.config.is_file():
-        _check_same(cfg, run)
     resolved = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
-    if is_first and not run.config.is_file():
-        source, folds = _build_data(cfg.datamodule)
-        for name, text in _fold_lists(source, folds).items():
-            write_text(run.path / "folds" / f"{name}.txt", text)
-        trained = image_ids(source, folds.samples(source, "train"))
-        note_exposure(run.path, trained, None if cfg.init_from is None else Path(cfg.init_source.path))
-        write_json(run.identity, identity(cfg))
-        write_text(run.config, OmegaConf.to_yaml(resolved))
+    if not inherited and is_first_process() and (changes := _changes(cfg, run)):
+        run.path.mkdir(parents=True, exist_ok=True)
+        with run.lock():  # another process may train here, and have no checkpoint yet
+            _make_room(run, changes)
+            source, folds = _build_data(cfg.datamodule)
+            for name, text in folds.lists(source).items():
+                write_text(run.path / "folds" / f"{name}.txt", text)
+            trained = image_ids(source, folds.samples(source, "train"))
+            note_exposure(run.path, trained, None if cfg.init_from is None else Path(cfg.init_source.path))
+            write_json(run.identity, identity(cfg))
+            write_text(run.config, OmegaConf.to_yaml(resolved))
     return run, resolved
 
 
@@ -221,7 +221,7 @@ def load_data(cfg: DictConfig, run: RunFolder, config: DictConfig) -> tuple[Sour
         dataset.root = cfg.data.root
     source, folds = _build_data(config.datamodule)
     split = folds.validation_split if cfg.split == AS_RUN else cfg.split
-    lists = _fold_lists(source, folds) if split in ("train", HELD_OUT) else {}
+    lists = folds.lists(source) if split in ("train", HELD_OUT) else {}
     for name, text in lists.items():
         path = run.path / "folds" / f"{name}.txt"
         if path.read_text() != text:
@@ -232,14 +232,6 @@ def load_data(cfg: DictConfig, run: RunFolder, config: DictConfig) -> tuple[Sour
 def _build_data(datamodule: DictConfig) -> tuple[Source, Folds]:
     folds = datamodule.get("folds")  # a run of a version without folds has none
     return instantiate(datamodule.dataset, _convert_="all"), Folds(**(folds or {}))
-
-
-def _fold_lists(source: Source, folds: Folds) -> dict[str, str]:
-    """File lists, a name a line, of what trains, is held out and is left out; none without folds."""
-    if folds.num_folds is None:
-        return {}
-    parts = folds.divide(source)
-    return {part: "".join(f"{sample.name}\n" for sample in samples) for part, samples in parts.items()}
 
 
 def _check_given(cfg: DictConfig) -> None:
@@ -282,12 +274,20 @@ def derive_name(cfg: DictConfig) -> str:
     return f"{stem}-s{cfg.seed}-{digest(identity(cfg))}"
 
 
-def _check_same(cfg: DictConfig, run: RunFolder) -> None:
-    old, new = json.loads(run.identity.read_text()), json.loads(json.dumps(identity(cfg)))
-    changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-    if changed:
-        first = ", ".join(f"{key}: {old.get(key)} -> {new.get(key)}" for key in changed[:3])
+def _changes(cfg: DictConfig, run: RunFolder) -> list[str]:
+    """What is not as in the configuration that the folder has; the place of that where it has none."""
+    if not run.config.is_file():
+        return [str(run.config)]
+    return changes(json.loads(run.identity.read_text()), json.loads(json.dumps(identity(cfg))))
+
+
+def _make_room(run: RunFolder, changes: list[str]) -> None:
+    """Clears a folder that no run got to weights in. ValueError where one did, by another configuration."""
+    if not run.has_weights:
+        run.clear()
+    elif run.config.is_file():
         raise ValueError(
-            f"{run.path} holds a run of another configuration ({first}{', ...' if len(changed) > 3 else ''}); "
-            "give another name=, or resume=false to start beside it"
+            f"{run.path} holds a run of another configuration ({', '.join(changes[:3])}"
+            f"{', ...' if len(changes) > 3 else ''}); give another name= (to src.crossval or src.stages, where one of "
+            "these runs it), or resume=false, to start beside it"
         )

@@ -3,9 +3,6 @@
 import json
 import logging
 import os
-import re
-import subprocess
-import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,11 +16,13 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from src.cli import launch
-from src.config import RUN_VARIABLE, complete, derive_name
+from src.config import complete, derive_name, identity
+from src.digest import changes
 from src.draw import FOLDS, draw_folds, grouped, publish
 from src.files import first_free, plain, write_json, write_text
 from src.following import following
 from src.intervals import summarise
+from src.processes import last_error, quoted, start
 from src.run import RunFolder
 from src.tables import fold_figures, fold_table
 
@@ -38,6 +37,7 @@ class Plan:
     Args:
         folder: of the runs `fold0`, `fold1`, ... and of their logs.
         overrides: the command line of each fold.
+        identity: what must not change when the same folder is continued: of all folds, and of each its own words.
         has_official: whether each fold is evaluated on the dataset's own val too.
         accelerator: of that evaluation.
         devices: GPUs for folds side by side, as CUDA_VISIBLE_DEVICES names them; empty: one after another.
@@ -47,6 +47,7 @@ class Plan:
 
     folder: Path
     overrides: list[list[str]]
+    identity: dict[str, Any]
     has_official: bool
     accelerator: str
     devices: list[str]
@@ -64,12 +65,14 @@ def crossval(cfg: DictConfig) -> float:
     """Trains and evaluates what is not done yet, tells the table; returns the mean mIoU of the folds' own parts.
 
     Raises:
-        ValueError: some folds failed; names them and their logs. The others are done all the same.
+        ValueError: some folds failed; names them and their logs. The others are done all the same. Or the folder holds
+            folds of another configuration.
     """
     plan = make_plan(cfg)
     plan.folder.mkdir(parents=True, exist_ok=True)
     folds, place = range(len(plan.overrides)), plan.folder / FOLDS
     with RunFolder(plan.folder).lock(), grouped(plan.folder.name):
+        settle_identity(plan)
         RunFolder(plan.folder).note_session("src.crossval")
         failed = train_folds(plan)
         record = read_record(plan, failed)
@@ -124,15 +127,36 @@ def make_plan(cfg: DictConfig) -> Plan:
         [*shared, *starts(options["init_from"], fold), *extra.get(fold, []), *ours(folder, fold)]
         for fold in range(cfg.data.num_folds)
     ]
+    own_words = {str(fold): extra.get(fold, []) for fold in range(cfg.data.num_folds)}
     return Plan(
         folder,
         overrides,
+        plain({"all": identity(cfg), "each": own_words}),
         has_official,
         cfg.trainer.accelerator,
         devices,
         cfg.trainer.max_epochs,
         cfg.trainer.enable_progress_bar,
     )
+
+
+def settle_identity(plan: Plan) -> None:
+    """Notes what the folds are of. ValueError where folds with weights are of something else."""
+    place, runs = RunFolder(plan.folder).identity, [plan.run(fold) for fold in range(len(plan.overrides))]
+    if place.is_file() and any(run.has_weights for run in runs):
+        old, new = json.loads(place.read_text()), plan.identity
+        told = changes(old["all"], new["all"])
+        told += [
+            f"crossval.overrides of fold {fold}: {old['each'].get(str(fold))} -> {new['each'].get(str(fold))}"
+            for fold, run in enumerate(runs)
+            if run.has_weights and old["each"].get(str(fold)) != new["each"].get(str(fold))
+        ]
+        if told:
+            raise ValueError(
+                f"{plan.folder} holds folds of another configuration ({', '.join(told[:3])}"
+                f"{', ...' if len(told) > 3 else ''}); give another name=, or resume=false, to start beside it"
+            )
+    write_json(place, plan.identity)
 
 
 def name_devices(numbers: Sequence[int]) -> list[str]:
@@ -166,12 +190,6 @@ def fold_folder(folder: Path, fold: int) -> Path:
 
 def _key(override: str) -> str:
     return override.partition("=")[0].lstrip("+~").partition("@")[0]
-
-
-def quoted(path: Path) -> str:
-    """A path as a value in Hydra's grammar, whatever signs it has."""
-    text = str(path).replace("'", "\\'")
-    return f"'{text}'"
 
 
 def train_folds(plan: Plan) -> dict[int, str]:
@@ -214,24 +232,6 @@ def train_fold(plan: Plan, fold: int, device: str | None) -> str | None:
             log.info("fold %d: failed: %s", fold, why)
             return why
     return None
-
-
-def start(command: Sequence[str], path: Path, device: str | None) -> int:
-    """Runs a module of ours in a process of its own, its output added to a log; returns its exit status."""
-    env = {name: value for name, value in os.environ.items() if name != RUN_VARIABLE}
-    if device is not None:
-        env["CUDA_VISIBLE_DEVICES"] = device
-    with path.open("a") as file:
-        print(f"$ python -m {' '.join(command)}", file=file, flush=True)
-        line = [sys.executable, "-m", *command]
-        return subprocess.run(line, stdout=file, stderr=subprocess.STDOUT, env=env, check=False).returncode
-
-
-def last_error(path: Path) -> str | None:
-    """What the last command of a log told of its error, if it did so in a line."""
-    told = path.read_text(errors="replace").rpartition("$ python -m ")[2]
-    found = re.findall(r"^error: (.*)$", told, re.MULTILINE)
-    return found[-1] if found else None
 
 
 def official_evaluation(run: RunFolder) -> dict[str, Any] | None:

@@ -41,11 +41,8 @@ class Exposure:
 
 
 def image_ids(source: Source, samples: Iterable[Sample]) -> list[str]:
-    """Names of images that hold wherever the data are, in whatever split or join of datasets they stand.
-
-    The ends of the paths: `train/aachen/aachen_000000_000019_leftImg8bit.png`; of drawn images label set and name.
-    """
-    return ["/".join(s.image.parts[-3:]) if s.image else f"{source.labels}/{s.name}" for s in samples]
+    """What `Source.image_id` calls them."""
+    return [source.image_id(sample) for sample in samples]
 
 
 def write_exposure(folder: Path, trained: Iterable[str], before: Exposure) -> None:

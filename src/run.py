@@ -3,6 +3,7 @@
 import fcntl
 import json
 import platform
+import shutil
 import subprocess
 import sys
 import uuid
@@ -54,6 +55,24 @@ class RunFolder:
     def environment(self) -> Path:
         return self.path / "environment.json"
 
+    @property
+    def has_weights(self) -> bool:
+        """Whether there is a checkpoint, or was one to evaluate."""
+        checkpoints = [path for path in self.path.rglob("*.ckpt") if not path.name.startswith(".")]  # written whole
+        return bool(checkpoints) or self.read_results()["finished"]
+
+    def clear(self) -> None:
+        """Removes what a run without weights left, for one of another configuration; its log and sessions stay.
+
+        The configuration is first to go: a folder without it is none yet, and a kill here does no harm.
+        """
+        for path in (self.config, self.identity, self.metrics):
+            path.unlink(missing_ok=True)
+        for name in ("folds", "panels"):
+            shutil.rmtree(self.path / name, ignore_errors=True)
+        if environment := self.read_environment():
+            write_json(self.environment, {**environment, "id": _new_id()})  # W&B would add to the earlier run
+
     def checkpoint(self, which: str) -> Path:
         """Path of "best", "last" or a file. ValueError says which there are."""
         path = self.path / "checkpoints" / f"{which}.ckpt" if which in ("best", "last") else Path(which)
@@ -83,7 +102,7 @@ class RunFolder:
 
     def note_session(self, module: str = "src.train") -> None:
         """Adds this start of an entry point to `environment.json`: command, commit, versions, machine."""
-        record = self.read_environment() or {"id": uuid.uuid4().hex[:8], "sessions": []}
+        record = self.read_environment() or {"id": _new_id(), "sessions": []}
         record["sessions"].append(
             {
                 "command": " ".join(["python", "-m", module, *sys.argv[1:]]),
@@ -151,6 +170,10 @@ def describe_evaluation(
         "share": dict(zip(classes, map(float, result.share), strict=True)),
         "matrix": np.asarray(matrix).tolist(),
     }
+
+
+def _new_id() -> str:
+    return uuid.uuid4().hex[:8]
 
 
 def _git(*arguments: str) -> str:

@@ -15,11 +15,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from src.cli import launch
 from src.config import identity
-from src.crossval import fold_folder, last_error, quoted, start
+from src.crossval import fold_folder
 from src.digest import digest
 from src.draw import STAGES, draw_stages, grouped, publish
 from src.files import first_free, plain, write_json, write_text
 from src.following import following
+from src.processes import last_error, quoted, start
 from src.run import RunFolder
 from src.tables import stage_figures, stage_table
 

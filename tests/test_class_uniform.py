@@ -36,6 +36,9 @@ class Painted(Source):
             mask[70:72, 20:22] = 2
         return np.repeat(mask[..., None], 3, axis=2), mask
 
+    def image_id(self, sample: Sample) -> str:
+        return sample.name
+
 
 PRESENCE = np.array([[True, bool(number % 2), number == 6] for number in range(8)])
 

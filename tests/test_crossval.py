@@ -1,19 +1,17 @@
 """`src.crossval`: which processes it starts, what it does when one fails, and what it tells."""
 
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from src import crossval
 from src.data.augmentation import Augmentation
@@ -23,6 +21,7 @@ from src.data.folds import Folds
 from src.data.geometry import Geometry
 from src.run import RunFolder, describe_evaluation
 from tests.conftest import ROOT, TINY, write_camvid
+from tests.processes import assert_same_weights, finish, kill_then_finish
 
 FOLDS = (*TINY, "data.num_folds=3", "data.fold_gap=0")
 
@@ -169,6 +168,29 @@ def test_names_are_stable_and_tell_the_configuration(cli, processes: Processes, 
     assert [name.endswith("-2") for name in names].count(True) == 1
 
 
+def test_folds_of_another_configuration_are_refused(cli, fails, processes: Processes, tmp_path: Path) -> None:
+    given = (*FOLDS, f"runs={tmp_path}", "name=x")
+    mended = 'crossval.overrides={1:["optimizer.lr=0.1"]}'
+    processes.failing = {("src.train", fold) for fold in range(3)}
+    fails("crossval", *given, "optimizer.lr=-1")
+    processes.failing = {("src.train", 1)}
+    fails("crossval", *given)  # nobody got to weights: the folder is free
+    table = (tmp_path / "x" / "crossval.md").read_text()
+    message = fails("crossval", *given, "optimizer.lr=0.5")
+    assert re.fullmatch(
+        rf"{tmp_path}/x holds folds of another configuration \(optimizer.lr: [\d.]+ -> 0.5\); give another name=, or "
+        "resume=false, to start beside it",
+        message,
+    )
+    assert "overrides of fold 2: [] -> ['seed=1']" in fails("crossval", *given, 'crossval.overrides={2:["seed=1"]}')
+    assert (tmp_path / "x" / "crossval.md").read_text() == table
+    processes.failing, processes.commands = set(), []
+    cli("crossval", *given, mended)
+    assert processes.commands == [("src.train", 1), ("src.eval", 1)]
+    cli("crossval", *given, mended, "data.num_workers=1")
+    assert "overrides of fold 1: ['optimizer.lr=0.1'] -> []" in fails("crossval", *given)
+
+
 def test_a_tainted_fold_marks_its_row_and_the_mean(cli, processes: Processes, tmp_path: Path) -> None:
     cli("crossval", *FOLDS, f"runs={tmp_path}", "name=x")
     path = tmp_path / "x" / "fold1" / "results.json"
@@ -263,20 +285,20 @@ REAL = (*FOLDS, "data.num_folds=2", "crossval.official_val=true")
 
 
 def test_real_processes(tmp_path: Path) -> None:
-    """One fold is made to fail by a bad override; the next call runs that one alone."""
+    """One fold is made to fail by a bad override; the next call runs that one alone, in the folder that it left."""
 
     def call(*more: str) -> subprocess.CompletedProcess:
         command = [sys.executable, "-m", "src.crossval", *REAL, f"runs={tmp_path}", "name=x", *more]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
-    first = call('crossval.overrides={1:["optimizer.lrr=1"]}')
+    first = call("data.dataset.num_train=8", 'crossval.overrides={1:["optimizer.lr=1e30"]}')
     folder = tmp_path / "x"
     assert first.returncode == 1
-    assert first.stderr.startswith("error: 1 of 2 folds failed (fold 1: optimizer.lrr is not a key"), first.stderr
+    assert first.stderr.startswith("error: 1 of 2 folds failed (fold 1: train/loss is not finite"), first.stderr
     assert f"{folder}/fold1.log" in first.stderr
-    assert not (folder / "fold1").exists()
+    assert "lr: 1.0e+30" in (folder / "fold1" / "config.yaml").read_text()
     done = (folder / "fold0" / "checkpoints" / "best.ckpt").stat().st_mtime_ns
-    second = call()
+    second = call("data.dataset.num_train=8")
     assert second.returncode == 0, second.stderr
     assert "fold 0: is done" in second.stdout
     assert (folder / "fold0" / "checkpoints" / "best.ckpt").stat().st_mtime_ns == done
@@ -287,30 +309,14 @@ def test_real_processes(tmp_path: Path) -> None:
     assert (folder / "crossval.md").read_text() in second.stdout
 
 
-def weights(run: Path) -> dict:
-    return torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
-
-
 @pytest.mark.slow
 def test_killed_three_times_it_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
     """SIGKILL of the whole process tree at moments of no choice, then the same command: same table, same weights."""
-    long = [word for word in REAL if "max_epochs" not in word]
-
-    def command(name: str) -> list[str]:
-        return [sys.executable, "-m", "src.crossval", *long, "trainer.max_epochs=6", f"runs={tmp_path}", f"name={name}"]
-
-    began = time.monotonic()
-    subprocess.run(command("whole"), cwd=ROOT, capture_output=True, check=True)
-    seconds = time.monotonic() - began
-    for moment in np.random.default_rng().uniform(0.1, 0.5, 3):
-        process = subprocess.Popen(command("killed"), cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL)
-        time.sleep(moment * seconds)
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    subprocess.run(command("killed"), cwd=ROOT, capture_output=True, check=True)
+    words = [word for word in REAL if "max_epochs" not in word] + ["trainer.max_epochs=6", f"runs={tmp_path}"]
+    seconds = finish("src.crossval", *words, "name=whole")
+    moments = [partial(time.sleep, part * seconds) for part in np.random.default_rng().uniform(0.1, 0.5, 3)]
+    kill_then_finish(moments, "src.crossval", *words, "name=killed")
     tables = [(tmp_path / name / "crossval.md").read_text() for name in ("whole", "killed")]
     assert tables[0] == tables[1]
     for fold in range(2):
-        first, second = (weights(tmp_path / name / f"fold{fold}") for name in ("whole", "killed"))
-        assert first.keys() == second.keys()
-        assert not [name for name in first if not torch.equal(first[name], second[name])]
+        assert_same_weights(tmp_path / "whole" / f"fold{fold}", tmp_path / "killed" / f"fold{fold}")

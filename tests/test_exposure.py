@@ -3,17 +3,37 @@
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from src import tables
-from src.data.source import Sample
+from src.data.camvid import CamVid, CamVidFull
+from src.data.cityscapes import Cityscapes
+from src.data.concat import Concat
+from src.data.folder import Folder
+from src.data.kitti import Kitti
+from src.data.kitti_road import KittiRoad
+from src.data.packed import attach
+from src.data.source import FileSource, Source
 from src.data.streets import Streets
 from src.exposure import Exposure, exposure_after, exposure_before, image_ids, note_exposure, write_exposure
+from src.packing import pack_split
 from src.run import RunFolder, describe_evaluation
 from src.sweep import POINTER, summary
+from tests.conftest import WRITERS as LAYOUTS
+from tests.conftest import (
+    names,
+    write_camvid_full,
+    write_cityscapes_kitti,
+    write_folder,
+    write_image,
+    write_kitti,
+    write_kitti_road,
+    write_pair,
+)
 
 TAINT = "weights were chosen on 2 of these images"
 PROTOCOL = {"labels": "streets-11", "split": "val", "images": 2, "inference": "whole", "precision": "32-true"}
@@ -96,13 +116,105 @@ def test_taints_count_the_images() -> None:
     assert (seen | Exposure(frozenset("z"))).trained == frozenset("abcz")
 
 
-def test_names_hold_wherever_the_data_are() -> None:
-    """Also in a join of datasets, and in another split."""
+def ids(source: Source, *splits: str) -> list[str]:
+    return [image for split in splits or ("train",) for image in image_ids(source, source.samples(split))]
+
+
+def test_drawn_scenes_have_the_names_of_their_label_set() -> None:
     streets = Streets(size=(64, 64), num_train=2, num_val=1)
-    assert image_ids(streets, streets.samples("train")) == ["streets-11/train_00000", "streets-11/train_00001"]
-    one = Sample("aachen_0", "aachen", Path("/data/cityscapes/leftImg8bit/train/aachen/aachen_0.png"))
-    other = Sample("cityscapes/aachen_0", "x", Path("/mnt/all/cityscapes/leftImg8bit/train/aachen/aachen_0.png"))
-    assert image_ids(streets, [one]) == image_ids(streets, [other]) == ["train/aachen/aachen_0.png"]
+    assert ids(streets, "train", "val") == [
+        "streets-11/0/train_00000", "streets-11/0/train_00001", "streets-11/0/val_00000"
+    ]  # fmt: skip
+
+
+OPENED: dict[str, Callable[[str], FileSource]] = {
+    "camvid": CamVid,
+    "camvid_full": CamVidFull,
+    "cityscapes": partial(Cityscapes, extra=True),
+    "cityscapes_kitti": partial(Concat, cityscapes=Cityscapes, kitti=Kitti),
+    "folder": Folder,
+    "kitti": Kitti,
+    "kitti_road": KittiRoad,
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_an_image_keeps_its_id_when_its_data_are_moved(name: str, tmp_path: Path) -> None:
+    """All images of a dataset differ, those of every split; a renamed root and a link to it change none."""
+    root = LAYOUTS[name](tmp_path / "first")
+    source = OPENED[name](str(root))
+    own = {split: ids(source, split) for split in source.splits if (name, split) != ("camvid", "test")}
+    if name != "camvid":  # whose writer gives both splits the same names
+        parts = [image for split in own if "_" not in split for image in own[split]]
+        assert len(set(parts)) == len(parts) > 2
+    root.rename(tmp_path / "other")
+    (tmp_path / "link").symlink_to(tmp_path / "other")
+    for place in ("other", "link"):
+        moved = OPENED[name](str(tmp_path / place))
+        assert {split: ids(moved, split) for split in own} == own
+
+
+def test_a_join_knows_its_members_images(tmp_path: Path) -> None:
+    root = write_cityscapes_kitti(tmp_path)
+    joined = OPENED["cityscapes_kitti"](str(root))
+    members = ids(Cityscapes(str(root / "cityscapes"))) + ids(Kitti(str(root / "kitti")))
+    assert ids(joined) == ids(joined, "cityscapes_train", "kitti_train") == members
+    assert members[0] == "cityscapes/leftImg8bit/train/aachen/aachen_000000_000000_leftImg8bit"
+
+
+def test_splits_and_tasks_of_the_same_frames_share_them(tmp_path: Path) -> None:
+    write_kitti(tmp_path / "kitti")
+    write_kitti_road(tmp_path / "road")
+    mseg, whole = Kitti(str(tmp_path / "kitti")), Kitti(str(tmp_path / "kitti"), split="all")
+    assert set(ids(mseg, "train", "val")) == set(ids(whole))
+    road, lane = (KittiRoad(str(tmp_path / "road"), task) for task in ("road", "lane"))
+    assert set(ids(lane, "train", "val")) < set(ids(road, "train", "val"))
+
+
+def test_equal_names_of_training_and_testing_are_other_images(tmp_path: Path) -> None:
+    write_kitti(tmp_path / "kitti")
+    source = Kitti(str(tmp_path / "kitti"))
+    assert names(source, "train")[0] == names(source, "test")[0] == "000000_10"
+    assert ids(source)[0] == "kitti/training/image_2/000000_10"
+    assert ids(source, "test")[0] == "kitti/testing/image_2/000000_10"
+
+
+def test_camvid_in_both_layouts_has_the_same_frames(tmp_path: Path) -> None:
+    full = CamVidFull(str(write_camvid_full(tmp_path / "full")), labels="32")
+    rng = np.random.default_rng(0)
+    for sample in full.samples("train"):
+        image, mask = tmp_path / "segnet" / "train" / f"{sample.name}.jpg", tmp_path / "segnet" / "trainannot"
+        write_pair(image, mask / f"{sample.name}.png", (36, 48), range(12), rng)
+    segnet = CamVid(str(tmp_path / "segnet"))
+    assert ids(segnet) == ids(full) == ["camvid/0001TP_006690", "camvid/0006R0_f00930"]
+
+
+def test_own_images_are_known_in_any_layout_and_not_taken_for_others(tmp_path: Path) -> None:
+    """Also under other classes; another user's folder with the same names and classes has other images."""
+    own = Folder(str(write_folder(tmp_path / "own")))
+    before = ids(own, "train"), ids(own, "val")
+    for kind in ("images", "masks"):
+        for split in ("train", "val"):
+            target = tmp_path / "again" / split / kind
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / "own" / kind / split).rename(target)
+    (tmp_path / "again" / "classes.txt").write_text("ground: 1 1 1\nrest: 2 2 2 1\nrest: 3 3 3 2\n")
+    again = Folder(str(tmp_path / "again"), labels="two")
+    assert (ids(again, "train"), ids(again, "val")) == before
+    write_folder(tmp_path / "other")
+    rng = np.random.default_rng(1)
+    for sample in Folder(str(tmp_path / "other")).samples("train"):
+        write_image(sample.image, (48, 80), rng)
+    assert not set(ids(Folder(str(tmp_path / "other")))) & set(before[0])
+
+
+def test_a_pack_gives_the_same_ids(tmp_path: Path) -> None:
+    root = LAYOUTS["camvid"](tmp_path / "camvid")
+    files = ids(CamVid(str(root)))
+    pack_split(CamVid(str(root)), "train", tmp_path / "pack", 1)
+    packed = attach(CamVid(str(root)), str(tmp_path / "pack"))
+    assert packed.pack.open(packed.samples("train")[0]) is not None
+    assert ids(packed) == files == ["camvid/0001TP_00000", "camvid/0016E5_00001"]
 
 
 def test_what_was_seen_is_handed_on(tmp_path: Path) -> None:

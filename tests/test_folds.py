@@ -42,6 +42,9 @@ class Names(Source):
     def read(self, sample: Sample) -> None:
         raise AssertionError("folds are made of names alone")
 
+    def image_id(self, sample: Sample) -> str:
+        return sample.name
+
 
 def names(samples: list[Sample]) -> list[str]:
     return [sample.name for sample in samples]

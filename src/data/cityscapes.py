@@ -26,6 +26,7 @@ class Cityscapes(FileSource):
         ValueError: root or a folder missing, a split without images, an image without its mask.
     """
 
+    dataset = "cityscapes"
     labels = LABEL_SET
     classes = CLASSES
     table = ID_TABLE

@@ -71,12 +71,21 @@ class Concat(FileSource):
         return weights * (len(samples) / weights.sum())
 
     def read_labels(self, sample: Sample) -> np.ndarray:
-        name, _, own = sample.name.partition("/")
-        return self.datasets[name].read_labels(replace(sample, name=own))
+        dataset, own = self._member(sample)
+        return dataset.read_labels(own)
+
+    def image_id(self, sample: Sample) -> str:
+        dataset, own = self._member(sample)
+        return dataset.image_id(own)
 
     def official_path(self, sample: Sample) -> str:
+        dataset, own = self._member(sample)
+        return dataset.official_path(own)
+
+    def _member(self, sample: Sample) -> tuple[FileSource, Sample]:
+        """The dataset that a sample comes from, and the sample as that has it."""
         name, _, own = sample.name.partition("/")
-        return self.datasets[name].official_path(replace(sample, name=own))
+        return self.datasets[name], replace(sample, name=own)
 
 
 def _can_join(dataset: FileSource, split: str) -> bool:

@@ -1,5 +1,6 @@
 """Your own data: a folder of images, one of masks, and a list of classes."""
 
+import hashlib
 import re
 from collections import Counter
 from pathlib import Path
@@ -13,6 +14,7 @@ from src.data.source import IGNORE_INDEX, IMAGE_SUFFIXES, FileSource, Sample, re
 SPLITS = ("train", "val", "test")
 CLASS_FILES = ("classes.txt", "classes.yaml")
 IGNORE = "ignore"
+ID_BYTES = 2**16  # of an image's file that its id is made from, beside its size
 
 
 class Folder(FileSource):
@@ -38,6 +40,8 @@ class Folder(FileSource):
     Raises:
         ValueError: something is missing, empty or unclear; names the file and what to do.
     """
+
+    dataset = "folder"
 
     def __init__(
         self, root: str, masks: str = "auto", suffix: str = "", group: str | None = None, labels: str = "own"
@@ -116,6 +120,13 @@ class Folder(FileSource):
         if found is None or found.group(1) is None:
             raise ValueError(f"group={self.group}: nothing found in the name {name!r}; correct the expression")
         return found.group(1)
+
+    def image_id(self, sample: Sample) -> str:
+        """By name and content, as nothing else tells one user's `train/0001` from another's, or finds it moved."""
+        with sample.image.open("rb") as file:
+            beginning = file.read(ID_BYTES)
+        content = hashlib.sha256(beginning + str(sample.image.stat().st_size).encode()).hexdigest()[:16]
+        return f"{self.dataset}/{sample.image.stem}-{content}"
 
     def read_labels(self, sample: Sample) -> np.ndarray:
         by_colour = self.masks == "colour" or (self.masks == "auto" and _mode(sample.mask).startswith("RGB"))

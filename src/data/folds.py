@@ -90,6 +90,11 @@ class Folds:
             raise ValueError(f"data.fold_gap={self.gap}: leaves nothing to train on; give a smaller gap")
         return {name: [samples[index] for index in np.flatnonzero(chosen)] for name, chosen in parts.items()}
 
+    def lists(self, source: Source) -> dict[str, str]:
+        """File lists, a name a line, of what trains, is held out and is left out; none without folds."""
+        parts = self.divide(source) if self.num_folds is not None else {}
+        return {part: "".join(f"{sample.name}\n" for sample in samples) for part, samples in parts.items()}
+
     def _has_blocks(self, groups: list[str]) -> bool:
         return self.by == "group" and len(set(groups)) < self.num_folds
 

@@ -42,6 +42,7 @@ class Kitti(FileSource):
         ValueError: root or a folder missing, a split without images, an image without its mask.
     """
 
+    dataset = "kitti"
     labels = LABEL_SET
     classes = CLASSES
     table = ID_TABLE

@@ -34,6 +34,7 @@ class KittiRoad(FileSource):
         ValueError: root or a folder missing, a split without images, an image without its truth.
     """
 
+    dataset = "kitti_road"
     splits = ("train", "val", "test")
     unlabelled = ("test",)
 

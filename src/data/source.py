@@ -75,6 +75,10 @@ class Source(ABC):
         """How often each comes in a training epoch, on average: float `(N,)` with sum N. None: each once."""
         return None
 
+    @abstractmethod
+    def image_id(self, sample: Sample) -> str:
+        """The image's name wherever the data are, in whatever split, layout, label set or join of datasets."""
+
     def official_path(self, sample: Sample) -> str:
         """Where a benchmark's server looks for this prediction in an archive. ValueError where there is no server."""
         raise ValueError(f"format=labelids: no benchmark takes files of {self.labels}; use format=pictures")
@@ -84,9 +88,12 @@ class FileSource(Source):
     """Samples that are pairs of files: an image, and a PNG of raw labels that `table` turns into ids.
 
     `table` maps each raw label that may stand in a file to an id 0..K-1 or 255; any other label is an error, for
-    silently ignoring it would hide a wrong label set. `colours` does so for colours, where masks hold them.
+    silently ignoring it would hide a wrong label set. `colours` does so for colours, where masks hold them. `dataset`
+    begins the ids of its images, whatever the label set.
     """
 
+    root: Path
+    dataset: str
     table: dict[int, int]
     colours: dict[tuple[int, int, int], int] = {}
     pack: "Pack | None" = None  # where its frames are read from instead, if they are in it
@@ -97,6 +104,9 @@ class FileSource(Source):
 
     def read(self, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
         return self.open(sample).whole()
+
+    def image_id(self, sample: Sample) -> str:
+        return f"{self.dataset}/{sample.image.relative_to(self.root).with_suffix('').as_posix()}"
 
     def read_labels(self, sample: Sample) -> np.ndarray:
         """Ids uint8 `(H, W)`, 0..K-1 or 255. Overridden where a mask is not a PNG of one raw label a pixel."""

@@ -55,6 +55,10 @@ class Streets(Source):
             if value < 0:
                 raise ValueError(f"{name}={value} is negative: give 0 or more")
 
+    def image_id(self, sample: Sample) -> str:
+        """Of another seed is another scene; of another size the same."""
+        return f"{self.labels}/{self.seed}/{sample.name}"
+
     def samples(self, split: str) -> list[Sample]:
         self.check_split(split)
         if not self.counts[split]:
