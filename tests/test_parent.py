@@ -82,8 +82,8 @@ def test_the_same_command_goes_on_when_only_the_parent_died(tmp_path: Path) -> N
     run = RunFolder(tmp_path / "x" / "1_first" / "fold0")
     for number, how in enumerate((signal.SIGKILL, signal.SIGTERM), 1):
         with started("src.stages", *words, f"runs={tmp_path}", "name=x") as process:
-            wait_until(lambda number=number: len(sessions(run)) == number, 60)
-            wait_until(run.last.is_file, 60)
+            wait_until(lambda number=number: len(sessions(run)) == number, 120)
+            wait_until(run.last.is_file, 120)
             assert not is_free(run)
             process.send_signal(how)
             process.wait()
