@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from src.files import atomic_path
 from src.history import read_metrics, series
 from src.lr_range import Point, Suggestion, smooth
+from src.tables import mark
 
 
 def plot_curves(metrics: Path, path: Path, title: str) -> None:
@@ -108,7 +109,7 @@ def plot_classes(evaluation: dict, palette: dict[str, list[int]], path: Path, ti
     bars = axes.bar(list(iou), list(iou.values()), color=colours, edgecolor="black", linewidth=0.6)
     axes.bar_label(bars, fmt="%.2f", fontsize=8)
     axes.axhline(evaluation["miou"], color="black", linestyle="--", linewidth=1)
-    axes.set(ylim=(0, 1), ylabel="IoU", title=f"{title}\nmIoU {evaluation['miou']:.4f}")
+    axes.set(ylim=(0, 1), ylabel="IoU", title=f"{title}\nmIoU {evaluation['miou']:.4f}{mark(evaluation)}")
     axes.tick_params(axis="x", rotation=45)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110)

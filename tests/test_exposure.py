@@ -66,6 +66,13 @@ def of_folds(told: dict, folder: Path) -> str:
     return tables.fold_table({"folds": folds, "summaries": {"own": own}})
 
 
+def of_stages(told: dict, folder: Path) -> str:
+    candidate = {"name": "mean of all", "selection": told, "official": told}
+    folds = {"folds": [{"own": told}], "summaries": {"own": {"mean": told["miou"]}}}
+    averages = {"select_on": "official_val", "winner": "mean of all", "candidates": [candidate]}
+    return tables.stage_table([{"stage": "1", "folds": folds, "averages": averages}])
+
+
 def of_a_sweep(told: dict, folder: Path) -> str:
     run = RunFolder(folder / "run")
     run.add_evaluation(told, finished=True)
@@ -74,7 +81,7 @@ def of_a_sweep(told: dict, folder: Path) -> str:
     return summary(folder / "sweep")
 
 
-WRITERS = (of_classes, of_averages, of_averages_where_val_decides, of_folds, of_a_sweep)
+WRITERS = (of_classes, of_averages, of_averages_where_val_decides, of_folds, of_stages, of_a_sweep)
 
 
 @pytest.mark.parametrize("write", WRITERS)

@@ -10,10 +10,13 @@ from scipy import stats
 
 from src import fold_plots
 from src.intervals import summarise
+from src.plots import plot_classes
 from src.run import describe_evaluation
+from src.tables import mark_title
 
 PALETTE = {"road": [128, 64, 128], "car": [0, 0, 142], "sky": [70, 130, 180], "bus": [0, 60, 100]}
 MATRIX = np.array([[90_000, 400, 0, 0], [300, 2000, 10, 0], [0, 5, 700, 0], [0, 0, 0, 0]])  # no bus in the truth
+ROWS = [{"step": 9, "epoch": 0, "train/loss_epoch": 1.0}, {"step": 19, "epoch": 1, "val/loss": 0.5, "val/miou": 0.4}]
 TAINT = "weights were chosen on 3 of these images"
 
 
@@ -53,18 +56,33 @@ def test_each_figure_is_drawn_and_marked_where_it_must(tmp_path: Path, texts: li
     folds = [{"fold": 0, **fold, "official": evaluation(taints)}, {"fold": 1, **fold, "official": None}]
     summaries = {"own": vars(summarise([0.5, 0.6])), "official": vars(summarise([0.7]))}
     told = evaluation(taints)
+    history = [("1", [(ROWS, evaluation())]), ("2", [(ROWS, told)])]
     for name, draw in {
         "folds": lambda path: fold_plots.plot_folds({"folds": folds, "summaries": summaries}, path, "t"),
         "averages": lambda path: fold_plots.plot_averages([("1", average()), ("2", average(*taints))], path, "t"),
         "progress": lambda path: fold_plots.plot_progress([("1", evaluation()), ("2", told)], PALETTE, path, "t"),
         "confusion": lambda path: fold_plots.plot_confusion(told, path, "t"),
         "shares": lambda path: fold_plots.plot_shares(told, PALETTE, path, "t"),
+        "history": lambda path: fold_plots.plot_history(
+            [("1", [(ROWS, evaluation())]), ("2", [(ROWS, told)])], path, "t"
+        ),
+        "classes": lambda path: plot_classes(told, PALETTE, path, mark_title("t", told)),
     }.items():
         texts.clear()
         draw(tmp_path / f"{name}.png")
         drawn(tmp_path / f"{name}.png")
         assert any("†" in text for text in texts) == bool(taints), name
         assert any(TAINT in text for text in texts) == bool(taints), name
+
+
+def test_stages_follow_each_other(tmp_path: Path, texts: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[plt.Figure] = []
+    monkeypatch.setattr(fold_plots.plt, "close", kept.append)
+    stages = [("1", [(ROWS, evaluation()), (ROWS, evaluation())]), ("2", [(ROWS, evaluation())] * 2)]
+    fold_plots.plot_history(stages, tmp_path / "h.png", "t")
+    loss, miou = kept[0].axes
+    assert [list(line.get_xdata()) for line in miou.lines if len(line.get_xdata()) == 1] == [[2], [2], [4], [4]]
+    assert [list(line.get_ydata()) for line in loss.lines if len(line.get_xdata()) == 1][:2] == [[1.0], [0.5]]
 
 
 def test_bars_of_seen_images_carry_the_mark_themselves(tmp_path: Path, texts: list[str]) -> None:
