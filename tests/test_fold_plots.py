@@ -63,9 +63,7 @@ def test_each_figure_is_drawn_and_marked_where_it_must(tmp_path: Path, texts: li
         "progress": lambda path: fold_plots.plot_progress([("1", evaluation()), ("2", told)], PALETTE, path, "t"),
         "confusion": lambda path: fold_plots.plot_confusion(told, path, "t"),
         "shares": lambda path: fold_plots.plot_shares(told, PALETTE, path, "t"),
-        "history": lambda path: fold_plots.plot_history(
-            [("1", [(ROWS, evaluation())]), ("2", [(ROWS, told)])], path, "t"
-        ),
+        "history": lambda path: fold_plots.plot_history(history, path, "t"),
         "classes": lambda path: plot_classes(told, PALETTE, path, mark_title("t", told)),
     }.items():
         texts.clear()
