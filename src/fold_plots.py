@@ -151,6 +151,7 @@ def plot_shares(evaluation: dict, palette: Palette, path: Path, title: str) -> N
         axes.plot(ends, start + slope * np.log10(ends), "--", color="black", linewidth=1)
         pearson, spearman = correlations(np.log10(share), iou)
         told = f"Pearson (of the logarithm) {pearson:.2f}, Spearman {spearman:.2f}, {slope:.2f} IoU a decade"
+    axes.margins(x=0.12)  # room for the names
     axes.set(xscale="log", xlabel="share of the labelled pixels", ylabel="IoU", ylim=(0, 1), title=told)
     axes.grid(alpha=0.3)
     _save(figure, path, mark_title(title, evaluation), [])

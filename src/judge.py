@@ -4,7 +4,6 @@ import copy
 import itertools
 import logging
 import math
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from src.batchnorm import batchnorm_layers, remeasure
 from src.data.datamodule import SegmentationDataModule
+from src.data.folds import join_splits
 from src.evaluation import count, protocol
 from src.exposure import Exposure, image_ids
 from src.metrics import figures
@@ -203,14 +203,6 @@ class Judge:
                 }
             )
         return winner, records
-
-
-def join_splits(splits: Sequence[str]) -> str:
-    """Several splits as one: `folds 0 1 of 3 (by group, seed 42) of train` where they are folds of one division."""
-    found = [re.match(r"fold (\d+) (of .*)$", split) for split in splits]
-    if len(splits) > 1 and all(found) and len({match[2] for match in found}) == 1:
-        return f"folds {' '.join(match[1] for match in found)} {found[0][2]}"
-    return " + ".join(splits)
 
 
 def read_member(name: str, path: object, seen: Exposure, own: Part) -> Member:

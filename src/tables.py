@@ -9,6 +9,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from src.data.folds import join_splits
+
 MARK = "†"  # beside every figure on images that its weights were trained or chosen on
 
 
@@ -49,13 +51,21 @@ def mark_title(title: str, evaluation: dict) -> str:
 
 
 def notes(evaluations: Iterable[dict]) -> list[str]:
-    """What the marks in a table stand for: a line a protocol, none twice."""
-    told = {
-        f"{MARK} {evaluation['protocol']['split']}: {taint}"
+    """What the marks in a table stand for: a line a protocol, none twice, the folds of one division in one."""
+    found = {
+        (evaluation["protocol"]["split"], taint)
         for evaluation in evaluations
         for taint in evaluation["protocol"].get("taints", ())
     }
-    return sorted(told)
+    lines: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for split, taint in sorted(found):
+        kind = re.sub(r"^fold \d+", "fold", split), re.sub(r"\d+ of these", "{} of these", taint)
+        count = re.search(r"(\d+) of these", taint)
+        lines.setdefault(kind, []).append((split, count[1] if count else ""))
+    return [
+        f"{MARK} {join_splits([split for split, _ in each])}: {taint.format(', '.join(count for _, count in each))}"
+        for (_, taint), each in lines.items()
+    ]
 
 
 def class_table(evaluation: dict) -> str:

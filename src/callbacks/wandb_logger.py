@@ -73,7 +73,7 @@ def build_wandb_logger(
         mode = "offline" if missing else "online"
     os.environ["WANDB_SILENT"] = os.environ.get("WANDB_SILENT", "true")
     run = RunFolder(Path(run_dir))
-    return OneRunLogger(
+    logger = OneRunLogger(
         project=project,
         entity=entity,
         name=run.path.name,
@@ -84,6 +84,8 @@ def build_wandb_logger(
         resume="allow" if mode == "online" else None,
         log_model=False,
     )
+    del logger._wandb_init["anonymous"]  # W&B warns of it, whatever it is
+    return logger
 
 
 def _has_key(server: str) -> bool:

@@ -4,7 +4,9 @@ A run of fold k trains on the others and validates on the split called `fold`, t
 is not touched: `src.eval split=val` measures on it.
 """
 
+import re
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -180,3 +182,11 @@ def neighbours(groups: list[str], held: np.ndarray, gap: int) -> np.ndarray:
 
 def _is_whole(value: object, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def join_splits(splits: Sequence[str]) -> str:
+    """Several splits as one: `folds 0 1 of 3 (by group, seed 42) of train` where they are folds of one division."""
+    found = [re.match(r"fold (\d+) (of .*)$", split) for split in splits]
+    if len(splits) > 1 and all(found) and len({match[2] for match in found}) == 1:
+        return f"folds {' '.join(match[1] for match in found)} {found[0][2]}"
+    return " + ".join(splits)
