@@ -178,6 +178,7 @@ def test_wrong_options_are_refused(build: partial, message: str) -> None:
         build()
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_by_the_command_line(cli: Any, tmp_path: Path) -> None:
     """SIGKILL with EMA and a plateau: bitwise the run that nobody killed; src.eval finds the figure of the training."""
     arguments = (

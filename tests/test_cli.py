@@ -202,7 +202,7 @@ def test_help_and_typos_answer_at_once_without_torch(arguments: list[str]) -> No
     seconds = after.children_user + after.children_system - before.children_user - before.children_system
     assert "LIGHT" in result.stdout
     assert result.returncode == (0 if arguments == ["--help"] else 1), result.stderr
-    assert seconds < 1.5, "processor time, which does not depend on what else the machine does"
+    assert seconds < 2, "processor time, 1.1 s where nothing else runs"
     if arguments != ["--help"]:
         assert len(result.stderr.splitlines()) == 1
 

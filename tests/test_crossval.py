@@ -291,21 +291,22 @@ def test_real_processes(tmp_path: Path) -> None:
         command = [sys.executable, "-m", "src.crossval", *REAL, f"runs={tmp_path}", "name=x", *more]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
-    first = call("data.dataset.num_train=8", 'crossval.overrides={1:["optimizer.lr=1e30"]}')
+    few = ("data.dataset.num_train=8", "crossval.official_val=false")
+    first = call(*few, 'crossval.overrides={1:["optimizer.lr=1e30"]}')
     folder = tmp_path / "x"
     assert first.returncode == 1
     assert first.stderr.startswith("error: 1 of 2 folds failed (fold 1: train/loss is not finite"), first.stderr
     assert f"{folder}/fold1.log" in first.stderr
     assert "lr: 1.0e+30" in (folder / "fold1" / "config.yaml").read_text()
     done = (folder / "fold0" / "checkpoints" / "best.ckpt").stat().st_mtime_ns
-    second = call("data.dataset.num_train=8")
+    second = call(*few)
     assert second.returncode == 0, second.stderr
     assert "fold 0: is done" in second.stdout
     assert (folder / "fold0" / "checkpoints" / "best.ckpt").stat().st_mtime_ns == done
     for fold in range(2):
         results = json.loads((folder / f"fold{fold}" / "results.json").read_text())
         splits = [evaluation["protocol"]["split"] for evaluation in results["evaluations"].values()]
-        assert splits == [f"fold {fold} of 2 (by block, gap 0) of train", "val"]
+        assert splits == [f"fold {fold} of 2 (by block, gap 0) of train"]
     assert (folder / "crossval.md").read_text() in second.stdout
 
 

@@ -11,6 +11,7 @@ from src.intervals import summarise
 from src.run import RunFolder, describe_evaluation
 
 CONFIG = "data: {classes: {road: [128, 64, 128], car: [0, 0, 142], sky: [70, 130, 180]}}\n"
+STAGES = {"1_first": 2, "2_second": 1}  # and the number of folds
 OF_A_RUN = {"curves", "class_curves", "classes", "confusion", "shares"}
 
 
@@ -34,16 +35,16 @@ def make_run(folder: Path, *evaluations: dict) -> dict:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """Two stages of two folds."""
+    """Two stages, of two folds and of one, and in each a fold that failed."""
     records = []
-    for stage in ("1_first", "2_second"):
+    for stage, count in STAGES.items():
         folder = tmp_path / "runs" / "stages" / stage
-        owns = [make_run(folder / f"fold{n}", evaluation(f"fold {n} of 2"), evaluation("val")) for n in range(2)]
+        owns = [make_run(folder / f"fold{n}", evaluation(f"fold {n} of 3"), evaluation("val")) for n in range(count)]
         folds = [
             {"fold": n, "run": f"/elsewhere/fold{n}", "own": own, "official": evaluation("val")}
             for n, own in enumerate(owns)
         ]
-        folds.append({"fold": 2, "run": "/elsewhere/fold2", "own": None, "official": None})
+        folds.append({"fold": count, "run": f"/elsewhere/fold{count}", "own": None, "official": None})
         summary = vars(summarise([own["miou"] for own in owns]))
         record = {"folds": folds, "summaries": {"own": summary, "official": summary}}
         (folder / "crossval.json").write_text(json.dumps(record))
@@ -65,11 +66,11 @@ def test_all_figures_of_all_kinds(cli, tree: Path, tmp_path: Path) -> None:
     drawn = pictures(tree)
     later = {"classes_val", "confusion_val", "shares_val"}
     expected = {f"stages/{name}.png" for name in ("averages", "progress", "history")}
-    for stage in ("1_first", "2_second"):
+    for stage, folds in STAGES.items():
         expected |= {f"stages/{stage}/{name}.png" for name in ("folds", "history")}
         own = {"averages", "classes", "confusion", "shares"}
         expected |= {f"stages/{stage}/aggregate/{name}.png" for name in own}
-        expected |= {f"stages/{stage}/fold{n}/{name}.png" for n in range(2) for name in OF_A_RUN | later}
+        expected |= {f"stages/{stage}/fold{n}/{name}.png" for n in range(folds) for name in OF_A_RUN | later}
     assert set(drawn) == expected
     assert count == len(expected)
     # Again, from a folder that was moved.
