@@ -12,7 +12,7 @@ train: setup
 	$(PY) -m src.train $(ARGS)
 
 test: setup
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-slow: setup
 	$(PY) -m pytest -m slow $(ARGS)

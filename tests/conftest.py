@@ -14,6 +14,7 @@ from src.data.camvid import COLOURS
 from src.data.source import Sample, Source
 
 ROOT = Path(__file__).parents[1]
+LONGEST = ["test_train.py", "test_crossval.py", "test_aggregate.py", "test_ddp.py"]
 DATA = Path(os.environ.get("STREETSEG_DATA", ROOT.parent / "shared" / "data"))
 # Nothing may look for a network: weights and dashboards are tested in their offline form.
 os.environ.update(HF_HUB_OFFLINE="1", WANDB_MODE="offline")
@@ -203,6 +204,11 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
 @pytest.fixture
 def camvid(tmp_path: Path) -> Path:
     return write_camvid(tmp_path / "camvid", {"train": 4, "val": 3, "test": 2})
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The long files first: a process that came to one of them last would be left alone with it."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(scope="session")
