@@ -129,7 +129,8 @@ def plot_confusion(evaluation: dict, path: Path, title: str) -> None:
         middle = np.nanmax(values) / 2
         for row, column in np.ndindex(*counts.shape):
             colour = "white" if values[row, column] > middle else "black"
-            axes.text(column, row, cells[row][column], ha="center", va="center", fontsize=6, color=colour)
+            place = {"ha": "center", "va": "center", "in_layout": False}
+            axes.text(column, row, cells[row][column], fontsize=6, color=colour, **place)
         axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
         axes.set_yticks(range(len(names)), names, fontsize=7)
         axes.set(title=what, xlabel="prediction", ylabel="truth")

@@ -2,12 +2,15 @@
 
 import importlib
 import os
+import random
 import sys
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from src.data.camvid import COLOURS
@@ -204,6 +207,15 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
 @pytest.fixture
 def camvid(tmp_path: Path) -> Path:
     return write_camvid(tmp_path / "camvid", {"train": 4, "val": 3, "test": 2})
+
+
+@pytest.fixture(autouse=True)
+def _seeded(request: pytest.FixtureRequest) -> None:
+    """What a test draws is a function of its name, not of the tests before it."""
+    seed = zlib.crc32(request.node.nodeid.encode())
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
