@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
 PY := .venv/bin/python
 ARGS ?=
 
-.PHONY: setup train test test-slow check format smoke coverage lock
+.PHONY: setup train test test-slow test-gpu check format smoke coverage lock
 
 train: setup
 	$(PY) -m src.train $(ARGS)
@@ -16,6 +16,9 @@ test: setup
 
 test-slow: setup
 	$(PY) -m pytest -m slow $(ARGS)
+
+test-gpu: setup
+	$(PY) -m pytest -m gpu $(ARGS)
 
 check: setup
 	$(PY) -m ruff check .

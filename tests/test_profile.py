@@ -88,8 +88,9 @@ def test_a_profile_has_what_was_asked_for() -> None:
     assert set(cheap) == {"parameters", "training_parameters", "gmacs", "gflops"}
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")  # its counters are what is tested
+@pytest.mark.gpu
 def test_a_profile_on_cuda() -> None:
+    assert torch.cuda.is_available(), "make test-gpu is for machines with a CUDA device; this one has none"
     result = profile(WithAuxiliaryHead(), [64, 64], num_classes=2, latency=False, gpu=True, repeats=3, batch=2)
     assert result["images_per_s"] > 0
     # At least the two outputs in float32 and their gradients.
