@@ -14,7 +14,7 @@ from src.cli import launch
 from src.config import AS_RUN, identity, load_data, load_run
 from src.data.source import Source
 from src.digest import digest, flatten
-from src.draw import draw_average, grouped, publish
+from src.draw import AVERAGE, draw_average, grouped, publish
 from src.exposure import Exposure, exposure_before, image_ids, write_exposure
 from src.files import atomic_path, write_json, write_text
 from src.run import RunFolder
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from src.judge import Candidate, Judge
 
 log = logging.getLogger(__name__)
-RECORD = "aggregate.json"
 SELECTIONS = ("fold_val", "official_val", "holdout")
 
 
@@ -59,7 +58,7 @@ def aggregate(cfg: DictConfig) -> float:
         # Runs of one folder are one command's; others have nothing but this average in common.
         with run.lock(), grouped((run.path if cfg["from"] is None else Path(cfg["from"])).name):
             keep_best(cfg, given, run)
-    record = json.loads((run.path / RECORD).read_text())
+    record = json.loads((run.path / AVERAGE).read_text())
     evaluation = next(iter(run.read_results()["evaluations"].values()))
     log.info("%s\n%s", candidate_table(record), run.path)
     return evaluation["miou"]
@@ -88,7 +87,7 @@ def _runs_in(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise ValueError(f"from={folder}: no such folder")
     found = sorted(path.parent for path in folder.glob("*/config.yaml"))
-    return [path for path in found if not (path / RECORD).is_file()]
+    return [path for path in found if not (path / AVERAGE).is_file()]
 
 
 def _open(cfg: DictConfig, path: Path) -> Given:
@@ -178,7 +177,7 @@ def keep_best(cfg: DictConfig, given: Sequence[Given], run: RunFolder) -> None:
     save_weights(judge, winner, run.path / "checkpoints" / "best.ckpt")
     write_exposure(run.path, [], judge.seen(winner, is_chosen=True))
     record = {"select_on": cfg.select_on, "winner": winner.name, "candidates": candidates}
-    write_json(run.path / RECORD, record)  # before the config: a folder with both is never taken for a run to average
+    write_json(run.path / AVERAGE, record)  # before the config: a folder with both is never taken for a run to average
     write_json(run.identity, identity(config))
     write_text(run.config, OmegaConf.to_yaml(config))
     run.note_session("src.aggregate")

@@ -136,10 +136,13 @@ def grouped(name: str) -> AbstractContextManager:
 
 
 def publish(
-    logger: DictConfig, folder: Path, kind: str, pictures: Pictures, table: str, figures: dict[str, float | str]
+    logger: DictConfig | None, folder: Path, kind: str, pictures: Pictures, table: str, figures: dict[str, float | str]
 ) -> None:
-    """Shows in W&B, as a run of its own, what was made of runs, where they were logged there (`logger.wandb`)."""
-    if "wandb" in logger:
+    """Shows in W&B, as a run of its own, what was made of runs, where they were logged there (`logger.wandb`).
+
+    An average, of which another one may be made, has no logger: it was not trained.
+    """
+    if logger is not None and "wandb" in logger:
         with instantiate(logger.wandb, run_dir=str(folder), job_type=kind) as dashboard:
             dashboard.publish(pictures, table, figures)
 

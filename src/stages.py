@@ -17,7 +17,7 @@ from src.cli import launch
 from src.config import identity
 from src.crossval import fold_folder
 from src.digest import digest
-from src.draw import STAGES, draw_stages, grouped, publish
+from src.draw import AVERAGE, FOLDS, STAGES, draw_stages, grouped, publish
 from src.files import first_free, plain, write_json, write_text
 from src.following import following
 from src.processes import last_error, quoted, start
@@ -151,8 +151,8 @@ def average_words(place: Path, options: dict[str, Any], cfg: DictConfig) -> list
 
 def read_record(stage: Stage) -> dict[str, Any]:
     """What a stage's folds and its averages came to."""
-    folds = json.loads((stage.folder / "crossval.json").read_text())
-    averages = json.loads((stage.folder / WINNER / "aggregate.json").read_text())
+    folds = json.loads((stage.folder / FOLDS).read_text())
+    averages = json.loads((stage.folder / WINNER / AVERAGE).read_text())
     winner = next(iter(RunFolder(stage.folder / WINNER).read_results()["evaluations"].values()))
     return {"stage": stage.folder.name, "run": WINNER, "folds": folds, "averages": averages, "winner": winner}
 

@@ -22,7 +22,7 @@ from src.exposure import Exposure, exposure_before
 from src.judge import Judge, Member, Part
 from src.metrics import figures
 from src.soup import mean_state
-from tests.conftest import TINY
+from tests.conftest import ROOT, TINY
 from tests.small import Small, adamw, differing, fit, small_data, small_task, small_trainer
 
 FOLDS = ("data.num_folds=3", "data.fold_gap=0", "data.dataset.num_train=6", "data.dataset.num_test=2")
@@ -94,6 +94,23 @@ def test_all_averages_are_compared_and_the_winner_is_a_run(folds: Path, cli, cap
     before = (run / "checkpoints" / "best.ckpt").stat().st_mtime_ns
     assert cli("aggregate", f"from={folds}", "top_k=2", CPU) == miou
     assert (run / "checkpoints" / "best.ckpt").stat().st_mtime_ns == before
+
+
+def test_averages_of_averages_and_what_w_and_b_is_told(folds: Path, cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The average of runs that were logged to W&B is, with its figures; an average of averages has no logger."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    path, given = folds / "fold0" / "config.yaml", ("top_k=2", CPU, "select_on=official_val")
+    config = OmegaConf.load(path)
+    config.logger = {"wandb": OmegaConf.load(ROOT / "conf" / "logger" / "default.yaml").wandb}
+    path.write_text(OmegaConf.to_yaml(config))
+    averages = [folds.parent / name for name in ("one", "two")]
+    for seen, average in enumerate(averages):
+        cli("aggregate", f"from={folds}", *given, f"batchnorm_images={8 + seen}", f"out={average}")
+        shown = {name.name.split("_")[0] for name in average.glob("wandb/offline-*/files/media/images/figures/*.png")}
+        assert shown == {"averages", "classes", "confusion", "shares"}
+    cli("aggregate", f"runs=[{averages[0]},{averages[1]}]", *given, f"out={folds.parent / 'both'}")
+    assert not (folds.parent / "both" / "wandb").exists()
+    assert (folds.parent / "both" / "averages.png").is_file()
 
 
 def judge_of(states: list[dict], folder: Path, data: SegmentationDataModule | None = None, images: int = 4) -> Judge:

@@ -12,6 +12,7 @@ from PIL import Image
 from src.callbacks.wandb_logger import OneRunLogger, build_wandb_logger
 from src.run import RunFolder, describe_evaluation
 from src.tables import fold_figures, marked_figures, stage_figures
+from tests.conftest import TINY
 
 TAINT = "weights were trained on 2 of these images"
 PROTOCOL = {"labels": "streets-11", "split": "val", "images": 2, "inference": "whole", "precision": "32-true"}
@@ -108,3 +109,24 @@ def test_folds_are_a_group_with_a_run_of_their_summary(cli, tmp_path: Path, monk
     assert len(list((tmp_path / "x").glob("wandb/offline-run-*/files/media/images/figures/*.png"))) == 2
     sessions = json.loads((tmp_path / "x" / "environment.json").read_text())["sessions"]
     assert len(sessions) == 2
+
+
+def test_a_training_on_seen_images_is_marked_from_its_start(
+    cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its first weights have seen val, as the record of the run that they come from says."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    cli("train", *TINY, f"runs={tmp_path}", "name=first")
+    path = tmp_path / "first" / "exposure.json"
+    exposure = json.loads(path.read_text())
+    exposure["trained"] += [f"streets-11/0/val_{number:05d}" for number in range(2)]
+    path.write_text(json.dumps(exposure))
+    note = "note: † figures of this training's validation: weights were trained on 2 of these images"
+    assert note not in capfd.readouterr().out
+    words = [word for word in TINY if not word.startswith("logger")]
+    cli("train", *words, f"runs={tmp_path}", "name=second", f"init_from={tmp_path / 'first'}")
+    assert note in capfd.readouterr().out
+    assert note in (tmp_path / "second" / "train.log").read_text()
+    content = told(tmp_path / "second")
+    for text in ("second †", "tainted", "best/miou†"):
+        assert text.encode() in content
