@@ -24,10 +24,12 @@ def following(runs: Mapping[str, RunFolder], epochs: int, *, shown: bool) -> Ite
         epochs: of each.
         shown: false, or a stderr that is no terminal: nothing is.
     """
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     console = Console(stderr=True)
-    progress = Progress(*columns, console=console, disable=not (shown and console.is_terminal))
-    ends = threading.Event()
+    if not (shown and console.is_terminal):
+        yield
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    progress, ends = Progress(*columns, console=console), threading.Event()
 
     def follow(tasks: dict[str, TaskID]) -> None:
         while not ends.wait(EVERY_S):
@@ -42,14 +44,12 @@ def following(runs: Mapping[str, RunFolder], epochs: int, *, shown: bool) -> Ite
             handler.setStream(sys.stdout)
         tasks = {name: progress.add_task(name, total=epochs) for name in runs}
         thread = threading.Thread(target=follow, args=(tasks,), daemon=True)
-        if not progress.disable:
-            thread.start()
+        thread.start()
         try:
             yield
         finally:
             ends.set()
-            if thread.ident:
-                thread.join()
+            thread.join()
             for handler in handlers:
                 handler.setStream(outside)
 

@@ -57,15 +57,16 @@ def notes(evaluations: Iterable[dict]) -> list[str]:
         for evaluation in evaluations
         for taint in evaluation["protocol"].get("taints", ())
     }
-    lines: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    lines: dict[tuple[str, str], list[tuple[int, str, str]]] = {}
     for split, taint in sorted(found):
-        kind = re.sub(r"^fold \d+", "fold", split), re.sub(r"\d+ of these", "{} of these", taint)
-        count = re.search(r"(\d+) of these", taint)
-        lines.setdefault(kind, []).append((split, count[1] if count else ""))
-    return [
-        f"{MARK} {join_splits([split for split, _ in each])}: {taint.format(', '.join(count for _, count in each))}"
-        for (_, taint), each in lines.items()
-    ]
+        fold, count = re.match(r"fold (\d+)", split), re.search(r"\d+(?= of these)", taint)
+        kind = re.sub(r"^fold \d+", "fold", split), re.sub(r"\d+(?= of these)", "{}", taint)
+        lines.setdefault(kind, []).append((int(fold[1]) if fold else 0, split, count[0] if count else ""))
+    text = []
+    for (_, taint), each in lines.items():
+        _, splits, counts = zip(*sorted(each), strict=True)
+        text.append(f"{MARK} {join_splits(splits)}: {taint.format(', '.join(counts))}")
+    return text
 
 
 def class_table(evaluation: dict) -> str:

@@ -115,10 +115,10 @@ def test_the_folds_of_one_division_share_a_line() -> None:
     def on(split: str, count: int) -> dict:
         return evaluation((f"weights were trained on {count} of these images",), split)
 
-    given = [on("val", 4), on("fold 2 of 3 (by group) of train", 5), on("fold 0 of 3 (by group) of train", 7)]
+    given = [on("val", 4), on("fold 10 of 12 (by group) of train", 5), on("fold 9 of 12 (by group) of train", 7)]
     assert tables.notes([*given, given[0], on("fold 0 of 2 (by group) of train", 9)]) == [
         "† fold 0 of 2 (by group) of train: weights were trained on 9 of these images",
-        "† folds 0 2 of 3 (by group) of train: weights were trained on 7, 5 of these images",
+        "† folds 9 10 of 12 (by group) of train: weights were trained on 7, 5 of these images",
         "† val: weights were trained on 4 of these images",
     ]
 
