@@ -37,6 +37,7 @@ def told(folder: Path) -> bytes:
 @pytest.mark.parametrize("taints", [(), (TAINT,)])
 def test_figures_tables_and_marks_arrive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taints: tuple) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
+    wandb.setup()  # as after an earlier run of this process, which was in no group
     monkeypatch.setenv("WANDB_RUN_GROUP", "the-group")
     picture = tmp_path / "confusion.png"
     Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3)).save(picture)
@@ -109,6 +110,31 @@ def test_folds_are_a_group_with_a_run_of_their_summary(cli, tmp_path: Path, monk
     assert len(list((tmp_path / "x").glob("wandb/offline-run-*/files/media/images/figures/*.png"))) == 2
     sessions = json.loads((tmp_path / "x" / "environment.json").read_text())["sessions"]
     assert len(sessions) == 2
+
+
+def test_stages_are_a_group_with_a_run_of_their_own(cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from src import stages
+    from tests.test_stages import TWO, Processes
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.delenv("WANDB_RUN_GROUP", raising=False)
+    groups, fake = [], Processes()
+
+    def start(*arguments: object) -> int:
+        groups.append(os.environ["WANDB_RUN_GROUP"])
+        return fake.start(*arguments)
+
+    monkeypatch.setattr(stages, "start", start)
+    words = [word for word in TWO if not word.startswith("logger")]
+    for _ in range(2):
+        cli("stages", *words, f"runs={tmp_path}", "name=y")
+    assert set(groups) == {"y"}
+    assert "WANDB_RUN_GROUP" not in os.environ
+    content = told(tmp_path / "y")
+    for text in (b"stages", b"1_first/miou", b"2_second/miou", b"0.775"):
+        assert text in content
+    figures = [path.name for path in (tmp_path / "y").glob("wandb/offline-run-*/files/media/*/figures/*")]
+    assert {name.rpartition("_")[0].rpartition("_")[0] for name in figures} >= {"averages", "progress", "history"}
 
 
 def test_a_training_on_seen_images_is_marked_from_its_start(

@@ -79,6 +79,7 @@ def build_wandb_logger(
         name=run.path.name,
         id=f"{run.path.name}-{run.read_environment()['id']}",
         save_dir=run_dir,
+        group=os.environ.get("WANDB_RUN_GROUP"),  # W&B itself reads it once a process, as it was at the first run
         job_type=job_type,
         mode=mode,  # not offline=True, by which Lightning sets WANDB_MODE for every later run of this process
         resume="allow" if mode == "online" else None,
