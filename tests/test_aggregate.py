@@ -24,6 +24,7 @@ from src.metrics import figures
 from src.soup import mean_state
 from tests.conftest import ROOT, TINY
 from tests.small import Small, adamw, differing, fit, small_data, small_task, small_trainer
+from tests.wandb_files import run_record, summary
 
 FOLDS = ("data.num_folds=3", "data.fold_gap=0", "data.dataset.num_train=6", "data.dataset.num_test=2")
 CPU = "accelerator=cpu"
@@ -106,8 +107,12 @@ def test_averages_of_averages_and_what_w_and_b_is_told(folds: Path, cli, monkeyp
     averages = [folds.parent / name for name in ("one", "two")]
     for seen, average in enumerate(averages):
         cli("aggregate", f"from={folds}", *given, f"batchnorm_images={8 + seen}", f"out={average}")
-        shown = {name.name.split("_")[0] for name in average.glob("wandb/offline-*/files/media/images/figures/*.png")}
-        assert shown == {"averages", "classes", "confusion", "shares"}
+        shown, run = summary(average), run_record(average)
+        assert (run.job_type, run.run_group, run.display_name) == ("aggregate", "folds", average.name)
+        figures = {name.split("/")[1] for name in shown if name.startswith("figures")}
+        assert figures == {"averages", "classes", "confusion", "shares", "table"}
+        kept = next(iter(json.loads((average / "results.json").read_text())["evaluations"].values()))
+        assert [value for name, value in shown.items() if name.startswith("winner/miou")] == [kept["miou"]]
     cli("aggregate", f"runs=[{averages[0]},{averages[1]}]", *given, f"out={folds.parent / 'both'}")
     assert not (folds.parent / "both" / "wandb").exists()
     assert (folds.parent / "both" / "averages.png").is_file()

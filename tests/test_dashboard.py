@@ -2,6 +2,7 @@
 
 import json
 import os
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,12 @@ import wandb
 from PIL import Image
 
 from src.callbacks.wandb_logger import OneRunLogger, build_wandb_logger
+from src.draw import grouped
 from src.run import RunFolder, describe_evaluation
 from src.tables import fold_figures, marked_figures, stage_figures
+from tests import test_crossval, test_stages
 from tests.conftest import TINY
+from tests.wandb_files import run_record, summary
 
 TAINT = "weights were trained on 2 of these images"
 PROTOCOL = {"labels": "streets-11", "split": "val", "images": 2, "inference": "whole", "precision": "32-true"}
@@ -28,12 +32,6 @@ def open_logger(folder: Path, **options: str) -> OneRunLogger:
     return build_wandb_logger(str(folder), "p", None, "offline", **options)
 
 
-def told(folder: Path) -> bytes:
-    wandb.teardown()  # its own process writes the file, and may do so later
-    (file,) = folder.glob("wandb/offline-run-*/*.wandb")
-    return file.read_bytes()
-
-
 @pytest.mark.parametrize("taints", [(), (TAINT,)])
 def test_figures_tables_and_marks_arrive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taints: tuple) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
@@ -45,15 +43,17 @@ def test_figures_tables_and_marks_arrive(tmp_path: Path, monkeypatch: pytest.Mon
         if taints:
             logger.mark(taints)
         logger.publish({"confusion": picture}, "a < b", marked_figures("best", evaluation(*taints)))
-    content = told(tmp_path)
+    figures, run = summary(tmp_path), run_record(tmp_path)
     (copy,) = tmp_path.glob("wandb/offline-run-*/files/media/images/figures/confusion_*.png")
     assert copy.read_bytes() == picture.read_bytes()
     (table,) = tmp_path.glob("wandb/offline-run-*/files/media/html/figures/table_*.html")
     assert table.read_text() == "<pre>a &lt; b</pre>"
-    for text in ("the-group", "crossval", "best/miou", "0.775"):
-        assert text.encode() in content
-    for text in ("best/miou†", "best/protocol†", f"{tmp_path.name} †", "tainted", f"† {TAINT}"):
-        assert (text.encode() in content) == bool(taints), text
+    sign = " †" if taints else ""
+    assert (run.run_group, run.job_type, run.display_name) == ("the-group", "crossval", f"{tmp_path.name}{sign}")
+    assert (list(run.tags), run.notes) == ((["tainted"], f"† {TAINT}") if taints else ([], ""))
+    expected = {f"best/{name}{sign.strip()}" for name in ("protocol", "miou", "pixel_accuracy", "fwiou")}
+    assert {name for name in figures if name.startswith("best")} == expected
+    assert figures[f"best/miou{sign.strip()}"] == pytest.approx(0.775)
 
 
 def test_a_run_ends_with_its_training_by_its_true_exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,62 +79,50 @@ def test_marks_are_in_the_names_of_tainted_figures_alone() -> None:
     clean, tainted = evaluation(), evaluation(TAINT)
     assert marked_figures("x", clean)["x/miou"] == pytest.approx(0.775)
     assert all(name.endswith("†") for name in marked_figures("x", tainted))
-    summary = {"count": 2, "mean": 0.775, "deviation": 0.0, "low": 0.7, "high": 0.8}
+    five = {"count": 2, "mean": 0.775, "deviation": 0.0, "low": 0.7, "high": 0.8}
     folds = [{"own": clean, "official": clean}, {"own": tainted, "official": None}]
-    found = fold_figures({"folds": folds, "summaries": {"own": summary, "official": summary}})
+    found = fold_figures({"folds": folds, "summaries": {"own": five, "official": five}})
     assert found["own/miou_mean†"] == found["official/miou_mean"] == 0.775
     assert len(found) == 8
     found = stage_figures([{"stage": "1", "winner": clean}, {"stage": "2", "winner": tainted}])
     assert found["1/miou"] == found["2/miou†"] == pytest.approx(0.775)
 
 
-def test_folds_are_a_group_with_a_run_of_their_summary(cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from src import crossval
-    from tests.test_crossval import FOLDS, Processes
-
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.delenv("WANDB_RUN_GROUP", raising=False)
-    groups, fake = [], Processes()
+@pytest.mark.parametrize(
+    ("kind", "pictures", "figures"),
+    [
+        ("crossval", {"folds", "history"}, {"own/miou_mean": (10 / 70 + 11 / 69 + 12 / 68) / 3}),
+        ("stages", {"averages", "progress", "history"}, {"1_first/miou": 0.775, "2_second/miou": 0.775}),
+    ],
+)
+def test_one_command_is_a_group_with_a_run_of_its_own(
+    kind: str, pictures: set[str], figures: dict, cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = {"crossval": test_crossval.FOLDS, "stages": test_stages.TWO}[kind]
+    fake = {"crossval": test_crossval, "stages": test_stages}[kind].Processes()
+    groups = []
 
     def start(*arguments: object) -> int:
         groups.append(os.environ["WANDB_RUN_GROUP"])
         return fake.start(*arguments)
 
-    monkeypatch.setattr(crossval, "start", start)
-    words = [word for word in FOLDS if not word.startswith("logger")]
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.delenv("WANDB_RUN_GROUP", raising=False)
+    monkeypatch.setattr(import_module(f"src.{kind}"), "start", start)
+    command = [kind, *(word for word in words if not word.startswith("logger")), f"runs={tmp_path}", "name=x"]
     for _ in range(2):  # the second time there is nothing new to tell
-        cli("crossval", *words, f"runs={tmp_path}", "name=x")
+        cli(*command)
     assert set(groups) == {"x"}
-    content = told(tmp_path / "x")
-    assert b"own/miou_mean" in content
-    assert len(list((tmp_path / "x").glob("wandb/offline-run-*/files/media/images/figures/*.png"))) == 2
-    sessions = json.loads((tmp_path / "x" / "environment.json").read_text())["sessions"]
-    assert len(sessions) == 2
-
-
-def test_stages_are_a_group_with_a_run_of_their_own(cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from src import stages
-    from tests.test_stages import TWO, Processes
-
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.delenv("WANDB_RUN_GROUP", raising=False)
-    groups, fake = [], Processes()
-
-    def start(*arguments: object) -> int:
-        groups.append(os.environ["WANDB_RUN_GROUP"])
-        return fake.start(*arguments)
-
-    monkeypatch.setattr(stages, "start", start)
-    words = [word for word in TWO if not word.startswith("logger")]
-    for _ in range(2):
-        cli("stages", *words, f"runs={tmp_path}", "name=y")
-    assert set(groups) == {"y"}
     assert "WANDB_RUN_GROUP" not in os.environ
-    content = told(tmp_path / "y")
-    for text in (b"stages", b"1_first/miou", b"2_second/miou", b"0.775"):
-        assert text in content
-    figures = [path.name for path in (tmp_path / "y").glob("wandb/offline-run-*/files/media/*/figures/*")]
-    assert {name.rpartition("_")[0].rpartition("_")[0] for name in figures} >= {"averages", "progress", "history"}
+    run, shown = run_record(tmp_path / "x"), summary(tmp_path / "x")
+    assert (run.run_group, run.job_type, run.display_name) == ("x", kind, "x")
+    assert {name.split("/")[1] for name in shown if name.startswith("figures")} == {*pictures, "table"}
+    assert {name: shown[name] for name in figures} == pytest.approx(figures)
+    assert len(json.loads((tmp_path / "x" / "environment.json").read_text())["sessions"]) == 2
+    # Within another command, its group.
+    with grouped("outer"):
+        cli(*command[:-1], "name=y")
+    assert run_record(tmp_path / "y").run_group == "outer"
 
 
 def test_a_training_on_seen_images_is_marked_from_its_start(
@@ -153,6 +141,6 @@ def test_a_training_on_seen_images_is_marked_from_its_start(
     cli("train", *words, f"runs={tmp_path}", "name=second", f"init_from={tmp_path / 'first'}")
     assert note in capfd.readouterr().out
     assert note in (tmp_path / "second" / "train.log").read_text()
-    content = told(tmp_path / "second")
-    for text in ("second †", "tainted", "best/miou†"):
-        assert text.encode() in content
+    run = run_record(tmp_path / "second")
+    assert (run.display_name, list(run.tags), run.job_type) == ("second †", ["tainted"], "train")
+    assert "best/miou†" in summary(tmp_path / "second")

@@ -87,6 +87,15 @@ def test_one_run_alone(cli, tree: Path) -> None:
     assert set(pictures(tree)) == {path.relative_to(tree).as_posix() for path in fold.glob("*.png")}
 
 
+def test_a_run_that_was_evaluated_before_its_end(cli, tmp_path: Path) -> None:
+    """`src.eval` of a training that was stopped: its evaluation is drawn, its curves are not."""
+    make_run(tmp_path / "run", evaluation("val"))
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    (tmp_path / "run" / "results.json").write_text(json.dumps({**results, "finished": False}))
+    assert cli("draw", f"folder={tmp_path}") == 3
+    assert set(pictures(tmp_path)) == {f"run/{name}_val.png" for name in ("classes", "confusion", "shares")}
+
+
 def test_nothing_to_draw_is_told(fails, tmp_path: Path) -> None:
     message = fails("draw", f"folder={tmp_path}")
     assert message == f"folder={tmp_path}: no finished run, folds, average or stages there or beneath it"

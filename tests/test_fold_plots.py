@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from src import fold_plots
+from src import fold_plots, plots
 from src.intervals import summarise
 from src.plots import plot_classes
 from src.run import describe_evaluation
@@ -87,6 +87,46 @@ def test_bars_of_seen_images_carry_the_mark_themselves(tmp_path: Path, texts: li
     fold_plots.plot_averages([("1", average()), ("2", average(TAINT))], tmp_path / "a.png", "t")
     figure = f"{evaluation()['miou']:.3f}"
     assert texts.count(figure) == texts.count(f"{figure}†") == 3
+
+
+@pytest.mark.parametrize("taints", [(), (TAINT,)])
+def test_marks_stand_beside_the_figures(tmp_path: Path, texts: list[str], taints: tuple) -> None:
+    sign, told = "†" if taints else "", evaluation(taints)
+    miou, path = told["miou"], tmp_path / "x.png"
+    fold = {"fold": 0, "own": evaluation(split="fold 0"), "official": told}
+    five = vars(summarise([miou]))
+    fold_plots.plot_folds({"folds": [fold], "summaries": {"own": five, "official": five}}, path, "t")
+    bars = [text for text in texts if text.removesuffix("†") == f"{miou:.3f}"]
+    assert bars == [f"{miou:.3f}", f"{miou:.3f}{sign}"]
+    assert {f"each fold's own part: mean {miou:.3f}", f"val: mean {miou:.3f}{sign}"} <= set(texts)
+    texts.clear()
+    fold_plots.plot_history([("first", [(ROWS, evaluation())]), ("second", [(ROWS, told)])], path, "t")
+    # The loss is of the images that it is trained on, whatever they are.
+    assert [text for text in texts if text.startswith(("first", "second"))] == [
+        "first",
+        "second",
+        "first",
+        "second" + sign,
+    ]
+    texts.clear()
+    fold_plots.plot_progress([("first", evaluation()), ("second", told)], PALETTE, path, "t")
+    assert {"first", f"second{sign}"} <= set(texts)
+    texts.clear()
+    plot_classes(told, PALETTE, path, "t")
+    assert f"t\nmIoU {miou:.4f}{sign}" in texts
+
+
+def test_curves_of_classes_and_of_their_mean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[plt.Figure] = []
+    monkeypatch.setattr(plots.plt, "close", kept.append)
+    metrics = tmp_path / "metrics.csv"
+    metrics.write_text("step,epoch,val/miou,val/iou/road,val/iou/car\n9,0,.35,.5,.2\n19,1,.5,.6,.4\n")
+    plots.plot_class_curves(metrics, {"road": [128, 64, 128], "car": [0, 0, 142]}, tmp_path / "c.png", "t")
+    drawn(tmp_path / "c.png")
+    (axes,) = kept[0].axes
+    lines = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines}
+    assert lines == {"road": ([1, 2], [0.5, 0.6]), "car": ([1, 2], [0.2, 0.4]), "mean": ([1, 2], [0.35, 0.5])}
+    assert axes.lines[0].get_color() == pytest.approx((128 / 255, 64 / 255, 128 / 255))
 
 
 def test_classes_that_the_truth_has_not_are_left_out() -> None:

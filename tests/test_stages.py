@@ -37,6 +37,7 @@ class Processes:
     def __init__(self) -> None:
         self.commands: list[list[str]] = []
         self.failing: int | None = None  # the place of a command
+        self.figures = [0.7, 0.8]  # of the folds
 
     def start(self, command: Sequence[str], path: Path, device: int | None) -> int:
         self.commands.append(list(command))
@@ -52,7 +53,7 @@ class Processes:
             taints = ("weights were trained on 2 of these images",) if "init_from" in given else ()
             own, official = evaluation("fold 0 of 2", taints), evaluation("val")
             fold = {"run": str(folder / "fold0"), "own": own, "official": official}
-            summaries = {"own": vars(summarise([0.7, 0.8]))}
+            summaries = {"own": vars(summarise(self.figures))}
             (folder / "crossval.json").write_text(json.dumps({"folds": [fold], "summaries": summaries}))
         else:
             run = RunFolder(Path(given["out"].strip("'")))
@@ -97,6 +98,13 @@ def test_each_stage_starts_from_the_winner_of_the_one_before(cli, processes: Pro
     assert "| 2_second | 75.00 %† | 77.50 % | best run |" in table
     assert "† fold 0 of 2: weights were trained on 2 of these images" in table
     assert {"averages.png", "progress.png", "history.png"} <= {path.name for path in folder.iterdir()}
+
+
+def test_what_has_changed_is_told_anew(cli, processes: Processes, tmp_path: Path) -> None:
+    cli("stages", *TWO, f"runs={tmp_path}", "name=x")
+    processes.figures = [0.5, 0.6]
+    cli("stages", *TWO, f"runs={tmp_path}", "name=x")
+    assert "| 1_first | 55.00 % | 77.50 % | best run |" in (tmp_path / "x" / "stages.md").read_text()
 
 
 def test_lineages_apart(cli, processes: Processes, tmp_path: Path) -> None:
