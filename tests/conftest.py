@@ -44,8 +44,8 @@ CITIES = {
 def leave_determinism_as_it_was() -> Iterator[None]:
     """Lightning's `deterministic` holds for the process, and so for all later tests."""
     yield
-    if "torch" in sys.modules:
-        sys.modules["torch"].use_deterministic_algorithms(False)
+    if torch.are_deterministic_algorithms_enabled():
+        torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture
