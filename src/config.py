@@ -166,10 +166,10 @@ def open_run(cfg: DictConfig) -> tuple[RunFolder, DictConfig]:
     cfg.run_dir = str(path)
     run = RunFolder(path)
     resolved = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
-    if not inherited and is_first_process() and (changes := _changes(cfg, run)):
+    if not inherited and is_first_process() and _changes(cfg, run):
         run.path.mkdir(parents=True, exist_ok=True)
         with run.lock():  # another process may train here, and have no checkpoint yet
-            _make_room(run, changes)
+            _make_room(cfg, run)
             source, folds = _build_data(cfg.datamodule)
             for name, text in folds.lists(source).items():
                 write_text(run.path / "folds" / f"{name}.txt", text)
@@ -281,13 +281,19 @@ def _changes(cfg: DictConfig, run: RunFolder) -> list[str]:
     return changes(json.loads(run.identity.read_text()), json.loads(json.dumps(identity(cfg))))
 
 
-def _make_room(run: RunFolder, changes: list[str]) -> None:
-    """Clears a folder that no run got to weights in. ValueError where one did, by another configuration."""
-    if not run.has_weights:
-        run.clear()
-    elif run.config.is_file():
+def check_configuration(cfg: DictConfig, run: RunFolder) -> None:
+    """ValueError where the folder is of another configuration."""
+    if changes := _changes(cfg, run):
         raise ValueError(
             f"{run.path} holds a run of another configuration ({', '.join(changes[:3])}"
             f"{', ...' if len(changes) > 3 else ''}); give another name= (to src.crossval or src.stages, where one of "
             "these runs it), or resume=false, to start beside it"
         )
+
+
+def _make_room(cfg: DictConfig, run: RunFolder) -> None:
+    """Clears a folder that no run got to weights in. ValueError where one did, by another configuration."""
+    if not run.has_weights:
+        run.clear()
+    elif run.config.is_file():
+        check_configuration(cfg, run)

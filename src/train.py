@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from src.cli import launch
 from src.config import (
     RUN_VARIABLE,
+    check_configuration,
     complete,
     has_several_devices,
     one_process_per_job,
@@ -47,49 +48,49 @@ def train(cfg: DictConfig) -> float:
     cfg = complete(cfg)
     if cfg.find_lr:
         return find_lr(*open_range_test(cfg))
-    run, cfg = open_run(cfg)
+    run, resolved = open_run(cfg)
     note_run(run)
     if run.read_results()["finished"]:
         log.info("%s is finished; resume=false would train it again, beside it", run.path)
     elif one_process_per_job(cfg):
         train_in_own_process(run)
     else:
-        fit(cfg, run)
+        with claimed(run, cfg) as is_first:
+            fit(resolved, run, is_first)
     return report(run) if is_first_process() else math.nan
 
 
-def fit(cfg: DictConfig, run: RunFolder) -> None:
+def fit(cfg: DictConfig, run: RunFolder, is_first: bool) -> None:
     """Trains, evaluates the best checkpoint, and leaves figures and pictures in the run folder."""
-    with claimed(run) as is_first:
-        data, task, callbacks = build(cfg, continues=run.last.is_file())
-        # Only now that the configuration is known to be right: importing these takes ten seconds.
-        from src.banner import banner
-        from src.callbacks.wandb_logger import OneRunLogger
-        from src.draw import draw_run
-        from src.evaluation import evaluate, find_taints
-        from src.tables import MARK, class_table, marked_figures
+    data, task, callbacks = build(cfg, continues=run.last.is_file())
+    # Only now that the configuration is known to be right: importing these takes ten seconds.
+    from src.banner import banner
+    from src.callbacks.wandb_logger import OneRunLogger
+    from src.draw import draw_run
+    from src.evaluation import evaluate, find_taints
+    from src.tables import MARK, class_table, marked_figures
 
-        loggers = list(instantiate(cfg.logger).values())
-        trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers, default_root_dir=str(run.path))
-        if is_first:
-            log.info(banner(cfg, run, data, task, trainer))
-        with ExitStack() as stack:
-            dashboards = [stack.enter_context(logger) for logger in loggers if isinstance(logger, OneRunLogger)]
-            taints = find_taints(data, data.validation_split, exposure_before(run.path))
-            if taints and is_first:
-                log.info("note: %s figures of this training's validation: %s", MARK, "; ".join(taints))
-            for dashboard in dashboards if taints else []:
-                dashboard.mark(taints)
-            for logger in loggers:
-                logger.log_hyperparams(OmegaConf.to_container(cfg))
-            trainer.fit(task, data, ckpt_path=run.last if run.last.is_file() else None, weights_only=True)
-            trainer.loggers = []  # what follows is not a point of the curves
-            evaluation = evaluate(trainer, task, data, run, data.validation_split, "best")
-            if trainer.is_global_zero:
-                pictures = draw_run(run, evaluation)
-                for dashboard in dashboards:
-                    dashboard.publish(pictures, class_table(evaluation), marked_figures("best", evaluation))
-                run.add_evaluation(evaluation, finished=True)
+    loggers = list(instantiate(cfg.logger).values())
+    trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers, default_root_dir=str(run.path))
+    if is_first:
+        log.info(banner(cfg, run, data, task, trainer))
+    with ExitStack() as stack:
+        dashboards = [stack.enter_context(logger) for logger in loggers if isinstance(logger, OneRunLogger)]
+        taints = find_taints(data, data.validation_split, exposure_before(run.path))
+        if taints and is_first:
+            log.info("note: %s figures of this training's validation: %s", MARK, "; ".join(taints))
+        for dashboard in dashboards if taints else []:
+            dashboard.mark(taints)
+        for logger in loggers:
+            logger.log_hyperparams(OmegaConf.to_container(cfg))
+        trainer.fit(task, data, ckpt_path=run.last if run.last.is_file() else None, weights_only=True)
+        trainer.loggers = []  # what follows is not a point of the curves
+        evaluation = evaluate(trainer, task, data, run, data.validation_split, "best")
+        if trainer.is_global_zero:
+            pictures = draw_run(run, evaluation)
+            for dashboard in dashboards:
+                dashboard.publish(pictures, class_table(evaluation), marked_figures("best", evaluation))
+            run.add_evaluation(evaluation, finished=True)
 
 
 def build(
@@ -193,14 +194,19 @@ def find_lr(folder: Path, cfg: DictConfig) -> float:
 
 
 @contextmanager
-def claimed(run: RunFolder) -> Iterator[bool]:
-    """Holds the run folder, logs into it, names it to the processes that Lightning starts; True in the first."""
+def claimed(run: RunFolder, cfg: DictConfig) -> Iterator[bool]:
+    """Holds the run folder, logs into it, names it to the processes that Lightning starts; True in the first.
+
+    Raises:
+        ValueError: another process has it, or made it a run of another configuration since it was opened.
+    """
     os.environ[RUN_VARIABLE] = str(run.path)
     try:
         if not is_first_process():
             yield False
             return
         with run.lock(), closing(logging.FileHandler(run.path / "train.log")) as handler:
+            check_configuration(cfg, run)
             run.note_session()
             logging.getLogger().addHandler(handler)
             try:

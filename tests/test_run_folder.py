@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
+from src import train
+from src.config import open_run
 from src.run import RunFolder
 from tests.conftest import TINY
 from tests.processes import assert_same_weights
@@ -63,6 +65,24 @@ def test_another_configuration_gets_the_folder(cli, fails, failed: RunFolder, tm
     assert len(after["sessions"]) == 2
     assert "lr 1e+30" in (failed.path / "train.log").read_text()
     assert "a holds a run of another configuration" in fails("train", *TINY, f"runs={tmp_path}", "name=a", "seed=7")
+
+
+def test_a_folder_that_another_process_made_its_own_meanwhile(
+    fails, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the opening of a folder and its lock; what that process wrote stays."""
+
+    def opened(cfg: DictConfig) -> tuple[RunFolder, DictConfig]:
+        found, other = open_run(cfg), cfg.copy()
+        other.seed = 7
+        open_run(other)
+        return found
+
+    monkeypatch.setattr(train, "open_run", opened)
+    message = fails("train", *TINY, f"runs={tmp_path}", "name=a")
+    assert message.startswith(f"{tmp_path}/a holds a run of another configuration (seed: 7 -> 0)")
+    assert OmegaConf.load(tmp_path / "a" / "config.yaml").seed == 7
+    assert not (tmp_path / "a" / "checkpoints").exists()
 
 
 def test_weights_are_not_given_up(fails, failed: RunFolder, tmp_path: Path) -> None:

@@ -82,7 +82,7 @@ def test_what_cannot_be_averaged_is_refused_by_name() -> None:
 
 
 def test_ranks() -> None:
-    assert rank([0.2, 0.5, NAN, 0.5, 0.9]) == [4, 1, 3, 0, 2]
+    assert rank([NAN, 0.2, 0.5, NAN, 0.5, 0.9]) == [5, 2, 4, 1, 0, 3]
 
 
 @pytest.mark.parametrize(
