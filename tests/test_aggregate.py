@@ -1,29 +1,17 @@
 """`src.aggregate` end to end: what it compares, what it keeps, what it marks, and what it refuses."""
 
-import itertools
 import json
 import shutil
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
 from src import aggregate, cli, train
-from src.batchnorm import remeasure
-from src.data.datamodule import SegmentationDataModule
-from src.data.source import Sample
-from src.data.streets import Streets
-from src.evaluation import count
-from src.exposure import Exposure, exposure_before
-from src.judge import Judge, Member, Part
-from src.metrics import figures
-from src.soup import mean_state
+from src.exposure import exposure_before
 from tests.conftest import ROOT, TINY
-from tests.small import Small, adamw, differing, fit, small_data, small_task, small_trainer
 from tests.wandb_files import run_record, summary
 
 FOLDS = ("data.num_folds=3", "data.fold_gap=0", "data.dataset.num_train=6", "data.dataset.num_test=2")
@@ -116,65 +104,6 @@ def test_averages_of_averages_and_what_w_and_b_is_told(folds: Path, cli, monkeyp
     cli("aggregate", f"runs=[{averages[0]},{averages[1]}]", *given, f"out={folds.parent / 'both'}")
     assert not (folds.parent / "both" / "wandb").exists()
     assert (folds.parent / "both" / "averages.png").is_file()
-
-
-def judge_of(states: list[dict], folder: Path, data: SegmentationDataModule | None = None, images: int = 4) -> Judge:
-    data, task = data or small_data(), small_task()
-    part = Part(data, "val")
-    members = [Member(str(n), state, {"epoch": 1, "step": n}, Exposure(), part) for n, state in enumerate(states)]
-    return Judge(small_trainer(folder), task, members, data, images, [part], None)
-
-
-def test_a_mean_has_its_own_batchnorm_and_a_single_run_keeps_its(tmp_path: Path) -> None:
-    states = [small_task().network.state_dict() for _ in range(2)]
-    for name, value in states[1].items():
-        value += value.abs().mean() if name.endswith("weight") else 0
-    judge = judge_of(states, tmp_path)
-    judge.load((0, 1))
-    expected = small_task().network
-    expected.load_state_dict(mean_state(states))
-    remeasure(expected, [b["image"] for b in itertools.islice(small_data().train_dataloader(), 2)])
-    assert not differing(dict(judge.task.network.state_dict()), dict(expected.state_dict()))
-    assert differing(dict(expected.state_dict()), mean_state(states))
-    judge.load((1,))
-    assert not differing(dict(judge.task.network.state_dict()), dict(states[1]))
-
-
-class Exposed(Streets):
-    """Scenes by a camera that lets a share of the light in."""
-
-    def __init__(self, light: float) -> None:
-        super().__init__(size=(64, 64), num_train=16, num_val=8)
-        self.light = light
-
-    def read(self, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
-        image, mask = super().read(sample)
-        return (image * self.light).astype(np.uint8), mask
-
-
-def test_measured_again_a_soup_beats_its_averaged_statistics(tmp_path: Path) -> None:
-    """Of two networks that one start was trained on to, by day and by night: statistics of neither are the mean's."""
-
-    def trained(light: float, epochs: int, start: dict | None = None) -> dict:
-        task = small_task(architecture=partial(Small, dropout=0.0), optimizer=partial(adamw, lr=0.003))
-        if start is not None:
-            task.network.load_state_dict(start)
-        data = SegmentationDataModule(Exposed(light), None, 2, 1, 0, seed=0)
-        fit(tmp_path / f"{light}_{epochs}", task, data=data, epochs=epochs, limit_val_batches=1)
-        return {name: value.clone() for name, value in task.network.state_dict().items()}
-
-    start = trained(1.0, 40)
-    states = [trained(light, 6, start) for light in (1.0, 0.1)]
-    layer = "architecture.encoder.1.running_var"
-    assert (states[0][layer] / states[1][layer]).median() > 20, "by night, differences are a tenth"
-    averaged = mean_state(states)
-    day = SegmentationDataModule(Exposed(1.0), None, 2, 1, 0, seed=0)
-    judge = judge_of(states, tmp_path, day, images=16)
-    again = judge.score((0, 1))
-    assert (judge.task.network.state_dict()[layer] / averaged[layer]).median() > 1.5
-    judge.task.network.load_state_dict(averaged)
-    unmeasured = figures(count(judge.trainer, judge.task, day, "val")).miou
-    assert unmeasured + 0.05 < again, (unmeasured, again)
 
 
 def test_what_is_seen_or_chosen_on_is_marked(folds: Path, cli) -> None:
