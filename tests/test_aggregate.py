@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from src import aggregate, cli, train
 from src.exposure import exposure_before
+from src.run import RunFolder
 from tests.conftest import ROOT, TINY
 from tests.wandb_files import run_record, summary
 
@@ -62,6 +63,8 @@ def test_all_averages_are_compared_and_the_winner_is_a_run(folds: Path, cli, cap
     assert names == ["best run", "mean of all", "mean of top 2", "greedy soup", "averaged probabilities"]
     assert (run / "aggregate.md").read_text().strip() in told
     assert [len(each["members"]) for each in candidates[:3]] == [1, 3, 2]
+    (own,) = RunFolder(folds / candidates[0]["members"][0]).read_results()["evaluations"].values()
+    assert candidates[0]["selection"]["checkpoint"] == own["checkpoint"] | {"name": "best run"}
     scores = [each["selection"]["miou"] for each in candidates[:-1]]
     (winner,) = [each for each in candidates if each["is_winner"]]
     assert winner["selection"]["miou"] == max(scores)
