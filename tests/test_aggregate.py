@@ -160,6 +160,19 @@ def test_fold_and_official_figures_carry_their_own_marks(folds: Path, cli) -> No
     assert len(before.chosen) == 6
 
 
+def test_what_ancestors_saw_counts(folds: Path, cli) -> None:
+    """A fold whose first weights were trained on an image of val, and chosen on another."""
+    path = folds / "fold1" / "exposure.json"
+    told = json.loads(path.read_text())
+    told["before"] = {"trained": ["streets-11/0/val_00000"], "chosen": ["streets-11/0/val_00002"]}
+    path.write_text(json.dumps(told))
+    cli("aggregate", f"from={folds}", CPU)
+    for each in record(winner_of(folds))["candidates"]:
+        taints = [f"weights were {how} on 1 of these images" for how in ("trained", "chosen")]
+        expected = taints if "fold1" in each["members"] else None
+        assert each["official"]["protocol"].get("taints") == expected
+
+
 def test_a_holdout_decides_and_val_stays_clean(folds: Path, cli) -> None:
     cli("aggregate", f"from={folds}", "top_k=3", CPU, "select_on=holdout", "holdout=test")
     told = record(winner_of(folds))
@@ -217,13 +230,44 @@ def test_runs_that_differ_are_named(fails, folds: Path, key: str, value: object,
     assert f"{folds}/fold0 and {folds}/fold1 {message}" in told
 
 
-def test_other_label_sets_are_named(trained: Path, folds: Path) -> None:
+def opened(folds: Path) -> list[aggregate.Given]:
     data = {"root": "run", "pack": "run", "num_workers": "run"}
     cfg = OmegaConf.create({"inference": {}, "precision": "run", "data": data})
-    first, other = (aggregate._open(cfg, folds / f"fold{fold}") for fold in range(2))
+    return [aggregate._open(cfg, folds / f"fold{fold}") for fold in range(2)]
+
+
+def test_other_label_sets_are_named(folds: Path) -> None:
+    first, other = opened(folds)
     other.source.labels = "camvid-11"
     with pytest.raises(ValueError, match=r"fold0 and .*fold1 have different label sets: streets-11 and camvid-11; av"):
         aggregate.check_same(first, other)
+
+
+def test_where_data_are_and_where_weights_came_from_may_differ(folds: Path) -> None:
+    first, other = opened(folds)
+    for key in ("datamodule.dataset.root", "task.network.architecture.encoder.weights", "task.network.init"):
+        OmegaConf.update(other.config, key, "elsewhere", force_add=True)
+    aggregate.check_same(first, other)
+    OmegaConf.update(other.config, "datamodule.dataset.seed", 7)
+    with pytest.raises(ValueError, match=r"fold1 have different data: datamodule.dataset.seed is 0 and 7; average"):
+        aggregate.check_same(first, other)
+
+
+def test_another_question_is_another_average(folds: Path) -> None:
+    given = opened(folds)
+    asked = {
+        "top_k": 2, "select_on": "fold_val", "holdout": None, "batchnorm_images": 8, "inference": {"flip": "run"},
+        "precision": "run",
+    }  # fmt: skip
+    others = {
+        "top_k": 3, "select_on": "holdout", "holdout": "test", "batchnorm_images": 9, "inference": {"flip": True},
+        "precision": "bf16-mixed",
+    }  # fmt: skip
+    questions = [asked, *({**asked, key: value} for key, value in others.items())]
+    digests = {aggregate.command_digest(OmegaConf.create(question), given) for question in questions}
+    digests.add(aggregate.command_digest(OmegaConf.create(asked), given[::-1]))
+    assert len(digests) == len(others) + 2
+    assert aggregate.command_digest(OmegaConf.create(asked), opened(folds)) in digests
 
 
 def test_an_unfinished_run_is_refused(fails, folds: Path) -> None:
