@@ -88,7 +88,9 @@ def test_all_averages_are_compared_and_the_winner_is_a_run(folds: Path, cli, cap
     assert (run / "checkpoints" / "best.ckpt").stat().st_mtime_ns == before
 
 
-def test_averages_of_averages_and_what_w_and_b_is_told(folds: Path, cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_averages_of_averages_and_what_w_and_b_is_told(
+    folds: Path, cli, fails, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The average of runs that were logged to W&B is, with its figures; an average of averages has no logger."""
     monkeypatch.setenv("WANDB_MODE", "offline")
     path, given = folds / "fold0" / "config.yaml", ("top_k=2", CPU, "select_on=official_val")
@@ -104,6 +106,9 @@ def test_averages_of_averages_and_what_w_and_b_is_told(folds: Path, cli, monkeyp
         assert figures == {"averages", "classes", "confusion", "shares", "table"}
         kept = next(iter(json.loads((average / "results.json").read_text())["evaluations"].values()))
         assert [value for name, value in shown.items() if name.startswith("winner/miou")] == [kept["miou"]]
+    before = (averages[0] / "aggregate.json").read_bytes()
+    assert "one: holds another run" in fails("aggregate", f"from={folds}", *given, f"out={averages[0]}")
+    assert (averages[0] / "aggregate.json").read_bytes() == before
     cli("aggregate", f"runs=[{averages[0]},{averages[1]}]", *given, f"out={folds.parent / 'both'}")
     assert not (folds.parent / "both" / "wandb").exists()
     assert (folds.parent / "both" / "averages.png").is_file()
@@ -198,6 +203,7 @@ def test_a_holdout_decides_and_val_stays_clean(folds: Path, cli) -> None:
             ["from={}/folds", "select_on=holdout", "holdout=val"],
             "holdout=val: must be a labelled split that is neither trained on nor val: test",
         ),
+        (["from={0}/folds", "out={0}/whole"], "/whole: holds another run; give another out=FOLDER, or leave it out"),
         (["runs=[{0}/folds/fold0,{0}/whole]"], "have different data: datamodule.dataset.num_t"),
     ],
 )
