@@ -13,6 +13,7 @@ from typing import Any
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -81,6 +82,11 @@ def environment(name: str, value: str | None) -> Iterator[None]:
         os.environ.pop(name, None)
         if before is not None:
             os.environ[name] = before
+
+
+def quoted(path: Path) -> str:
+    """A path as a value on a command line of ours, whatever signs it has."""
+    return QuotedString(str(path), Quote.single).with_quotes()
 
 
 def _user_message(error: BaseException, config_name: str) -> str | None:

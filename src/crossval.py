@@ -15,14 +15,14 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from src.cli import launch
+from src.cli import launch, quoted
 from src.config import complete, derive_name, identity
 from src.digest import changes
 from src.draw import FOLDS, draw_folds, grouped, publish
 from src.files import first_free, plain, write_json, write_text
 from src.following import following
 from src.intervals import summarise
-from src.processes import last_error, quoted, start
+from src.processes import last_error, start
 from src.run import RunFolder
 from src.tables import fold_figures, fold_table
 

@@ -26,9 +26,3 @@ def last_error(path: Path) -> str | None:
     told = path.read_text(errors="replace").rpartition("$ python -m ")[2]
     found = re.findall(r"^error: (.*)$", told, re.MULTILINE)
     return found[-1] if found else None
-
-
-def quoted(path: Path) -> str:
-    """A path as a value in Hydra's grammar, whatever signs it has."""
-    text = str(path).replace("'", "\\'")
-    return f"'{text}'"

@@ -13,14 +13,14 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from src.cli import launch
+from src.cli import launch, quoted
 from src.config import identity
 from src.crossval import fold_folder
 from src.digest import digest
 from src.draw import AVERAGE, FOLDS, STAGES, draw_stages, grouped, publish
 from src.files import first_free, plain, write_json, write_text
 from src.following import following
-from src.processes import last_error, quoted, start
+from src.processes import last_error, start
 from src.run import RunFolder
 from src.tables import stage_figures, stage_table
 

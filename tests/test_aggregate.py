@@ -178,6 +178,15 @@ def test_what_ancestors_saw_counts(folds: Path, cli) -> None:
         assert each["official"]["protocol"].get("taints") == expected
 
 
+def test_a_fold_that_several_runs_held_out_counts_once(folds: Path, cli) -> None:
+    shutil.copytree(folds / "fold1", folds / "fold1again")
+    shutil.rmtree(folds / "fold2")
+    cli("aggregate", f"from={folds}", CPU)
+    for each in record(winner_of(folds))["candidates"]:
+        protocol = each["selection"]["protocol"]
+        assert (protocol["split"], protocol["images"]) == ("folds 0 1 of 3 (by block, gap 0) of train", 4)
+
+
 def test_a_holdout_decides_and_val_stays_clean(folds: Path, cli) -> None:
     cli("aggregate", f"from={folds}", "top_k=3", CPU, "select_on=holdout", "holdout=test")
     told = record(winner_of(folds))
