@@ -153,6 +153,8 @@ def describe_evaluation(
     if taints:
         protocol = {**protocol, "taints": list(taints)}
     tag = f"{protocol['labels']} {protocol['split']} ({protocol['images']} images), {protocol['inference']}"
+    if protocol["precision"] != "32-true":
+        tag += f", {protocol['precision']}"
     if checkpoint["name"] != "best":
         tag += f", checkpoint {checkpoint['name']}"
     if taints:

@@ -20,7 +20,7 @@ from src.data.datamodule import SegmentationDataModule
 from src.data.folds import Folds
 from src.data.geometry import Geometry
 from src.run import RunFolder, describe_evaluation
-from tests.conftest import ROOT, TINY, write_camvid
+from tests.conftest import ROOT, SMALL, TINY, write_camvid
 from tests.processes import assert_same_weights, finish, kill_then_finish
 
 FOLDS = (*TINY, "data.num_folds=3", "data.fold_gap=0")
@@ -308,6 +308,35 @@ def test_real_processes(tmp_path: Path) -> None:
         splits = [evaluation["protocol"]["split"] for evaluation in results["evaluations"].values()]
         assert splits == [f"fold {fold} of 2 (by block, gap 0) of train"]
     assert (folder / "crossval.md").read_text() in second.stdout
+
+
+def test_the_official_evaluation_is_that_by_the_protocol_of_the_training(tmp_path: Path) -> None:
+    def add(split: str, inference: str = "whole", precision: str = "32-true", checkpoint: str = "best") -> dict:
+        protocol = {"labels": "x-2", "split": split, "images": 2, "inference": inference, "precision": precision}
+        told = describe_evaluation(np.eye(2), ["a", "b"], protocol, {"name": checkpoint, "epoch": 1, "step": 2})
+        run.add_evaluation(told, finished=split.startswith("fold"))
+        return told
+
+    run = RunFolder(tmp_path)
+    add("fold 0 of 2 of train")
+    for others in (
+        {"split": "test"},
+        {"split": "val", "inference": "whole, flip"},
+        {"split": "val", "checkpoint": "last"},
+        {"split": "val", "precision": "bf16-mixed"},
+    ):
+        add(**others)
+        assert crossval.official_evaluation(run) is None
+    own = add("val")
+    assert crossval.official_evaluation(run)["tag"] == own["tag"]
+    assert len(run.read_results()["evaluations"]) == 6, "none took the place of another"
+
+
+def test_a_val_that_is_not_there_is_told_before_the_first_fold(fails, processes: Processes, tmp_path: Path) -> None:
+    write_camvid(tmp_path / "data", {"train": 4})
+    words = ("data=camvid", f"data.root={tmp_path / 'data'}", "data.num_folds=2", *SMALL, f"runs={tmp_path}")
+    assert str(tmp_path / "data" / "val") in fails("crossval", *words)
+    assert not processes.commands
 
 
 @pytest.mark.slow

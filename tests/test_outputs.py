@@ -73,9 +73,11 @@ def test_metrics_of_repeated_steps_give_way(tmp_path: Path) -> None:
 
 
 def test_an_evaluation_says_what_it_is() -> None:
-    protocol = {"labels": "two", "split": "val", "images": 3, "inference": "whole at own size"}
+    protocol = {
+        "labels": "two", "split": "val", "images": 3, "inference": "whole at own size", "precision": "bf16-mixed",
+    }  # fmt: skip
     evaluation = describe_evaluation(np.array([[3, 1], [0, 0]]), list(PALETTE), protocol, {"name": "last", "epoch": 2})
-    assert evaluation["tag"] == "two val (3 images), whole at own size, checkpoint last"
+    assert evaluation["tag"] == "two val (3 images), whole at own size, bf16-mixed, checkpoint last"
     assert evaluation["iou"] == {"road": 0.75, "sky": 0.0}
     table = class_table(evaluation)
     assert "75.00 %" in table
