@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from omegaconf import DictConfig
 
 import src.config  # noqa: F401  registers the resolver of conf/
 from src.models.network import Network
@@ -51,11 +52,16 @@ def build(model: str, num_classes: int, *overrides: str) -> Network:
     """As training builds it, weights random, on the smallest backbone unless one is named."""
     if small := read_header(model).small:
         overrides = (f"backbone={small}", *overrides)
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("train", [f"model={model}", *overrides])
+    cfg = _composed(f"model={model}", *overrides).copy()
     cfg.backbone.weights = None
     cfg.data.classes = {f"class {index}": [index] * 3 for index in range(num_classes)}
     return instantiate(cfg.task.network, _convert_="all")
+
+
+@functools.cache
+def _composed(*overrides: str) -> DictConfig:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("train", list(overrides))
 
 
 cached = functools.cache(build)

@@ -49,6 +49,13 @@ def leave_determinism_as_it_was() -> Iterator[None]:
 
 
 @pytest.fixture
+def no_random_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Zeros, which are drawn in no time, where a full-size network is built and its figures do not matter."""
+    for draw in ("uniform_", "normal_", "erfinv_"):
+        monkeypatch.setattr(torch.Tensor, draw, lambda self, *_, **__: self.zero_())
+
+
+@pytest.fixture
 def cli(monkeypatch: pytest.MonkeyPatch) -> Callable[..., object]:
     """Calls an entry point in this process as its command line would: `cli("train", "model=unet", ...)`.
 

@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 import pytest
-import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -36,10 +35,8 @@ def composed(root: Path, *overrides: str, config: str = "train") -> DictConfig:
 
 
 @pytest.mark.parametrize("choice", GROUPS)
-def test_every_choice_composes_and_instantiates(choice: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Half of the time would be random weights of backbones at their full size.
-    for draw in ("uniform_", "normal_", "erfinv_"):
-        monkeypatch.setattr(torch.Tensor, draw, lambda self, *_, **__: self.zero_())
+@pytest.mark.usefixtures("no_random_weights")
+def test_every_choice_composes_and_instantiates(choice: str, tmp_path: Path) -> None:
     group, _, name = choice.partition("/")
     # Plain vision transformers and DPT go together alone.
     is_vit = group == "backbone" and "vit" in name.split("_")

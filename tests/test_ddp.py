@@ -5,11 +5,13 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
 
 from src.banner import _batchnorm_notes
+from src.run import RunFolder
 from src.train import synchronises_batchnorm
 from tests.conftest import ROOT, TINY
 from tests.small import Small, differing, small_task
@@ -17,13 +19,14 @@ from tests.small import Small, differing, small_task
 TWO = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
 
 
-def test_two_processes_stay_one_network(tmp_path: Path) -> None:
+def test_two_processes_stay_one_network_and_leave_one_run(cli, tmp_path: Path) -> None:
     """The backbone is held in the first of three epochs; DDP then brings its gradients together as it does the head's.
-    The plateau cuts the rate after each epoch but the first, on both."""
+    The plateau cuts the rate after each epoch but the first, on both. `src.eval` of the same weights in one process
+    counts the same pixels of a validation set of odd size."""
     arguments = [word for word in TINY[1:] if not word.startswith(("trainer.max_epochs", "data.dataset.num_train"))]
     command = [
         sys.executable, "-m", "src.train", *arguments, *TWO, "trainer.max_epochs=3", "data.dataset.num_train=8",
-        "data.dataset.num_val=3", "freeze.backbone_epochs=1", "averaging=ema", "averaging.batchnorm_images=4",
+        "data.dataset.num_val=5", "freeze.backbone_epochs=1", "averaging=ema", "averaging.batchnorm_images=4",
         "scheduler=plateau", "scheduler.patience=0", "scheduler.threshold=1e6", f"runs={tmp_path}", "name=two",
         "+callbacks.ranks._target_=tests.helpers.SaveRanks", f"+callbacks.ranks.folder={tmp_path}/ranks",
     ]  # fmt: skip
@@ -44,6 +47,13 @@ def test_two_processes_stay_one_network(tmp_path: Path) -> None:
     assert states[2][0]["rates"] == [0.00075] * 4
     steps = {float(state["step"]) for state in held["state"].values()}
     assert steps == {4.0, 6.0}, "AdamW knows the backbone for two epochs of two steps only"
+    run = RunFolder(tmp_path / "two")
+    (both,) = run.read_results()["evaluations"].values()
+    cli("eval", f"run={run.path}", "accelerator=cpu")
+    (alone,) = run.read_results()["evaluations"].values()
+    assert both["matrix"] == alone["matrix"]
+    assert np.sum(both["matrix"]) > 4.5 * 64 * 96 * 0.9, "all five images count, each once"
+    assert len(run.read_environment()["sessions"]) == 1
 
 
 @pytest.mark.parametrize(

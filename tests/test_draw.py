@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from src.draw import draw
 from src.intervals import summarise
 from src.run import RunFolder, describe_evaluation
 
@@ -73,12 +74,15 @@ def test_all_figures_of_all_kinds(cli, tree: Path, tmp_path: Path) -> None:
         expected |= {f"stages/{stage}/fold{n}/{name}.png" for n in range(folds) for name in OF_A_RUN | later}
     assert set(drawn) == expected
     assert count == len(expected)
-    # Again, from a folder that was moved.
+    # Again, from a folder that was moved: what reads other folders than its own.
     for name in drawn:
         (tree / name).unlink()
     shutil.move(tree, tmp_path / "archive")
-    cli("draw", f"folder={tmp_path / 'archive'}")
-    assert pictures(tmp_path / "archive") == drawn
+    for folder in ("stages", "stages/1_first"):
+        draw(tmp_path / "archive" / folder)
+    again = pictures(tmp_path / "archive")
+    assert len(again) == 3 + 2
+    assert again == {name: drawn[name] for name in again}
 
 
 def test_one_run_alone(cli, tree: Path) -> None:

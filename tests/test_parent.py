@@ -75,6 +75,7 @@ def test_a_training_that_sigterm_ended_does_not_look_finished(monkeypatch: pytes
     assert stop.value.code == 143
 
 
+@pytest.mark.slow
 def test_the_same_command_goes_on_when_only_the_parent_died(tmp_path: Path) -> None:
     """Stages by SIGKILL, then cross-validation by SIGTERM: no fold trains on, nor its data workers hold the folder."""
     words = [word for word in TINY if "max_epochs" not in word and "num_workers" not in word]

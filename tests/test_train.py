@@ -244,24 +244,6 @@ def test_a_failing_job_of_a_sweep_does_not_stop_the_others(fails, tmp_path: Path
     assert summary.read_text().count("not finished") == 1
 
 
-def test_two_processes_leave_one_run_and_the_same_matrix_as_one(cli, tmp_path: Path) -> None:
-    """gloo on two processes, a validation set of odd size; src.eval then takes the same weights in one process."""
-    command = [
-        sys.executable, "-m", "src.train", *TINY[1:], "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2",
-        "data.dataset.num_val=5", f"runs={tmp_path}",
-    ]  # fmt: skip
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    (run,) = tmp_path.iterdir()
-    (both,) = json.loads((run / "results.json").read_text())["evaluations"].values()
-    cli("eval", f"run={run}", "accelerator=cpu")
-    (alone,) = json.loads((run / "results.json").read_text())["evaluations"].values()
-    assert both["matrix"] == alone["matrix"]
-    assert np.sum(both["matrix"]) > 4.5 * 64 * 96 * 0.9, "all five images count, each once"
-    assert both["miou"] == alone["miou"]
-    assert len(json.loads((run / "environment.json").read_text())["sessions"]) == 1
-
-
 def test_a_run_folder_is_trained_in_by_one_process_at_a_time(fails, tmp_path: Path) -> None:
     from src.run import RunFolder
 
