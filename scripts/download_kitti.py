@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.download import Archive, Folder, arguments, install, launch
+from src.data.tools.download import Archive, Folder, arguments, install, launch
 
 LICENCE = (
     "KITTI (Geiger et al. 2012; semantics: Alhaija et al. 2018; road: Fritsch et al. 2013): CC BY-NC-SA 3.0, "

@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from src.recipes import recipe_names, recipe_table  # noqa: E402
+from src.config.recipes import recipe_names, recipe_table  # noqa: E402
 
 PATH = ROOT / "docs" / "recipes.md"
 

@@ -30,11 +30,11 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import src.config  # noqa: E402, F401  its resolvers
+import src.config.open  # noqa: E402, F401  its resolvers
 from src.files import atomic_path, write_json, write_text  # noqa: E402
 from src.machine import num_cores  # noqa: E402
-from src.run import RunFolder  # noqa: E402
-from src.tables import render  # noqa: E402
+from src.reports.tables import render  # noqa: E402
+from src.runs.folder import RunFolder  # noqa: E402
 
 CONF = ROOT / "conf"
 DESCRIPTION = """\
@@ -57,7 +57,7 @@ Parameters are those of inference; "more in training" are auxiliary heads. GMACs
 convolutions, matrix products and attention (torch.utils.flop_counter; not normalisation, activations, resizing);
 GFLOPs = 2 x GMACs. From the pixels, padding included, to logits at the network's own stride.
 """
-Row = dict[str, Any]  # "model", "backbone", and what src.profiling.profile returns, or "error"
+Row = dict[str, Any]  # "model", "backbone", and what src.reports.network_cost.profile returns, or "error"
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def main(arguments: list[str]) -> int:
     except (ValueError, OSError, HydraException) as error:
         print(f"error: {_one_line(error)}", file=sys.stderr)
         return 1
-    from src.profiling import draw
+    from src.reports.network_cost import draw
 
     rows, costs = measure(jobs, runs, args)
     rows.sort(key=lambda row: row.get("gflops", float("inf")))
@@ -240,7 +240,7 @@ def work(folder: Path) -> int:
     """In a process of its own: measures what `task.json` says and leaves `result.json`."""
     task = json.loads((folder / "task.json").read_text())
     try:
-        from src.profiling import profile
+        from src.reports.network_cost import profile
 
         result = profile(instantiate(task["network"], _convert_="all"), **task["options"])
     except Exception as error:
@@ -259,7 +259,7 @@ def _one_line(error: BaseException) -> str:
 
 def write_tables(rows: list[Row], args: argparse.Namespace, command: str) -> list[Path]:
     """models.csv and models.md."""
-    from src.profiling import COLUMNS, TEXTS, cells, processor
+    from src.reports.network_cost import COLUMNS, TEXTS, cells, processor
 
     with atomic_path(args.out / "models.csv") as path, path.open("w", newline="") as file:
         writer = csv.DictWriter(file, ["model", "backbone", "height", "width", "classes", *COLUMNS], "", "ignore")
@@ -283,7 +283,7 @@ def write_tables(rows: list[Row], args: argparse.Namespace, command: str) -> lis
 
 
 def terminal_table(rows: list[Row]) -> str:
-    from src.profiling import TEXTS, cells
+    from src.reports.network_cost import TEXTS, cells
 
     head, body = cells([{**row, "error": "yes"} if "error" in row else row for row in rows])
     table = Table()

@@ -69,7 +69,7 @@ def write_own_data(root: Path) -> Path:
     sys.path.insert(0, str(ROOT))
     from PIL import Image
 
-    from src.data.streets import Streets
+    from src.data.streets.source import Streets
 
     scenes = Streets(seed=0, size=[64, 128], num_train=9, num_val=2, num_test=1)
     for split in ("train", "val"):

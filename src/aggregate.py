@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING, Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from src.cli import launch
-from src.config import AS_RUN, identity, load_data, load_run
+from src.config.cli import launch
+from src.config.flat import digest, flatten
+from src.config.open import AS_RUN, identity, load_data, load_run
 from src.data.source import Source
-from src.digest import digest, flatten
 from src.draw import AVERAGE, draw_average, grouped, publish
-from src.exposure import Exposure, exposure_before, image_ids, write_exposure
+from src.errors import UserError
 from src.files import atomic_path, write_json, write_text
-from src.run import RunFolder
-from src.tables import candidate_table, marked_figures
-from src.transfer import find_origin
+from src.reports.tables import candidate_table, marked_figures
+from src.runs.folder import RunFolder
+from src.runs.leakage import Exposure, exposure_before, image_ids, write_exposure
+from src.training.transfer import find_origin
 
 if TYPE_CHECKING:
-    from src.judge import Candidate, Judge
+    from src.folds.compare import Candidate, Judge
 
 log = logging.getLogger(__name__)
 SELECTIONS = ("fold_val", "official_val", "holdout")
@@ -50,7 +51,7 @@ def aggregate(cfg: DictConfig) -> float:
     run = RunFolder(Path(cfg.out) if cfg.out else given[0].run.path.parent / f"aggregate-{wanted}")
     kept = OmegaConf.load(run.config).get("aggregate") if run.config.is_file() else {"digest": wanted}
     if kept is None or kept["digest"] != wanted:
-        raise ValueError(f"out={run.path}: holds another run; give another out=FOLDER, or leave it out")
+        raise UserError(f"out={run.path}: holds another run; give another out=FOLDER, or leave it out")
     if run.read_results()["finished"]:
         log.info("%s is finished", run.path)
     else:
@@ -68,15 +69,15 @@ def open_runs(cfg: DictConfig) -> list[Given]:
     """The runs of `runs` or of the folder `from`, in order of their names; all that can be known without torch.
 
     Raises:
-        ValueError: neither or both given, fewer than two, one that is not finished, or that differs from the first in
+        UserError: neither or both given, fewer than two, one that is not finished, or that differs from the first in
             labels, network, normalisation, data or protocol: names both.
     """
     if (cfg.runs is None) == (cfg["from"] is None):
-        raise ValueError("give runs=[runs/A,runs/B,...] or from=FOLDER of run folders, and not both")
+        raise UserError("give runs=[runs/A,runs/B,...] or from=FOLDER of run folders, and not both")
     paths = [Path(path) for path in cfg.runs] if cfg.runs is not None else _runs_in(Path(cfg["from"]))
     if len(paths) < 2 or len({path.resolve() for path in paths}) < len(paths):
         told = ", ".join(map(str, paths)) or "none"
-        raise ValueError(f"an average needs two runs or more, each once; given: {told}")
+        raise UserError(f"an average needs two runs or more, each once; given: {told}")
     given = [_open(cfg, path) for path in paths]
     for other in given[1:]:
         check_same(given[0], other)
@@ -85,7 +86,7 @@ def open_runs(cfg: DictConfig) -> list[Given]:
 
 def _runs_in(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise ValueError(f"from={folder}: no such folder")
+        raise UserError(f"from={folder}: no such folder")
     found = sorted(path.parent for path in folder.glob("*/config.yaml"))
     return [path for path in found if not (path / AVERAGE).is_file()]
 
@@ -95,7 +96,7 @@ def _open(cfg: DictConfig, path: Path) -> Given:
     wanted = OmegaConf.create({"run": str(path), "checkpoint": "best", "split": AS_RUN, **shared})
     run, config = load_run(wanted)
     if not run.read_results()["finished"]:
-        raise ValueError(f"{path} is not finished; give the command that began it again, or leave it out of runs=[...]")
+        raise UserError(f"{path} is not finished; give the command that began it again, or leave it out of runs=[...]")
     source, _, _ = load_data(wanted, run, config)
     for key in ("pack", "num_workers"):
         if cfg.data[key] != AS_RUN:
@@ -104,10 +105,10 @@ def _open(cfg: DictConfig, path: Path) -> Given:
 
 
 def check_same(first: Given, other: Given) -> None:
-    """ValueError, naming both runs, where their weights or figures do not belong together."""
+    """UserError, naming both runs, where their weights or figures do not belong together."""
     one, two = first.run.path, other.run.path
     if (first.source.labels, first.source.classes) != (other.source.labels, other.source.classes):
-        raise ValueError(
+        raise UserError(
             f"{one} and {two} have different label sets: {first.source.labels} and {other.source.labels}; average runs "
             "of one label set"
         )
@@ -120,7 +121,7 @@ def check_same(first: Given, other: Given) -> None:
         if differing := sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name)):
             name = differing[0]
             remedy = "give inference....=... for all" if key == "task.inference" else "average runs that share it"
-            raise ValueError(
+            raise UserError(
                 f"{one} and {two} have {what}: {key}.{name} is {ours.get(name)} and {theirs.get(name)}; {remedy}"
             )
 
@@ -132,29 +133,29 @@ def _leaves(config: DictConfig, key: str) -> dict[str, Any]:
 
 
 def check_selection(cfg: DictConfig, given: Sequence[Given]) -> None:
-    """ValueError where `select_on`, `holdout`, `top_k` or `batchnorm_images` cannot be done."""
+    """UserError where `select_on`, `holdout`, `top_k` or `batchnorm_images` cannot be done."""
     if cfg.select_on not in SELECTIONS:
-        raise ValueError(f"select_on={cfg.select_on}: must be one of {', '.join(SELECTIONS)}")
+        raise UserError(f"select_on={cfg.select_on}: must be one of {', '.join(SELECTIONS)}")
     for key, least in {"top_k": 2, "batchnorm_images": 1}.items():
         if not isinstance(cfg[key], int) or isinstance(cfg[key], bool) or cfg[key] < least:
-            raise ValueError(f"{key}={cfg[key]}: must be a whole number, at least {least}")
+            raise UserError(f"{key}={cfg[key]}: must be a whole number, at least {least}")
     source = given[0].source
     if cfg.select_on == "fold_val" and (without := [each.run.path for each in given if not each.has_folds]):
-        raise ValueError(
+        raise UserError(
             f"select_on=fold_val: {without[0]} held no fold of train out (data.num_folds); choose select_on=holdout "
             "holdout=SPLIT, or select_on=official_val"
         )
     if cfg.select_on == "official_val" and "val" not in source.splits:
-        raise ValueError(f"select_on=official_val: {source.labels} has no val, only {', '.join(source.splits)}")
+        raise UserError(f"select_on=official_val: {source.labels} has no val, only {', '.join(source.splits)}")
     taken = ("train", "val", *source.extra_splits, *source.unlabelled)
     free = [split for split in source.splits if split not in taken]
     if cfg.select_on == "holdout" and cfg.holdout not in free:
-        raise ValueError(
+        raise UserError(
             f"holdout={cfg.holdout}: must be a labelled split that is neither trained on nor val: "
             f"{', '.join(free) or 'this dataset has none, choose another select_on'}"
         )
     if cfg.select_on != "holdout" and cfg.holdout is not None:
-        raise ValueError(f"holdout={cfg.holdout}: is for select_on=holdout, and select_on={cfg.select_on}")
+        raise UserError(f"holdout={cfg.holdout}: is for select_on=holdout, and select_on={cfg.select_on}")
 
 
 def command_digest(cfg: DictConfig, given: Sequence[Given]) -> str:
@@ -165,8 +166,8 @@ def command_digest(cfg: DictConfig, given: Sequence[Given]) -> str:
 
 def keep_best(cfg: DictConfig, given: Sequence[Given], run: RunFolder) -> None:
     """Compares the averages and writes the winner's run folder; what makes it finished is written last."""
-    from src.banner import quieten
-    from src.evaluation import evaluate
+    from src.evaluation.measure import evaluate
+    from src.training.banner import quieten
 
     quieten()
     config = winner_config(cfg, given, run)
@@ -213,8 +214,8 @@ def build_judge(cfg: DictConfig, given: Sequence[Given], config: DictConfig) -> 
     """The judge of these runs, on what `select_on` says."""
     import lightning as L
 
-    from src.evaluation import evaluation_trainer
-    from src.judge import Judge, Part, read_member
+    from src.evaluation.measure import evaluation_trainer
+    from src.folds.compare import Judge, Part, read_member
 
     L.seed_everything(config.seed, verbose=False)
     trainer = evaluation_trainer(cfg.accelerator, config.trainer.precision, with_progress=False)

@@ -11,14 +11,15 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 
-from src.checking import ERRORS, WARNINGS, Reading, Report, check
-from src.cli import launch
-from src.contact_sheet import contact_sheet
-from src.data.source import read_image
+from src.config.cli import launch
+from src.data.reading import read_image
+from src.data.tools.check import ERRORS, WARNINGS, Reading, Report, check
+from src.errors import UserError
 from src.files import write_json, write_text
 from src.machine import num_cores
-from src.pictures import save_png
-from src.tables import render
+from src.reports.contact_sheet import contact_sheet
+from src.reports.pictures import save_png
+from src.reports.tables import render
 
 log = logging.getLogger(__name__)
 TOLD = 20  # faults of a kind on the terminal; the report has them all
@@ -28,17 +29,17 @@ def check_data(cfg: DictConfig) -> Report:
     """Checks the dataset of a composed config; leaves report.json, report.md and contact_sheet.png in `cfg.out`.
 
     Raises:
-        ValueError: training would fail on it, or its figures would lie.
+        UserError: training would fail on it, or its figures would lie.
     """
     if OmegaConf.is_missing(cfg.data, "root"):
-        raise ValueError("data.root is not set; give data.root=DIR, the folder that holds the dataset")
+        raise UserError("data.root is not set; give data.root=DIR, the folder that holds the dataset")
     if "root" not in cfg.data.dataset:
-        raise ValueError(f"data={cfg.data.name}: these images are drawn, not read: nothing to check; choose data=...")
+        raise UserError(f"data={cfg.data.name}: these images are drawn, not read: nothing to check; choose data=...")
     if not isinstance(cfg.num_samples, int) or cfg.num_samples < 0:
-        raise ValueError(f"num_samples={cfg.num_samples}: must be a whole number, at least 0")
+        raise UserError(f"num_samples={cfg.num_samples}: must be a whole number, at least 0")
     processes = num_cores() if cfg.num_processes == "auto" else cfg.num_processes
     if not isinstance(processes, int) or processes < 1:
-        raise ValueError(f"num_processes={processes}: must be auto or a whole number, at least 1")
+        raise UserError(f"num_processes={processes}: must be auto or a whole number, at least 1")
     start, folder = time.perf_counter(), Path(cfg.out).expanduser()
     report = check(partial(build, cfg.data.dataset), Path(cfg.data.root), cfg.splits, processes)
     seconds = time.perf_counter() - start
@@ -51,7 +52,7 @@ def check_data(cfg: DictConfig) -> Report:
         save_png(folder / "contact_sheet.png", contact_sheet(pairs, report.source.classes))
     log.info("%s\n%d images in %.1f s; report and contact sheet: %s", as_text(report), count, seconds, folder)
     if report.errors:
-        raise ValueError(f"{summary(report)} in {cfg.data.root}; {folder / 'report.md'} names every file")
+        raise UserError(f"{summary(report)} in {cfg.data.root}; {folder / 'report.md'} names every file")
     log.info("%s: %s", cfg.data.name, summary(report))
     return report
 

@@ -15,16 +15,17 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from src.cli import launch, quoted
-from src.config import complete, derive_name, identity
-from src.digest import changes
+from src.config.cli import launch, quoted
+from src.config.flat import changes
+from src.config.open import complete, derive_name, identity
 from src.draw import FOLDS, draw_folds, grouped, publish
+from src.errors import UserError
 from src.files import first_free, plain, write_json, write_text
-from src.following import following
-from src.intervals import summarise
-from src.processes import last_error, start
-from src.run import RunFolder
-from src.tables import fold_figures, fold_table
+from src.folds.intervals import summarise
+from src.processes.children import last_error, start
+from src.processes.progress import following
+from src.reports.tables import fold_figures, fold_table
+from src.runs.folder import RunFolder
 
 log = logging.getLogger(__name__)
 OURS = ("name", "runs", "resume")  # keys of src.train that are given to it anew
@@ -65,7 +66,7 @@ def crossval(cfg: DictConfig) -> float:
     """Trains and evaluates what is not done yet, tells the table; returns the mean mIoU of the folds' own parts.
 
     Raises:
-        ValueError: some folds failed; names them and their logs. The others are done all the same. Or the folder holds
+        UserError: some folds failed; names them and their logs. The others are done all the same. Or the folder holds
             folds of another configuration.
     """
     plan = make_plan(cfg)
@@ -84,7 +85,7 @@ def crossval(cfg: DictConfig) -> float:
     log.info("%s\n%s", fold_table(record), plan.folder)
     if failed:
         told = "; ".join(f"fold {fold}: {why}; log: {plan.log(fold)}" for fold, why in sorted(failed.items()))
-        raise ValueError(
+        raise UserError(
             f"{len(failed)} of {len(folds)} folds failed ({told}); the others are finished, and the same command runs "
             "these alone"
         )
@@ -95,15 +96,15 @@ def make_plan(cfg: DictConfig) -> Plan:
     """Checks the configuration of every fold at once, as src.train would that of fold 0.
 
     Raises:
-        ValueError: no data.num_folds, or a data.fold; a sweep, a range test; an option out of range; all that src.train
+        UserError: no data.num_folds, or a data.fold; a sweep, a range test; an option out of range; all that src.train
             raises before it loads torch.
     """
     if HydraConfig.get().mode == RunMode.MULTIRUN:
-        raise ValueError("src.crossval is no job of a sweep (-m); call it once for each configuration")
+        raise UserError("src.crossval is no job of a sweep (-m); call it once for each configuration")
     if cfg.data.num_folds is None or cfg.data.fold is not None:
-        raise ValueError("src.crossval trains every fold: give data.num_folds=5, and no data.fold")
+        raise UserError("src.crossval trains every fold: give data.num_folds=5, and no data.fold")
     if cfg.find_lr:
-        raise ValueError("find_lr=true: is of one run; python -m src.train find_lr=true")
+        raise UserError("find_lr=true: is of one run; python -m src.train find_lr=true")
     with open_dict(cfg):
         options = OmegaConf.to_container(cfg.pop("crossval"))
     cfg.data.fold = 0
@@ -112,7 +113,7 @@ def make_plan(cfg: DictConfig) -> Plan:
     cfg = complete(cfg)
     extra = {int(fold): list(words) for fold, words in (options["overrides"] or {}).items()}
     if unknown := [fold for fold in extra if not 0 <= fold < cfg.data.num_folds]:
-        raise ValueError(f"crossval.overrides: there is no fold {unknown[0]}, only 0 to {cfg.data.num_folds - 1}")
+        raise UserError(f"crossval.overrides: there is no fold {unknown[0]}, only 0 to {cfg.data.num_folds - 1}")
     devices = name_devices(options["devices"] or [])
     source = instantiate(cfg.datamodule.dataset, _convert_="all")
     has_official = options["official_val"] and "val" in source.splits
@@ -141,7 +142,7 @@ def make_plan(cfg: DictConfig) -> Plan:
 
 
 def settle_identity(plan: Plan) -> None:
-    """Notes what the folds are of. ValueError where folds with weights are of something else."""
+    """Notes what the folds are of. UserError where folds with weights are of something else."""
     place, runs = RunFolder(plan.folder).identity, [plan.run(fold) for fold in range(len(plan.overrides))]
     if place.is_file() and any(run.has_weights for run in runs):
         old, new = json.loads(place.read_text()), plan.identity
@@ -152,7 +153,7 @@ def settle_identity(plan: Plan) -> None:
             if run.has_weights and old["each"].get(str(fold)) != new["each"].get(str(fold))
         ]
         if told:
-            raise ValueError(
+            raise UserError(
                 f"{plan.folder} holds folds of another configuration ({', '.join(told[:3])}"
                 f"{', ...' if len(told) > 3 else ''}); give another name=, or resume=false, to start beside it"
             )
@@ -162,13 +163,13 @@ def settle_identity(plan: Plan) -> None:
 def name_devices(numbers: Sequence[int]) -> list[str]:
     """GPUs as CUDA_VISIBLE_DEVICES names them; a number counts those that it has, where a scheduler has set it."""
     if any(not isinstance(number, int) or isinstance(number, bool) or number < 0 for number in numbers):
-        raise ValueError(f"crossval.devices={numbers}: must be numbers of GPUs, such as [0,1], or null")
+        raise UserError(f"crossval.devices={numbers}: must be numbers of GPUs, such as [0,1], or null")
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given is None:
         return [str(number) for number in numbers]
     visible = [name.strip() for name in given.split(",") if name.strip()]
     if beyond := [number for number in numbers if number >= len(visible)]:
-        raise ValueError(
+        raise UserError(
             f"crossval.devices={numbers}: no GPU {beyond[0]} among CUDA_VISIBLE_DEVICES={given}, whose first is 0"
         )
     return [visible[number] for number in numbers]

@@ -9,8 +9,9 @@ from pathlib import Path
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from src.cli import environment, launch
-from src.run import RunFolder
+from src.config.cli import environment, launch
+from src.errors import UserError
+from src.runs.folder import RunFolder
 
 log = logging.getLogger(__name__)
 FOLDS, AVERAGE, STAGES = "crossval.json", "aggregate.json", "stages.json"
@@ -22,12 +23,12 @@ def draw_all(cfg: DictConfig) -> int:
     """Draws again what `cfg.folder` and the folders beneath it have records of; returns how many figures.
 
     Raises:
-        ValueError: there is nothing to draw.
+        UserError: there is nothing to draw.
     """
     found = sorted({path.parent for name in ("results.json", FOLDS, STAGES) for path in Path(cfg.folder).rglob(name)})
     pictures = [path for folder in found for path in draw(folder).values()]
     if not pictures:
-        raise ValueError(f"folder={cfg.folder}: no finished run, folds, average or stages there or beneath it")
+        raise UserError(f"folder={cfg.folder}: no finished run, folds, average or stages there or beneath it")
     for path in pictures:
         log.info("%s", path)
     return len(pictures)
@@ -56,8 +57,8 @@ def draw(folder: Path) -> Pictures:
 
 def draw_run(run: RunFolder, own: dict) -> Pictures:
     """Curves of the training and its own evaluation."""
-    from src.plots import plot_class_curves, plot_curves
-    from src.tables import mark_title
+    from src.reports.run_plots import plot_class_curves, plot_curves
+    from src.reports.tables import mark_title
 
     pictures = {name: run.path / f"{name}.png" for name in ("curves", "class_curves")}
     title = mark_title(run.path.name, own)
@@ -79,9 +80,9 @@ def draw_evaluation(run: RunFolder, evaluation: dict) -> Pictures:
 
 
 def _draw_evaluation(run: RunFolder, evaluation: dict, title: str, suffix: str) -> Pictures:
-    from src.fold_plots import plot_confusion, plot_shares
-    from src.plots import plot_classes
-    from src.tables import mark_title
+    from src.reports.fold_plots import plot_confusion, plot_shares
+    from src.reports.run_plots import plot_classes
+    from src.reports.tables import mark_title
 
     names = [f"{name}{suffix}" for name in ("classes", "confusion", "shares")]
     pictures, palette = {name: run.path / f"{name}.png" for name in names}, _palette(run)
@@ -94,7 +95,7 @@ def _draw_evaluation(run: RunFolder, evaluation: dict, title: str, suffix: str) 
 
 def draw_average(run: RunFolder, record: dict, own: dict) -> Pictures:
     """The averages that were compared, and the winner's evaluation."""
-    from src.fold_plots import plot_averages
+    from src.reports.fold_plots import plot_averages
 
     path = run.path / "averages.png"
     plot_averages([(run.path.parent.name, record)], path, run.path.name)
@@ -103,7 +104,7 @@ def draw_average(run: RunFolder, record: dict, own: dict) -> Pictures:
 
 def draw_folds(folder: Path, record: dict) -> Pictures:
     """mIoU of all folds, and their curves; nothing where no fold is done."""
-    from src.fold_plots import plot_folds, plot_history
+    from src.reports.fold_plots import plot_folds, plot_history
 
     pictures: Pictures = {}
     if record["summaries"]:
@@ -117,7 +118,7 @@ def draw_folds(folder: Path, record: dict) -> Pictures:
 
 def draw_stages(folder: Path, records: list[dict]) -> Pictures:
     """The averages of each stage, the classes of its winners, and the curves of all folds through all stages."""
-    from src.fold_plots import plot_averages, plot_history, plot_progress
+    from src.reports.fold_plots import plot_averages, plot_history, plot_progress
 
     pictures = {name: folder / f"{name}.png" for name in ("averages", "progress", "history")}
     averages = [(record["stage"], record["averages"]) for record in records]
@@ -149,7 +150,7 @@ def publish(
 
 def _history(folder: Path, record: dict) -> tuple[str, list]:
     """What `plot_history` asks for of a cross-validation, whose folder may have been moved."""
-    from src.history import read_metrics
+    from src.runs.metrics_csv import read_metrics
 
     done = [each for each in record["folds"] if each["own"]]
     runs = [RunFolder(folder / Path(each["run"]).name) for each in done]

@@ -5,8 +5,8 @@ import logging
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from src.cli import launch
-from src.config import AS_RUN, load_data, load_run
+from src.config.cli import launch
+from src.config.open import AS_RUN, load_data, load_run
 from src.draw import draw_evaluation
 
 log = logging.getLogger(__name__)
@@ -21,9 +21,9 @@ def evaluate_run(cfg: DictConfig) -> float:
         if cfg.data[key] != AS_RUN:
             config.datamodule[key] = cfg.data[key]
 
-    from src.banner import quieten
-    from src.evaluation import evaluate, evaluation_trainer
-    from src.tables import class_table, mark
+    from src.evaluation.measure import evaluate, evaluation_trainer
+    from src.reports.tables import class_table, mark
+    from src.training.banner import quieten
 
     quieten()
     data = instantiate(config.datamodule, augmentation=None)

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from src.geometry import upsample
 from src.models.network import Network
+from src.upsampling import upsample
 
 
 @dataclass(frozen=True)

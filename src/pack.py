@@ -6,11 +6,12 @@ from pathlib import Path
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from src.cli import launch
+from src.config.cli import launch
 from src.data.packed import attach, default_folder
 from src.data.source import FileSource
+from src.data.tools.pack import pack_split, verify_split
+from src.errors import UserError
 from src.machine import num_cores
-from src.packing import pack_split, verify_split
 
 log = logging.getLogger(__name__)
 
@@ -18,10 +19,10 @@ log = logging.getLogger(__name__)
 def pack(cfg: DictConfig) -> Path:
     """Packs `cfg.splits` of the dataset; returns the folder."""
     if OmegaConf.is_missing(cfg.data, "root"):
-        raise ValueError("data.root is not set; give data.root=DIR, the folder that holds the dataset")
+        raise UserError("data.root is not set; give data.root=DIR, the folder that holds the dataset")
     source = instantiate(cfg.data.dataset, _convert_="all")
     if not isinstance(source, FileSource):
-        raise ValueError(f"data={cfg.data.name}: these images are drawn, not read: nothing to pack; choose data=...")
+        raise UserError(f"data={cfg.data.name}: these images are drawn, not read: nothing to pack; choose data=...")
     folder = Path(cfg.out).expanduser() if cfg.out else default_folder(source)
     num_threads = num_cores() if cfg.num_threads == "auto" else cfg.num_threads
     for split in cfg.splits:

@@ -9,10 +9,12 @@ import numpy as np
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from src.cli import launch
-from src.config import load_data, load_run
-from src.data.source import IMAGE_SUFFIXES, Sample, Source, read_image
-from src.run import RunFolder
+from src.config.cli import launch
+from src.config.open import load_data, load_run
+from src.data.reading import IMAGE_SUFFIXES, read_image
+from src.data.source import Sample, Source
+from src.errors import UserError
+from src.runs.folder import RunFolder
 
 log = logging.getLogger(__name__)
 Images = dict[str, Callable[[], np.ndarray]]  # the name of what is written for each image, and how to read it
@@ -24,15 +26,15 @@ def predict(cfg: DictConfig) -> int:
     images, title = list_work(cfg, run, config)
     output = Path(cfg.output) if cfg.output else run.path / "predictions" / title
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise ValueError(f"{output}: exists and is not empty, and nothing is overwritten; give another output=FOLDER")
+        raise UserError(f"{output}: exists and is not empty, and nothing is overwritten; give another output=FOLDER")
 
     import lightning as L
     import torch
     from rich.progress import track
 
-    from src.banner import quieten
-    from src.evaluation import load_weights
-    from src.outputs import LabelIds, Pictures
+    from src.evaluation.measure import load_weights
+    from src.evaluation.prediction_files import LabelIds, Pictures
+    from src.training.banner import quieten
 
     quieten()
     is_official = cfg.format == "labelids"
@@ -52,26 +54,26 @@ def predict(cfg: DictConfig) -> int:
             ids = task.predict_ids(torch.from_numpy(image.transpose(2, 0, 1).copy())[None])[0].numpy()
         writer.write(name, image, ids)
     if unread and is_official:
-        raise ValueError(f"no archive was made: {len(unread)} files could not be read: {'; '.join(unread)}")
+        raise UserError(f"no archive was made: {len(unread)} files could not be read: {'; '.join(unread)}")
     log.info("%d images: %s", len(images) - len(unread), writer.finish())
     if unread:
-        raise ValueError(f"{len(unread)} of {len(images)} files could not be read: {'; '.join(unread)}")
+        raise UserError(f"{len(unread)} of {len(images)} files could not be read: {'; '.join(unread)}")
     return len(images)
 
 
 def list_work(cfg: DictConfig, run: RunFolder, config: DictConfig) -> tuple[Images, str]:
-    """Which images, under which names, and a title for their folder. ValueError where that is not clear."""
+    """Which images, under which names, and a title for their folder. UserError where that is not clear."""
     if cfg.format not in ("pictures", "labelids"):
-        raise ValueError(f"format={cfg.format}: must be pictures or labelids")
+        raise UserError(f"format={cfg.format}: must be pictures or labelids")
     if (cfg.input is None) == (cfg.split is None):
-        raise ValueError("give input=FILE or FOLDER, or split=NAME of the run's dataset, and not both")
+        raise UserError("give input=FILE or FOLDER, or split=NAME of the run's dataset, and not both")
     if cfg.split is not None:
         source, split, samples = load_data(cfg, run, config)
         name_of = source.official_path if cfg.format == "labelids" else lambda sample: f"{sample.name}.png"
         images = {name_of(sample): partial(read_sample, source, sample) for sample in samples}
         return images, f"{split}_labelids" if cfg.format == "labelids" else split
     if cfg.format == "labelids":
-        raise ValueError("format=labelids: the names that a server wants are those of a dataset; give split=test")
+        raise UserError("format=labelids: the names that a server wants are those of a dataset; give split=test")
     path = Path(cfg.input)
     return {file.with_suffix(".png").name: partial(read_image, file) for file in find_images(path)}, path.resolve().stem
 
@@ -82,17 +84,17 @@ def read_sample(source: Source, sample: Sample) -> np.ndarray:
 
 
 def find_images(path: Path) -> list[Path]:
-    """The file itself, or a folder's images in order. ValueError where there is none, or two would share a name."""
+    """The file itself, or a folder's images in order. UserError where there is none, or two would share a name."""
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise ValueError(f"input={path}: no such file or folder")
+        raise UserError(f"input={path}: no such file or folder")
     images = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
     if not images:
-        raise ValueError(f"input={path}: no image in this folder ({', '.join(IMAGE_SUFFIXES)})")
+        raise UserError(f"input={path}: no image in this folder ({', '.join(IMAGE_SUFFIXES)})")
     stems = [file.stem for file in images]
     if twice := sorted({stem for stem in stems if stems.count(stem) > 1}):
-        raise ValueError(f"input={path}: several images are called {twice[0]}; their outputs would be one file")
+        raise UserError(f"input={path}: several images are called {twice[0]}; their outputs would be one file")
     return images
 
 

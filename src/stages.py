@@ -13,16 +13,17 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from src.cli import launch, quoted
-from src.config import identity
+from src.config.cli import launch, quoted
+from src.config.flat import digest
+from src.config.open import identity
 from src.crossval import fold_folder
-from src.digest import digest
 from src.draw import AVERAGE, FOLDS, STAGES, draw_stages, grouped, publish
+from src.errors import UserError
 from src.files import first_free, plain, write_json, write_text
-from src.following import following
-from src.processes import last_error, start
-from src.run import RunFolder
-from src.tables import stage_figures, stage_table
+from src.processes.children import last_error, start
+from src.processes.progress import following
+from src.reports.tables import stage_figures, stage_table
+from src.runs.folder import RunFolder
 
 log = logging.getLogger(__name__)
 LINEAGES = ("aggregate", "separate")
@@ -72,7 +73,7 @@ def stages(cfg: DictConfig) -> float:
                     status = start([module, *words], stage.log, None)
                 if status != 0:
                     why = last_error(stage.log) or f"{module} ended with status {status}"
-                    raise ValueError(
+                    raise UserError(
                         f"stage {stage.folder.name} failed, and the next ones start from it: {why}; log: {stage.log}; "
                         "the same command goes on here"
                     )
@@ -91,22 +92,22 @@ def make_plan(cfg: DictConfig) -> tuple[Path, list[Stage]]:
     """The folder, and every stage; each composes, so that a wrong word is told before the first one.
 
     Raises:
-        ValueError: no folds, a sweep, epochs or a start that stages choose, a lineage that is unknown, a stage without
+        UserError: no folds, a sweep, epochs or a start that stages choose, a lineage that is unknown, a stage without
             epochs.
     """
     if HydraConfig.get().mode == RunMode.MULTIRUN:
-        raise ValueError("src.stages is no job of a sweep (-m); call it once for each configuration")
+        raise UserError("src.stages is no job of a sweep (-m); call it once for each configuration")
     given = HydraConfig.get().overrides.task
     for key, remedy in {
         "trainer.max_epochs": "give stages.NAME.epochs",
         "init_from": "the first stage alone could take it: stages.NAME.overrides=[init_from=...]",
     }.items():
         if any(word.startswith(f"{key}=") for word in given):
-            raise ValueError(f"{key}: is each stage's own; {remedy}")
+            raise UserError(f"{key}: is each stage's own; {remedy}")
     if cfg.lineage not in LINEAGES:
-        raise ValueError(f"lineage={cfg.lineage}: must be one of {', '.join(LINEAGES)}")
+        raise UserError(f"lineage={cfg.lineage}: must be one of {', '.join(LINEAGES)}")
     if cfg.data.num_folds is None or cfg.data.fold is not None:
-        raise ValueError("src.stages trains every fold: give data.num_folds=5, and no data.fold")
+        raise UserError("src.stages trains every fold: give data.num_folds=5, and no data.fold")
     with open_dict(cfg):
         options = {key: OmegaConf.to_container(cfg)[key] for key in ("stages", "lineage", "aggregate")}
         for key in (*options, "crossval"):
@@ -120,14 +121,14 @@ def make_plan(cfg: DictConfig) -> tuple[Path, list[Stage]]:
     for number, (key, stage) in enumerate(options["stages"].items(), 1):
         epochs = stage.get("epochs")
         if not isinstance(epochs, int) or isinstance(epochs, bool) or epochs < 1:
-            raise ValueError(f"stages.{key}.epochs={epochs}: must be a whole number, at least 1")
+            raise UserError(f"stages.{key}.epochs={epochs}: must be a whole number, at least 1")
         place = folder / f"{number}_{key}"
         words = [*(stage.get("overrides") or []), *shared, f"trainer.max_epochs={epochs}"]
         words += _start_of(plan, options["lineage"]) + [f"runs={quoted(folder)}", f"name={place.name}"]
         try:
             compose("crossval", words)
         except HydraException as error:
-            raise ValueError(f"stages.{key} with this command line: {' '.join(str(error).split())[:300]}") from error
+            raise UserError(f"stages.{key} with this command line: {' '.join(str(error).split())[:300]}") from error
         plan.append(Stage(place, words, average_words(place, options["aggregate"], cfg), epochs))
     return folder, plan
 

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from src.data.dataset import derive_seed
+from src.errors import UserError
 from src.inference import Protocol, predict_scores
 from src.metrics import ConfusionMatrix, figures
 from src.models.network import Network
@@ -32,7 +33,7 @@ class SegmentationTask(L.LightningModule):
         compile: torch.compile the network (the network alone, not the LightningModule).
 
     Raises:
-        ValueError: the loss is not finite; names the step.
+        UserError: the loss is not finite; names the step.
     """
 
     def __init__(
@@ -81,9 +82,9 @@ class SegmentationTask(L.LightningModule):
             self.check_finite()
 
     def check_finite(self) -> None:
-        """ValueError where a loss was not finite; called before anything is saved."""
+        """UserError where a loss was not finite; called before anything is saved."""
         if (step := int(self.bad_step)) >= 0:
-            raise ValueError(
+            raise UserError(
                 f"train/loss is not finite at step {step} (epoch {self.current_epoch}); the last good checkpoint is "
                 "kept. Lower optimizer.lr, set trainer.gradient_clip_val=1, or trainer.precision=32-true"
             )

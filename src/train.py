@@ -15,8 +15,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from src.cli import launch
-from src.config import (
+from src.config.cli import launch
+from src.config.open import (
     RUN_VARIABLE,
     check_configuration,
     complete,
@@ -25,11 +25,12 @@ from src.config import (
     open_range_test,
     open_run,
 )
-from src.exposure import exposure_before
+from src.config.sweep import note_run
+from src.errors import UserError
 from src.machine import is_first_process, spare_hub_retries
-from src.run import RunFolder
-from src.sweep import note_run
-from src.transfer import Origin
+from src.runs.folder import RunFolder
+from src.runs.leakage import exposure_before
+from src.training.transfer import Origin
 
 if TYPE_CHECKING:
     from lightning import Callback
@@ -64,11 +65,11 @@ def fit(cfg: DictConfig, run: RunFolder, is_first: bool) -> None:
     """Trains, evaluates the best checkpoint, and leaves figures and pictures in the run folder."""
     data, task, callbacks = build(cfg, continues=run.last.is_file())
     # Only now that the configuration is known to be right: importing these takes ten seconds.
-    from src.banner import banner
     from src.callbacks.wandb_logger import OneRunLogger
     from src.draw import draw_run
-    from src.evaluation import evaluate, find_taints
-    from src.tables import MARK, class_table, marked_figures
+    from src.evaluation.measure import evaluate, find_taints
+    from src.reports.tables import MARK, class_table, marked_figures
+    from src.training.banner import banner
 
     loggers = list(instantiate(cfg.logger).values())
     trainer = instantiate(cfg.trainer, callbacks=callbacks, logger=loggers, default_root_dir=str(run.path))
@@ -101,7 +102,7 @@ def build(
         spare_hub_retries()
     import lightning as L
 
-    from src.banner import quieten
+    from src.training.banner import quieten
 
     quieten()
     cfg.trainer.sync_batchnorm = synchronises_batchnorm(cfg)
@@ -131,7 +132,7 @@ def _transferred(task: "SegmentationTask", bare: DictConfig, cfg: DictConfig) ->
     """The task with the weights of `init_from`; with ImageNet's beneath them where the source has not the encoder."""
     import lightning as L
 
-    from src.transfer import class_tensors, copy_weights, describe, plan_transfer
+    from src.training.transfer import class_tensors, copy_weights, describe, plan_transfer
 
     origin, classes = Origin(**cfg.init_source), list(cfg.data.classes)
     of_classes = set()
@@ -151,15 +152,15 @@ def _transferred(task: "SegmentationTask", bare: DictConfig, cfg: DictConfig) ->
 
 
 def synchronises_batchnorm(cfg: DictConfig) -> bool:
-    """Whether BatchNorm is over the batches of all devices. ValueError where that is asked of CPUs."""
+    """Whether BatchNorm is over the batches of all devices. UserError where that is asked of CPUs."""
     import torch
 
     given = cfg.trainer.sync_batchnorm
     has_gpus = cfg.trainer.accelerator != "cpu" and torch.cuda.is_available()
     if given not in (True, False, "auto"):
-        raise ValueError(f"trainer.sync_batchnorm={given}: must be auto, true or false")
+        raise UserError(f"trainer.sync_batchnorm={given}: must be auto, true or false")
     if given is True and has_several_devices(cfg) and not has_gpus:
-        raise ValueError("trainer.sync_batchnorm=true: SyncBatchNorm exists on GPUs alone; set it to auto or false")
+        raise UserError("trainer.sync_batchnorm=true: SyncBatchNorm exists on GPUs alone; set it to auto or false")
     return has_several_devices(cfg) and has_gpus if given == "auto" else given
 
 
@@ -168,9 +169,9 @@ def find_lr(folder: Path, cfg: DictConfig) -> float:
     data, task, callbacks = build(cfg)
     from src.callbacks.freezing import Freezing
     from src.callbacks.range_test import RangeTest
-    from src.lr_range import suggest, write_range
-    from src.plots import plot_range
-    from src.schedules import constant
+    from src.reports.run_plots import plot_range
+    from src.training.lr_range import suggest, write_range
+    from src.training.schedules import constant
 
     task.build_scheduler = partial(constant, warmup_epochs=0)  # the test's own rate takes the place of the run's
     test = RangeTest(**cfg.lr_range)
@@ -198,7 +199,7 @@ def claimed(run: RunFolder, cfg: DictConfig) -> Iterator[bool]:
     """Holds the run folder, logs into it, names it to the processes that Lightning starts; True in the first.
 
     Raises:
-        ValueError: another process has it, or made it a run of another configuration since it was opened.
+        UserError: another process has it, or made it a run of another configuration since it was opened.
     """
     os.environ[RUN_VARIABLE] = str(run.path)
     try:
@@ -219,7 +220,7 @@ def claimed(run: RunFolder, cfg: DictConfig) -> Iterator[bool]:
 
 def report(run: RunFolder) -> float:
     """Tells the figures of the training's own evaluation; returns its mIoU."""
-    from src.tables import class_table, mark
+    from src.reports.tables import class_table, mark
 
     evaluation = next(iter(run.read_results()["evaluations"].values()))
     log.info("%s\nval/miou %.4f%s   %s", class_table(evaluation), evaluation["miou"], mark(evaluation), run.path)
@@ -231,7 +232,7 @@ def train_in_own_process(run: RunFolder) -> None:
     command = [sys.executable, "-m", "src.train", *HydraConfig.get().overrides.task]
     status = subprocess.run(command, env={**os.environ, RUN_VARIABLE: str(run.path)}, check=False).returncode
     if status != 0:
-        raise ValueError(f"{' '.join(command[1:])}: ended with status {status}")
+        raise UserError(f"{' '.join(command[1:])}: ended with status {status}")
 
 
 if __name__ == "__main__":

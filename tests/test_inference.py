@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from src.geometry import upsample
 from src.inference import Protocol, predict_scores
 from src.models.network import Network
+from src.upsampling import upsample
 
 
 class Strided(nn.Module):

@@ -11,8 +11,9 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from src.batchnorm import batchnorm_layers, remeasure
+from src.errors import UserError
 from src.models.network import Network
+from src.training.batchnorm import batchnorm_layers, remeasure
 
 TRAINED = "trained_state_dict"  # in a checkpoint: the weights that training goes on from
 
@@ -29,12 +30,12 @@ class WeightAverage(L.Callback, ABC):
             all of the training split where it has no more.
 
     Raises:
-        ValueError: fewer than one image.
+        UserError: fewer than one image.
     """
 
     def __init__(self, batchnorm_images: int) -> None:
         if not isinstance(batchnorm_images, int) or batchnorm_images < 1:
-            raise ValueError(f"averaging.batchnorm_images={batchnorm_images}: must be a whole number, at least 1")
+            raise UserError(f"averaging.batchnorm_images={batchnorm_images}: must be a whole number, at least 1")
         self.batchnorm_images = batchnorm_images
         self.count = 0  # updates so far
         self.average: Network | None = None
@@ -131,13 +132,13 @@ class ExponentialAverage(WeightAverage):
     beginning.
 
     Raises:
-        ValueError: a decay outside (0, 1).
+        UserError: a decay outside (0, 1).
     """
 
     def __init__(self, decay: float, batchnorm_images: int) -> None:
         super().__init__(batchnorm_images)
         if not 0 < decay < 1:
-            raise ValueError(f"averaging.decay={decay}: must be above 0 and below 1")
+            raise UserError(f"averaging.decay={decay}: must be above 0 and below 1")
         self.decay = decay
 
     def share(self, trainer: L.Trainer) -> float:
@@ -151,13 +152,13 @@ class StochasticAverage(WeightAverage):
         start: share of the run's epochs that are left out.
 
     Raises:
-        ValueError: a share outside [0, 1).
+        UserError: a share outside [0, 1).
     """
 
     def __init__(self, start: float, batchnorm_images: int) -> None:
         super().__init__(batchnorm_images)
         if not 0 <= start < 1:
-            raise ValueError(f"averaging.start={start}: must be at least 0 and below 1")
+            raise UserError(f"averaging.start={start}: must be at least 0 and below 1")
         self.start = start
 
     def share(self, trainer: L.Trainer) -> float | None:

@@ -8,7 +8,7 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from src.files import atomic_path
-from src.history import read_metrics
+from src.runs.metrics_csv import read_metrics
 
 
 class CSVLogger(Logger):

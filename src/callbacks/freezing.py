@@ -6,7 +6,8 @@ import lightning as L
 import torch
 from torch import nn
 
-from src.batchnorm import batchnorm_layers
+from src.errors import UserError
+from src.training.batchnorm import batchnorm_layers
 
 
 class Freezing(L.Callback):
@@ -20,7 +21,7 @@ class Freezing(L.Callback):
             transferred weights) are held, their scale and shift too. One that has none yet would normalise nothing.
 
     Raises:
-        ValueError: no backbone to hold; no BatchNorm layer that has statistics.
+        UserError: no backbone to hold; no BatchNorm layer that has statistics.
     """
 
     def __init__(self, backbone_epochs: int, batchnorm_epochs: int) -> None:
@@ -36,7 +37,7 @@ class Freezing(L.Callback):
         if self.backbone_epochs:
             encoder = getattr(network.architecture, "encoder", None)
             if encoder is None:
-                raise ValueError(
+                raise UserError(
                     f"freeze.backbone_epochs={self.backbone_epochs}: this network has no backbone; set it to 0"
                 )
             self._backbone = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
@@ -45,7 +46,7 @@ class Freezing(L.Callback):
             if not self._measured:
                 self._measured = [name for name, layer in layers.items() if has_statistics(layer)]
             if not self._measured:
-                raise ValueError(
+                raise UserError(
                     f"freeze.batchnorm_epochs={self.batchnorm_epochs}: no BatchNorm layer of this network has "
                     "statistics yet, and held at their initial ones they would normalise nothing; start from weights "
                     "that have them (backbone.weights, init_from), or set it to 0"

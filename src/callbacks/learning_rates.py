@@ -4,7 +4,7 @@ from typing import Any
 
 import lightning as L
 
-from src.optim import NO_DECAY
+from src.training.optim import NO_DECAY
 
 
 class LearningRates(L.Callback):

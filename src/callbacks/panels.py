@@ -6,7 +6,7 @@ import lightning as L
 import numpy as np
 from lightning.pytorch.loggers import WandbLogger
 
-from src.pictures import Palette, panel, save_png
+from src.reports.pictures import Palette, panel, save_png
 
 
 class PredictionPanels(L.Callback):

@@ -7,9 +7,9 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from src.geometry import upsample
-from src.lr_range import Point
 from src.metrics import ConfusionMatrix, figures
+from src.training.lr_range import Point
+from src.upsampling import upsample
 
 DIVERGED = 4.0  # times the lowest smoothed loss
 SMOOTHING = 0.9  # of the loss that decides whether the test has diverged

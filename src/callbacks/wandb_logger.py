@@ -12,9 +12,10 @@ import wandb
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from src.errors import UserError
 from src.machine import reachable
-from src.run import RunFolder
-from src.tables import MARK
+from src.reports.tables import MARK
+from src.runs.folder import RunFolder
 
 
 class OneRunLogger(WandbLogger):
@@ -40,7 +41,7 @@ class OneRunLogger(WandbLogger):
         Args:
             pictures: PNG files by name.
             table: text, as the terminal has it.
-            figures: for the summary; a tainted one's mark is in its name (`src.tables.marked_figures`).
+            figures: for the summary; a tainted one's mark is in its name (`src.reports.tables.marked_figures`).
         """
         shown: dict[str, Any] = {f"figures/{name}": wandb.Image(str(path)) for name, path in pictures.items()}
         shown["figures/table"] = wandb.Html(f"<pre>{html.escape(table)}</pre>", inject=False, data_is_not_path=True)
@@ -59,17 +60,17 @@ def build_wandb_logger(
         mode: "auto", "online" or "offline"; WANDB_MODE decides where it is set.
 
     Raises:
-        ValueError: another mode, or online where there is no key or no server.
+        UserError: another mode, or online where there is no key or no server.
     """
     mode = os.environ.get("WANDB_MODE", mode)
     if mode not in ("auto", "online", "offline", "disabled"):
-        raise ValueError(f"logger.wandb.mode={mode}: must be auto, online or offline")
+        raise UserError(f"logger.wandb.mode={mode}: must be auto, online or offline")
     if mode in ("auto", "online"):
         server = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
         missing = "no key (wandb login, or WANDB_API_KEY)" if not _has_key(server) else None
         missing = missing or (None if reachable(server) else f"{server} cannot be reached")
         if missing and mode == "online":
-            raise ValueError(f"logger.wandb.mode=online: {missing}; set logger.wandb.mode=auto to log offline")
+            raise UserError(f"logger.wandb.mode=online: {missing}; set logger.wandb.mode=auto to log offline")
         mode = "offline" if missing else "online"
     os.environ["WANDB_SILENT"] = os.environ.get("WANDB_SILENT", "true")
     run = RunFolder(Path(run_dir))

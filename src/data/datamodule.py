@@ -7,13 +7,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from src.data.batches import BatchLoader, collate, start_worker
+from src.data.augment.device import recolour
 from src.data.dataset import EpochSampler, SegmentationDataset, Transform
-from src.data.device import recolour
 from src.data.folds import Folds
+from src.data.loader import BatchLoader, collate, start_worker
 from src.data.packed import attach
 from src.data.source import Sample, Source
 from src.data.statistics import training_statistics
+from src.errors import UserError
 from src.machine import num_cores
 
 
@@ -36,7 +37,7 @@ class SegmentationDataModule(L.LightningDataModule):
         folds: the arguments of `Folds`; None or `num_folds: None` trains on all of train and validates on val.
 
     Raises:
-        ValueError: a batch larger than the training split, fewer evaluation images than devices, no labels, an
+        UserError: a batch larger than the training split, fewer evaluation images than devices, no labels, an
             augmentation whose end the device cannot do.
     """
 
@@ -57,7 +58,7 @@ class SegmentationDataModule(L.LightningDataModule):
         self.source = attach(dataset, pack)
         self.folds = Folds(**(folds or {}))
         if augment_on not in ("worker", "device"):
-            raise ValueError(f"augment_on={augment_on}: must be worker or device")
+            raise UserError(f"augment_on={augment_on}: must be worker or device")
         self.augmentation = augmentation.defer() if augment_on == "device" else augmentation
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
@@ -80,7 +81,7 @@ class SegmentationDataModule(L.LightningDataModule):
         return self.folds.validation_split
 
     def samples(self, split: str) -> list[Sample]:
-        """Samples of a split as this run sees it. ValueError where there are none, or they have no labels."""
+        """Samples of a split as this run sees it. UserError where there are none, or they have no labels."""
         samples = self.folds.samples(self.source, split)
         self.source.check_labelled(split)
         return samples
@@ -104,7 +105,7 @@ class SegmentationDataModule(L.LightningDataModule):
         )
         sampler.set_epoch(self.epochs_done)
         if len(sampler) < self.batch_size:
-            raise ValueError(
+            raise UserError(
                 f"data.batch_size={self.batch_size} is more than the {len(sampler)} training images of a device; "
                 f"set data.batch_size={len(sampler)} or less"
             )
@@ -121,7 +122,7 @@ class SegmentationDataModule(L.LightningDataModule):
         dataset = SegmentationDataset(self.source, self.samples(split), None, self.seed)
         sampler = self._sampler(len(dataset), shuffle=False, equal_shares=False)
         if len(sampler) == 0:
-            raise ValueError(f"split {split!r} has {len(dataset)} images, fewer than devices; set trainer.devices=1")
+            raise UserError(f"split {split!r} has {len(dataset)} images, fewer than devices; set trainer.devices=1")
         return self._loader(dataset, sampler, self.eval_batch_size, drop_last=False)
 
     def _sampler(self, num_samples: int, *, shuffle: bool, equal_shares: bool, **drawing: Any) -> EpochSampler:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from src.data.source import Sample, Source
+from src.errors import UserError
 
 HELD_OUT = "fold"
 
@@ -30,24 +31,24 @@ class Folds:
         seed: of the shuffle of images or groups; blocks take none.
 
     Raises:
-        ValueError: a value out of range.
+        UserError: a value out of range.
     """
 
     def __init__(
         self, num_folds: int | None = None, fold: int | None = None, by: str = "group", gap: int = 5, seed: int = 42
     ) -> None:
         if num_folds is None and fold is not None:
-            raise ValueError(f"data.fold={fold}: of how many? Give data.num_folds=5, or leave data.fold out")
+            raise UserError(f"data.fold={fold}: of how many? Give data.num_folds=5, or leave data.fold out")
         if num_folds is not None:
             if not _is_whole(num_folds, 2):
-                raise ValueError(f"data.num_folds={num_folds}: must be a whole number, at least 2, or null")
+                raise UserError(f"data.num_folds={num_folds}: must be a whole number, at least 2, or null")
             if not _is_whole(fold, 0) or fold >= num_folds:
-                raise ValueError(f"data.fold={fold}: must be the fold to hold out, 0 to {num_folds - 1}")
+                raise UserError(f"data.fold={fold}: must be the fold to hold out, 0 to {num_folds - 1}")
         if by not in ("group", "image"):
-            raise ValueError(f"data.fold_by={by}: must be group or image")
+            raise UserError(f"data.fold_by={by}: must be group or image")
         for name, value in {"fold_gap": gap, "fold_seed": seed}.items():
             if not _is_whole(value, 0):
-                raise ValueError(f"data.{name}={value}: must be a whole number, at least 0")
+                raise UserError(f"data.{name}={value}: must be a whole number, at least 0")
         self.num_folds, self.fold, self.by, self.gap, self.seed = num_folds, fold, by, gap, seed
 
     @property
@@ -59,7 +60,7 @@ class Folds:
         """Samples of a split as the run sees it: train without what is held out, and with the extra splits.
 
         Raises:
-            ValueError: no such split; fewer images than folds; nothing left to train on.
+            UserError: no such split; fewer images than folds; nothing left to train on.
         """
         if split == HELD_OUT and self.num_folds is not None:
             return self.divide(source)[HELD_OUT]
@@ -67,7 +68,7 @@ class Folds:
             train = source.samples("train") if self.num_folds is None else self.divide(source)["train"]
             return train + [sample for extra in source.extra_splits for sample in source.samples(extra)]
         if split == "val" and split not in source.splits:
-            raise ValueError(
+            raise UserError(
                 f"this dataset has no val, only {', '.join(source.splits)}; give it one, or validate on a fold of "
                 "train: data.num_folds=5 data.fold=0"
             )
@@ -78,7 +79,7 @@ class Folds:
         samples = source.samples("train")
         groups = [sample.group for sample in samples]
         if len(samples) < self.num_folds:
-            raise ValueError(f"data.num_folds={self.num_folds}: train has {len(samples)} images; give at most as many")
+            raise UserError(f"data.num_folds={self.num_folds}: train has {len(samples)} images; give at most as many")
         if self.by == "image":
             folds = folds_of_images(len(samples), self.num_folds, self.seed)
         elif self._has_blocks(groups):
@@ -89,7 +90,7 @@ class Folds:
         near = neighbours(groups, held, self.gap) if self._has_blocks(groups) else np.zeros_like(held)
         parts = {"train": ~(held | near), HELD_OUT: held, "left_out": near}
         if not parts["train"].any():
-            raise ValueError(f"data.fold_gap={self.gap}: leaves nothing to train on; give a smaller gap")
+            raise UserError(f"data.fold_gap={self.gap}: leaves nothing to train on; give a smaller gap")
         return {name: [samples[index] for index in np.flatnonzero(chosen)] for name, chosen in parts.items()}
 
     def lists(self, source: Source) -> dict[str, str]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from src.data.frame import Frame
 from src.data.source import FileSource, Sample, Source
+from src.errors import UserError
 
 FORMAT = 1
 AUTO = "auto"
@@ -25,22 +26,22 @@ def attach(source: Source, where: str | None) -> Source:
         where: folder of the pack; `auto`: `default_folder`, where a pack may be or not; None: files are read.
 
     Raises:
-        ValueError: no pack in the folder that was named, or a pack of other files than are there now.
+        UserError: no pack in the folder that was named, or a pack of other files than are there now.
     """
     if where is None or (where == AUTO and not isinstance(source, FileSource)):
         return source
     if not isinstance(source, FileSource):
-        raise ValueError(f"data.pack={where}: {source.labels} is drawn, not read from files; set data.pack=null")
+        raise UserError(f"data.pack={where}: {source.labels} is drawn, not read from files; set data.pack=null")
     folder = default_folder(source) if where == AUTO else Path(where).expanduser()
     indices = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
     if not indices and where != AUTO:
-        raise ValueError(f"data.pack={where}: no pack there; make it (python -m src.pack ... out={where})")
+        raise UserError(f"data.pack={where}: no pack there; make it (python -m src.pack ... out={where})")
     if indices:
         source.pack = PackedFrames()
     for index in indices:
         samples = source.samples(index["split"])
         if index["fingerprint"] != fingerprint(source, samples):
-            raise ValueError(
+            raise UserError(
                 f"{folder}: the pack of {index['split']} was made from other data ({difference(source, samples, index)}"
                 "); run the same python -m src.pack again, or set data.pack=null to read the files"
             )
@@ -125,7 +126,7 @@ class FlatArray:
                 np.lib.format.read_array_header_1_0(file)
                 return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), file.tell()
         except (OSError, ValueError) as error:
-            raise ValueError(f"{self.path}: cannot be read ({error}); pack again, or set data.pack=null") from error
+            raise UserError(f"{self.path}: cannot be read ({error}); pack again, or set data.pack=null") from error
 
     def view(self, first: int, count: int) -> np.ndarray:
         memory, start = self._map

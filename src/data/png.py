@@ -2,6 +2,8 @@
 
 import zlib
 
+from src.errors import UserError
+
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 EIGHT_BIT_RGB = (8, 2, 0, 0, 0)  # bit depth, colour type, compression, filter, interlace
 # May hold an orientation, which turns rows into columns.
@@ -14,7 +16,7 @@ def plain_size(data: bytes) -> tuple[int, int] | None:
     Checks every chunk's checksum, so that damage below the rows that are decoded is found too (.6 ms for 2.5 MB).
 
     Raises:
-        ValueError: truncated or damaged.
+        UserError: truncated or damaged.
     """
     if not data.startswith(SIGNATURE) or tuple(data[24:29]) != EIGHT_BIT_RGB:
         return None
@@ -23,9 +25,9 @@ def plain_size(data: bytes) -> tuple[int, int] | None:
         length, kind = int.from_bytes(data[start : start + 4]), data[start + 4 : start + 8]
         end = start + 8 + length
         if len(data) < end + 4:
-            raise ValueError("truncated")
+            raise UserError("truncated")
         if zlib.crc32(view[start + 4 : end]) != int.from_bytes(data[end : end + 4]):
-            raise ValueError(f"damaged: wrong checksum at byte {start}")
+            raise UserError(f"damaged: wrong checksum at byte {start}")
         kinds.add(kind)
         start = end + 4
     return None if kinds & ORIENTED else (int.from_bytes(data[20:24]), int.from_bytes(data[16:20]))

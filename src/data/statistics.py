@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import os
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import numpy as np
 from rich.progress import Progress
 
 from src.data.source import IGNORE_INDEX, FileSource, Sample, Source
+from src.errors import UserError
 from src.files import atomic_path
 from src.machine import is_first_process, num_cores
 
@@ -90,10 +92,10 @@ def class_weights(name: str, statistics: Statistics) -> list[float]:
     """K weights of six digits. A class that no pixel has gets 0, and is not one of the K of the formula.
 
     Raises:
-        ValueError: an unknown name.
+        UserError: an unknown name.
     """
     if name not in WEIGHTINGS:
-        raise ValueError(
+        raise UserError(
             f"class_weights={name}: must be one of {', '.join(WEIGHTINGS)}, a list of one weight a class, or null"
         )
     there = statistics.pixels > 0
@@ -108,7 +110,7 @@ def training_statistics(source: Source, samples: Sequence[Sample]) -> Statistics
     Whole splits are counted and kept, so that folds share them.
 
     Raises:
-        ValueError: no pixel is labelled, or a mask that cannot be read.
+        UserError: no pixel is labelled, or a mask that cannot be read.
     """
     rows: dict[Sample, int] = {}
     parts = []
@@ -119,7 +121,7 @@ def training_statistics(source: Source, samples: Sequence[Sample]) -> Statistics
     chosen = [rows[sample] for sample in samples]
     counts, ignored = (np.concatenate([getattr(part, key) for part in parts]) for key in ("counts", "ignored"))
     if not counts[chosen].any():
-        raise ValueError(f"no pixel of the {len(samples)} training images is labelled; look at their masks")
+        raise UserError(f"no pixel of the {len(samples)} training images is labelled; look at their masks")
     return Statistics(counts[chosen], ignored[chosen])
 
 
@@ -127,7 +129,7 @@ def split_statistics(source: Source, split: str) -> Statistics:
     """Of all samples of a split, in their order; from the cache as long as no mask has changed.
 
     Raises:
-        ValueError: a mask that cannot be read, or with labels that are not in the table.
+        UserError: a mask that cannot be read, or with labels that are not in the table.
     """
     samples = source.samples(split)
     name = f"statistics-{source.labels}-{_fingerprint(source, samples)}.npy"
@@ -218,7 +220,6 @@ def _settings(source: Source) -> list[Any]:
 
 
 def _drawing_code(source: Source) -> str:
-    """Stands for the files that draw a source without files: its module, and those whose names begin alike."""
-    module = type(source).__module__.rpartition(".")[2]
-    files = sorted(Path(__file__).parent.glob(f"{module}*.py"))
+    """Hashes the code that draws a source without files: its module and those beside it."""
+    files = sorted(Path(sys.modules[type(source).__module__].__file__).parent.glob("*.py"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from src.errors import UserError
+
 
 class AlignedLoss(nn.Module):
     """The base loss + sum over pairs of w * divergence(student, teacher).
@@ -17,7 +19,7 @@ class AlignedLoss(nn.Module):
         temperature: of the softmax.
 
     Raises:
-        ValueError: a negative weight, a temperature that is not positive; in training, outputs without a teacher's maps
+        UserError: a negative weight, a temperature that is not positive; in training, outputs without a teacher's maps
             or with others than `weights` names.
     """
 
@@ -25,9 +27,9 @@ class AlignedLoss(nn.Module):
         super().__init__()
         for name, weight in weights.items():
             if weight < 0:
-                raise ValueError(f"loss.weights.{name}={weight}: must not be negative")
+                raise UserError(f"loss.weights.{name}={weight}: must not be negative")
         if temperature <= 0:
-            raise ValueError(f"loss.temperature={temperature}: must be above 0")
+            raise UserError(f"loss.temperature={temperature}: must be above 0")
         self.base = base
         self.weights = dict(weights)
         self.temperature = temperature
@@ -43,13 +45,13 @@ class AlignedLoss(nn.Module):
         """
         if not hasattr(outputs, "pairs"):
             if self.training:
-                raise ValueError(
+                raise UserError(
                     "this loss aligns a network with its teacher, and the network has none; set model.teacher (SCTNet "
                     "alone takes one), or choose another loss"
                 )
             return self.base(outputs, mask, align_corners)
         if outputs.pairs.keys() != self.weights.keys():
-            raise ValueError(
+            raise UserError(
                 f"loss.weights names {', '.join(self.weights)}; this network compares {', '.join(outputs.pairs)}"
             )
         result = self.base(outputs.logits, mask, align_corners)

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from src.geometry import RowUpsampling
 from src.losses.rows import Rows
+from src.upsampling import RowUpsampling
 
 if TYPE_CHECKING:
     from src.losses.term import Term
@@ -43,7 +43,7 @@ def score(
         logits: `(B, K, h, w)` at the network's stride, any float type.
         mask: `(B, H, W)`, any integer type, ids 0..K-1 or 255.
         weights: each term's `pixel_weights(mask)`.
-        align_corners: how the network wants its logits brought up (`src.geometry.upsample`).
+        align_corners: how the network wants its logits brought up (`src.upsampling.upsample`).
     """
     if not terms:
         return {}

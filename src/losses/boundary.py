@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from src.errors import UserError
 from src.losses.cross_entropy import CrossEntropy
 from src.losses.rows import IGNORED
 
@@ -25,7 +26,7 @@ class BoundaryCrossEntropy(CrossEntropy):
         class_weights: as `CrossEntropy`.
 
     Raises:
-        ValueError: a negative w, a sigma that is not positive, and as `CrossEntropy`.
+        UserError: a negative w, a sigma that is not positive, and as `CrossEntropy`.
     """
 
     def __init__(
@@ -37,9 +38,9 @@ class BoundaryCrossEntropy(CrossEntropy):
     ) -> None:
         super().__init__(label_smoothing, class_weights)
         if boundary_weight < 0:
-            raise ValueError(f"boundary_weight={boundary_weight}: must not be negative")
+            raise UserError(f"boundary_weight={boundary_weight}: must not be negative")
         if sigma <= 0:
-            raise ValueError(f"sigma={sigma}: must be above 0 pixels")
+            raise UserError(f"sigma={sigma}: must be above 0 pixels")
         self.boundary_weight = boundary_weight
         self.sigma = sigma
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from src.errors import UserError
 from src.losses.bands import score
 from src.losses.term import Term
 
@@ -21,14 +22,14 @@ class CombinedLoss(nn.Module):
         alpha: weighs two terms, alpha the first and 1 - alpha the second, which then have no `weight` (report R2).
 
     Raises:
-        ValueError: no term, a negative weight, an alpha outside [0, 1], or one beside weights or other than two terms.
+        UserError: no term, a negative weight, an alpha outside [0, 1], or one beside weights or other than two terms.
     """
 
     def __init__(self, terms: dict[str, dict], aux_weight: float = 0.4, alpha: float | None = None) -> None:
         super().__init__()
         weights = _weights(terms, alpha)
         if not any(weight > 0 for weight in weights.values()) or aux_weight < 0:
-            raise ValueError("loss.terms needs a term of positive weight, and loss.aux_weight must not be negative")
+            raise UserError("loss.terms needs a term of positive weight, and loss.aux_weight must not be negative")
         self.weights = {name: weight for name, weight in weights.items() if weight > 0}
         self.terms = nn.ModuleDict({name: terms[name]["loss"] for name in self.weights})
         self.aux_weight = aux_weight
@@ -42,10 +43,10 @@ class CombinedLoss(nn.Module):
             align_corners: how the network wants its logits brought up.
 
         Raises:
-            ValueError: outputs of a network that is aligned with a teacher (`AlignedLoss` takes those).
+            UserError: outputs of a network that is aligned with a teacher (`AlignedLoss` takes those).
         """
         if hasattr(logits, "pairs"):
-            raise ValueError(
+            raise UserError(
                 "model.teacher is set, and this loss does not use it; choose loss=ce_siam, or set it to null"
             )
         banded = {name: term for name, term in self.terms.items() if isinstance(term, Term)}
@@ -69,13 +70,13 @@ def _weights(terms: dict[str, dict], alpha: float | None) -> dict[str, float]:
     if alpha is not None:
         if len(terms) != 2 or given:
             told = ", ".join(f"{name} (weight {terms[name].get('weight')})" for name in terms)
-            raise ValueError(f"loss.alpha={alpha} weighs two terms without a weight; loss.terms has {told}")
+            raise UserError(f"loss.alpha={alpha} weighs two terms without a weight; loss.terms has {told}")
         if not 0 <= alpha <= 1:
-            raise ValueError(f"loss.alpha={alpha}: must be 0 to 1, the share of {next(iter(terms))}")
+            raise UserError(f"loss.alpha={alpha}: must be 0 to 1, the share of {next(iter(terms))}")
         return dict(zip(terms, (alpha, 1 - alpha), strict=True))
     for name, term in terms.items():
         if name not in given:
-            raise ValueError(f"loss.terms.{name}.weight is not set; give it, or loss.alpha where there are two terms")
+            raise UserError(f"loss.terms.{name}.weight is not set; give it, or loss.alpha where there are two terms")
         if term["weight"] < 0:
-            raise ValueError(f"loss.terms.{name}.weight={term['weight']}: must not be negative")
+            raise UserError(f"loss.terms.{name}.weight={term['weight']}: must not be negative")
     return {name: terms[name]["weight"] for name in terms}

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from src.errors import UserError
 from src.losses.rows import Rows
 from src.losses.term import PixelMean
 
@@ -16,13 +17,13 @@ class CrossEntropy(PixelMean):
         class_weights: K non-negative weights, or None for equal ones.
 
     Raises:
-        ValueError: epsilon outside [0, 1), a negative weight, or not K weights.
+        UserError: epsilon outside [0, 1), a negative weight, or not K weights.
     """
 
     def __init__(self, label_smoothing: float = 0.0, class_weights: Sequence[float] | None = None) -> None:
         super().__init__(class_weights)
         if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing={label_smoothing}: must be at least 0 and below 1")
+            raise UserError(f"label_smoothing={label_smoothing}: must be at least 0 and below 1")
         self.label_smoothing = label_smoothing
 
     def pixel_loss(self, rows: Rows) -> Tensor:

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from src.errors import UserError
 from src.losses.rows import Rows
 from src.losses.term import Term, ratio
 
@@ -21,13 +22,13 @@ class Dice(Term):
         per: "batch", or "image": the mean over the images that have labels.
 
     Raises:
-        ValueError: a negative smooth, or an unknown `per`.
+        UserError: a negative smooth, or an unknown `per`.
     """
 
     def __init__(self, smooth: float = 1.0, squared: bool = False, per: str = "batch") -> None:
         super().__init__()
         if smooth < 0:
-            raise ValueError(f"smooth={smooth}: must not be negative")
+            raise UserError(f"smooth={smooth}: must not be negative")
         check_per(per)
         self.smooth = smooth
         self.squared = squared
@@ -52,9 +53,9 @@ class Dice(Term):
 
 
 def check_per(per: str) -> None:
-    """ValueError where it is neither "batch" nor "image"."""
+    """UserError where it is neither "batch" nor "image"."""
     if per not in PER:
-        raise ValueError(f"per={per}: must be one of {', '.join(PER)}")
+        raise UserError(f"per={per}: must be one of {', '.join(PER)}")
 
 
 def mean_of_present(losses: Tensor, present: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from src.errors import UserError
 from src.losses.rows import Rows
 from src.losses.term import PixelMean
 
@@ -20,13 +21,13 @@ class Focal(PixelMean):
         class_weights: K non-negative weights, or None for equal ones.
 
     Raises:
-        ValueError: a negative gamma or weight, or not K weights.
+        UserError: a negative gamma or weight, or not K weights.
     """
 
     def __init__(self, gamma: float = 2.0, class_weights: Sequence[float] | None = None) -> None:
         super().__init__(class_weights)
         if gamma < 0:
-            raise ValueError(f"gamma={gamma}: must not be negative")
+            raise UserError(f"gamma={gamma}: must not be negative")
         self.gamma = gamma
 
     def pixel_loss(self, rows: Rows) -> Tensor:

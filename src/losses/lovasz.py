@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 
-from src.geometry import upsample
 from src.losses.dice import check_per
 from src.losses.rows import IGNORED
+from src.upsampling import upsample
 
 
 class Lovasz(nn.Module):
@@ -20,7 +20,7 @@ class Lovasz(nn.Module):
         per: "batch", as the authors' default, or "image": the mean over the images that have labels.
 
     Raises:
-        ValueError: an unknown `per`.
+        UserError: an unknown `per`.
     """
 
     def __init__(self, per: str = "batch") -> None:

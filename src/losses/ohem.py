@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from src.errors import UserError
 from src.losses.rows import Rows
 from src.losses.term import Term, ratio
 
@@ -22,7 +23,7 @@ class OHEM(Term):
         min_kept: pixels; 100,000 in the public code, for crops of 512x1024 and batches of 2 to 3 a device.
 
     Raises:
-        ValueError: a threshold outside (0, 1), or a min_kept below 1.
+        UserError: a threshold outside (0, 1), or a min_kept below 1.
     """
 
     by_pixel = True
@@ -30,9 +31,9 @@ class OHEM(Term):
     def __init__(self, threshold: float = 0.7, min_kept: int = 100_000) -> None:
         super().__init__()
         if not 0 < threshold < 1:
-            raise ValueError(f"threshold={threshold}: must be a probability above 0 and below 1")
+            raise UserError(f"threshold={threshold}: must be a probability above 0 and below 1")
         if min_kept < 1:
-            raise ValueError(f"min_kept={min_kept}: must be at least 1 pixel")
+            raise UserError(f"min_kept={min_kept}: must be at least 1 pixel")
         self.limit = -math.log(threshold)
         self.min_kept = min_kept
 

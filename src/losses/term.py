@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from src.errors import UserError
 from src.losses.bands import score
 from src.losses.rows import Rows
 
@@ -42,15 +43,17 @@ class PixelMean(Term):
         class_weights: K non-negative weights, or None for equal ones.
 
     Raises:
-        ValueError: a negative weight, the name of a weighting in place of weights, or not K of them.
+        UserError: a negative weight, the name of a weighting in place of weights, or not K of them.
     """
 
     def __init__(self, class_weights: Sequence[float] | None = None) -> None:
         super().__init__()
         if isinstance(class_weights, str):
-            raise ValueError(f"class_weights={class_weights}: want numbers; src.config.complete puts them for a name")
+            raise UserError(
+                f"class_weights={class_weights}: want numbers; src.config.open.complete puts them for a name"
+            )
         if class_weights is not None and min(class_weights) < 0:
-            raise ValueError(f"class_weights={list(class_weights)}: none may be negative")
+            raise UserError(f"class_weights={list(class_weights)}: none may be negative")
         weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
         self.register_buffer("class_weights", weights, persistent=False)
 
@@ -75,7 +78,7 @@ class PixelMean(Term):
         """`(K,)`, checked; only where there are any."""
         num_classes = rows.logits.shape[1]
         if len(self.class_weights) != num_classes:
-            raise ValueError(f"class_weights has {len(self.class_weights)} values for {num_classes} classes")
+            raise UserError(f"class_weights has {len(self.class_weights)} values for {num_classes} classes")
         return self.class_weights.to(rows.logits.dtype)
 
     def weight_of_truth(self, rows: Rows) -> Tensor:

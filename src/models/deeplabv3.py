@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from timm.models.mobilenetv3 import MobileNetV3Features
 from torch import Tensor, nn
 
-from src.models.aspp import ASPP, default_rates
 from src.models.encoder import build_encoder
-from src.models.layers import FCNHead, conv_bn_relu
+from src.models.parts.aspp import ASPP, default_rates
+from src.models.parts.layers import FCNHead, conv_bn_relu
 
 
 class DeepLabV3(nn.Module):
@@ -26,7 +26,7 @@ class DeepLabV3(nn.Module):
         aux: auxiliary head.
 
     Raises:
-        ValueError: another output stride, or a backbone that cannot be dilated to it.
+        UserError: another output stride, or a backbone that cannot be dilated to it.
     """
 
     align_corners = False

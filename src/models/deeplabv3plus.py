@@ -6,9 +6,10 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from src.models.aspp import ASPP, default_rates
+from src.errors import UserError
 from src.models.encoder import build_encoder
-from src.models.layers import FCNHead, conv_bn_relu, resize, separable_conv_bn_relu
+from src.models.parts.aspp import ASPP, default_rates
+from src.models.parts.layers import FCNHead, conv_bn_relu, resize, separable_conv_bn_relu
 
 
 class DeepLabV3Plus(nn.Module):
@@ -29,7 +30,7 @@ class DeepLabV3Plus(nn.Module):
         contract_dilation: see `build_encoder`.
 
     Raises:
-        ValueError: another output stride or number of convolutions, or a backbone that cannot be dilated.
+        UserError: another output stride or number of convolutions, or a backbone that cannot be dilated.
     """
 
     align_corners = False
@@ -52,7 +53,7 @@ class DeepLabV3Plus(nn.Module):
     ) -> None:
         super().__init__()
         if num_decoder_convs not in (1, 2):
-            raise ValueError(f"model.num_decoder_convs={num_decoder_convs}: must be 1 or 2")
+            raise UserError(f"model.num_decoder_convs={num_decoder_convs}: must be 1 or 2")
         rates = default_rates(output_stride) if atrous_rates is None else atrous_rates
         self.encoder = build_encoder(backbone, output_stride, contract_dilation)
         self.divisor = self.encoder.divisor

@@ -16,7 +16,7 @@ class DPT(nn.Module):
         intermediate_channels: of the four reassembled maps.
 
     Raises:
-        ValueError: a backbone that is not a plain vision transformer.
+        UserError: a backbone that is not a plain vision transformer.
     """
 
     align_corners = True  # as in the paper's code

@@ -13,7 +13,8 @@ from segmentation_models_pytorch.encoders import get_encoder, get_encoder_names
 from segmentation_models_pytorch.encoders.timm_vit import TimmViTEncoder
 from torch import Tensor, nn
 
-from src.models.dilation import contract, find_divisor, map_sides
+from src.errors import UserError
+from src.models.parts.dilation import contract, find_divisor, map_sides
 
 # Prefixes under which other programs save an encoder.
 PREFIXES = ("module.", "encoder.", "backbone.", "model.")
@@ -32,7 +33,7 @@ def build_encoder(backbone: dict, output_stride: int = 32, contract_dilation: bo
         contract_dilation: the first block of a dilated ResNet stage keeps half the rate, see `dilation.contract`.
 
     Raises:
-        ValueError: unknown name, a backbone without a dilated form, weights that cannot be had or do not fit.
+        UserError: unknown name, a backbone without a dilated form, weights that cannot be had or do not fit.
     """
     name, weights = backbone["name"], backbone["weights"]
     _check_name(name)
@@ -40,7 +41,7 @@ def build_encoder(backbone: dict, output_stride: int = 32, contract_dilation: bo
     is_timm = name.startswith("tu-")
     if not is_timm and (given := backbone.get("options")):
         key, value = next(iter(given.items()))
-        raise ValueError(
+        raise UserError(
             f"backbone.options.{key}={value}: {name} takes no options; those of timm's backbones do (tu-...)"
         )
     with _explained(backbone, _no_dilation(name, output_stride) if output_stride != 32 else None):
@@ -48,7 +49,7 @@ def build_encoder(backbone: dict, output_stride: int = 32, contract_dilation: bo
     if output_stride != 32:
         # Measured: smp takes a MiT's output stride without a word and gives it another.
         if map_sides(encoder, 128)[-1] != 128 // output_stride or hasattr(encoder, "patch_embed1"):
-            raise ValueError(_no_dilation(name, output_stride))
+            raise UserError(_no_dilation(name, output_stride))
         contract(encoder, output_stride, contract_dilation)
     if weights not in (None, "imagenet") and not is_timm:
         _load(encoder, name, _existing(weights))
@@ -65,20 +66,20 @@ def build_vit_encoder(backbone: dict, depth: int = 4) -> nn.Module:
         depth: maps, taken evenly over the blocks.
 
     Raises:
-        ValueError: another kind of network, a patch size that is no power of two, weights that cannot be had.
+        UserError: another kind of network, a patch size that is no power of two, weights that cannot be had.
     """
     name = backbone["name"]
     _check_name(name)
     bare = name.removeprefix("tu-")
     if not name.startswith("tu-") or not timm.models.is_model_in_modules(bare.split(".")[0], ["vision_transformer"]):
-        raise ValueError(
+        raise UserError(
             f"backbone.name={name}: this model takes plain vision transformers alone: backbone=vit_tiny, vit_small, "
             "vit_base, or backbone.name=tu-vit_... of timm"
         )
     with _explained(backbone):
         encoder = TimmViTEncoder(bare, depth=depth, dynamic_img_size=True, **_given_weights(backbone, "pretrained"))
     if (patch := encoder.output_stride) not in (8, 16, 32):
-        raise ValueError(f"backbone.name={name}: patches of {patch} pixels; they must have 8, 16 or 32")
+        raise UserError(f"backbone.name={name}: patches of {patch} pixels; they must have 8, 16 or 32")
     # Maps are taken before these, so that their parameters would never see a gradient.
     encoder.model.norm = encoder.model.fc_norm = encoder.model.head = nn.Identity()
     encoder.divisor = 2 * patch
@@ -101,7 +102,7 @@ def _given_weights(backbone: dict, flag: str) -> dict:
 
 @contextmanager
 def _explained(backbone: dict, otherwise: str | None = None) -> Iterator[None]:
-    """Turns smp's and timm's errors into ValueErrors that say what to do: `otherwise` where no weights are at fault."""
+    """Turns smp's and timm's errors into UserErrors that say what to do: `otherwise` where no weights are at fault."""
     name, weights = backbone["name"], backbone["weights"]
     try:
         with warnings.catch_warnings():
@@ -109,15 +110,15 @@ def _explained(backbone: dict, otherwise: str | None = None) -> Iterator[None]:
             warnings.filterwarnings("ignore", message="For 'tu-'", category=UserWarning)
             yield
     except OSError as error:
-        raise ValueError(
+        raise UserError(
             f"backbone.weights={weights}: the weights of {name} are neither in this machine's cache nor can they be "
             f"downloaded ({type(error).__name__}); set backbone.weights=null to start from random weights, or "
             "backbone.weights=PATH to a .safetensors or .pth file"
         ) from error
     except (RuntimeError, KeyError, TypeError, ValueError) as error:
         if weights is None:
-            raise ValueError(otherwise or f"backbone.name={name}: cannot be built: {_first_line(error)}") from error
-        raise ValueError(f"backbone.weights={weights}: does not fit {name}: {_first_line(error)}") from error
+            raise UserError(otherwise or f"backbone.name={name}: cannot be built: {_first_line(error)}") from error
+        raise UserError(f"backbone.weights={weights}: does not fit {name}: {_first_line(error)}") from error
 
 
 def _check_name(name: str) -> None:
@@ -125,7 +126,7 @@ def _check_name(name: str) -> None:
     bare = name.removeprefix("tu-").split(".")[0]
     if bare not in known:
         near = difflib.get_close_matches(bare, known, 3)
-        raise ValueError(
+        raise UserError(
             f"backbone.name={name} is unknown; {'the nearest are ' + ', '.join(near) + '; ' if near else ''}"
             "allowed are smp's encoders and, with tu- before the name, timm's models"
         )
@@ -141,7 +142,7 @@ def _no_dilation(name: str, output_stride: int) -> str:
 def _existing(weights: str) -> Path:
     path = Path(weights).expanduser()
     if not path.is_file():
-        raise ValueError(
+        raise UserError(
             f"backbone.weights={weights}: no such file; give a .safetensors or .pth file, imagenet, or null"
         )
     return path
@@ -156,7 +157,7 @@ def _load(encoder: nn.Module, name: str, path: Path) -> None:
     if missing or misfits:
         what = f"{len(missing)} of its {len(expected)} tensors are missing" if missing else ""
         shapes = f"{len(misfits)} have another shape" if misfits else ""
-        raise ValueError(
+        raise UserError(
             f"backbone.weights={path}: weights of another architecture than {name}: "
             f"{' and '.join(filter(None, (what, shapes)))} (first: {(missing + misfits)[0]}); "
             "give the file of this backbone, or name the backbone it was made for"
@@ -169,12 +170,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except Exception as error:
-        raise ValueError(f"{path}: not a weights file ({_first_line(error)})") from error
+        raise UserError(f"{path}: not a weights file ({_first_line(error)})") from error
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise ValueError(f"{path}: holds no state dict; save model.state_dict() there")
+        raise UserError(f"{path}: holds no state dict; save model.state_dict() there")
     return content
 
 

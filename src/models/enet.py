@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from src.errors import UserError
+
 Activation = Callable[[int], nn.Module]  # of the channels it follows
 
 # Bottlenecks 2.1 to 2.8, and again 3.1 to 3.8.
@@ -37,7 +39,7 @@ class ENet(nn.Module):
         dropout: probability of Dropout2d before bottleneck 2.0, and from it on.
 
     Raises:
-        ValueError: `dropout` is not two numbers.
+        UserError: `dropout` is not two numbers.
     """
 
     align_corners = False
@@ -46,7 +48,7 @@ class ENet(nn.Module):
     def __init__(self, num_classes: int, dropout: Sequence[float] = (0.01, 0.1)) -> None:
         super().__init__()
         if not isinstance(dropout, Sequence) or len(dropout) != 2:
-            raise ValueError(f"model.dropout={dropout}: must be [BEFORE,FROM] bottleneck 2.0, e.g. [0.01,0.1]")
+            raise UserError(f"model.dropout={dropout}: must be [BEFORE,FROM] bottleneck 2.0, e.g. [0.01,0.1]")
         early, late = dropout
         self.initial = InitialBlock(16)
         self.down1 = DownsamplingBottleneck(16, 64, early)

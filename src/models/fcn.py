@@ -4,7 +4,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from src.models.deconv import DeconvDecoder
+from src.models.parts.deconv import DeconvDecoder
 
 CHANNELS = (32, 64, 128, 256, 512)
 

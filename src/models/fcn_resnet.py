@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from src.models.encoder import build_encoder
-from src.models.layers import FCNHead
+from src.models.parts.layers import FCNHead
 
 
 class FCNResNet(nn.Module):
@@ -19,7 +19,7 @@ class FCNResNet(nn.Module):
         aux: auxiliary head.
 
     Raises:
-        ValueError: a backbone that cannot be dilated to the output stride.
+        UserError: a backbone that cannot be dilated to the output stride.
     """
 
     align_corners = False

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from src.errors import UserError
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -11,9 +13,9 @@ SCHEMES = ("default", "xavier", "kaiming")
 
 
 def check_scheme(scheme: str) -> None:
-    """ValueError for an unknown scheme."""
+    """UserError for an unknown scheme."""
     if scheme not in SCHEMES:
-        raise ValueError(f"init={scheme}: must be one of {', '.join(SCHEMES)}")
+        raise UserError(f"init={scheme}: must be one of {', '.join(SCHEMES)}")
 
 
 def initialise(architecture: nn.Module, scheme: str) -> None:
@@ -26,7 +28,7 @@ def initialise(architecture: nn.Module, scheme: str) -> None:
     With the first two biases start at 0 and normalisation layers at weight 1 and bias 0.
 
     Raises:
-        ValueError: unknown scheme.
+        UserError: unknown scheme.
     """
     from torch import nn
 

@@ -23,7 +23,7 @@ class Network(nn.Module):
             constructors chose.
 
     Raises:
-        ValueError: unknown init.
+        UserError: unknown init.
     """
 
     def __init__(

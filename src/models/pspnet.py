@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from src.models.encoder import build_encoder
-from src.models.layers import FCNHead, PyramidPooling
+from src.models.parts.layers import FCNHead, PyramidPooling
 
 
 class PSPNet(nn.Module):
@@ -25,7 +25,7 @@ class PSPNet(nn.Module):
         aux: auxiliary head.
 
     Raises:
-        ValueError: a backbone that cannot be dilated to the output stride.
+        UserError: a backbone that cannot be dilated to the output stride.
     """
 
     align_corners = True  # as in semseg, whose inputs have 8n + 1 pixels a side

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from src.models.aspp import ASPPR3
+from src.errors import UserError
 from src.models.encoder import build_encoder
+from src.models.parts.aspp import ASPPR3
 
 
 class ResNetASPP(nn.Module):
@@ -21,7 +22,7 @@ class ResNetASPP(nn.Module):
         final_activation: BatchNorm and ReLU on the logits, as R3 had it by mistake: no logit is then negative.
 
     Raises:
-        ValueError: a backbone that cannot be dilated, or maps of two strides to be summed.
+        UserError: a backbone that cannot be dilated, or maps of two strides to be summed.
     """
 
     align_corners = True  # as in R3's code
@@ -38,7 +39,7 @@ class ResNetASPP(nn.Module):
     ) -> None:
         super().__init__()
         if dual and output_stride != 8:
-            raise ValueError(
+            raise UserError(
                 f"model.output_stride={output_stride}: the sum of both ASPPs needs layer3 and layer4 at one stride; "
                 "set 8, or model.dual=false"
             )

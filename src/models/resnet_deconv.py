@@ -2,8 +2,8 @@
 
 from torch import Tensor, nn
 
-from src.models.deconv import DeconvDecoder
 from src.models.encoder import build_encoder
+from src.models.parts.deconv import DeconvDecoder
 
 
 class ResNetDeconv(nn.Module):

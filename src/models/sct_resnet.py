@@ -3,8 +3,9 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from src.errors import UserError
 from src.models.encoder import build_encoder
-from src.models.layers import FCNHead
+from src.models.parts.layers import FCNHead
 
 
 class SCTResNet(nn.Module):
@@ -23,7 +24,7 @@ class SCTResNet(nn.Module):
         contract_dilation: see `build_encoder`.
 
     Raises:
-        ValueError: a backbone that cannot be dilated, or whose channels do not divide by `num_heads` and 4.
+        UserError: a backbone that cannot be dilated, or whose channels do not divide by `num_heads` and 4.
     """
 
     align_corners = False
@@ -68,12 +69,12 @@ class SpatialChannelAttention(nn.Sequential):
         reduction: of the channels inside the channel attention.
 
     Raises:
-        ValueError: the channels do not divide by `num_heads`, or there are fewer than `reduction`.
+        UserError: the channels do not divide by `num_heads`, or there are fewer than `reduction`.
     """
 
     def __init__(self, channels: int, num_heads: int, reduction: int) -> None:
         if channels % num_heads or channels < reduction:
-            raise ValueError(
+            raise UserError(
                 f"model.num_heads={num_heads}, model.reduction={reduction}: the backbone's map has {channels} "
                 "channels, which must divide by the heads and be no fewer than the reduction; lower them, or choose a "
                 "wider backbone"

@@ -8,10 +8,11 @@ import torch.nn.functional as F
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from src.models.dappm import DAPPM, bn_relu_conv
+from src.errors import UserError
 from src.models.encoder import read_weights
 from src.models.init import initialise
-from src.models.layers import resize
+from src.models.parts.dappm import DAPPM, bn_relu_conv
+from src.models.parts.layers import resize
 from src.models.sctnet_alignment import Alignment, Outputs
 
 
@@ -31,7 +32,7 @@ class SCTNet(nn.Module):
         teacher: of the semantic information alignment, see `Alignment`; None trains without one.
 
     Raises:
-        ValueError: a probability outside [0, 1); weights or a teacher that do not fit.
+        UserError: a probability outside [0, 1); weights or a teacher that do not fit.
     """
 
     align_corners = False
@@ -49,7 +50,7 @@ class SCTNet(nn.Module):
     ) -> None:
         super().__init__()
         if not 0 <= drop_path < 1:
-            raise ValueError(f"model.drop_path={drop_path}: must be at least 0 and below 1")
+            raise UserError(f"model.drop_path={drop_path}: must be at least 0 and below 1")
         c = base_channels
         self.encoder = SCTEncoder(c, spp_channels, drop_path)
         self.head = nn.Sequential(*bn_relu_conv(4 * c, 4 * c, kernel_size=3), *bn_relu_conv(4 * c, num_classes))
@@ -207,7 +208,7 @@ def _stage(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequentia
 def _load(encoder: SCTEncoder, weights: str) -> None:
     path = Path(weights).expanduser()
     if not path.is_file():
-        raise ValueError(f"model.weights={weights}: no such file; give a .safetensors or .pth file, or null")
+        raise UserError(f"model.weights={weights}: no such file; give a .safetensors or .pth file, or null")
     expected = encoder.state_dict()
     # "module.layer1...", "backbone.layer1..." (mmsegmentation), "network.architecture.encoder.layer1..." (src.train)
     prefix = re.compile(r"^(.*\.)?(module|backbone|encoder)\.")
@@ -218,7 +219,7 @@ def _load(encoder: SCTEncoder, weights: str) -> None:
     ]
     wrong = [key for key in needed if key not in given or given[key].shape != expected[key].shape]
     if wrong:
-        raise ValueError(
+        raise UserError(
             f"model.weights={path}: weights of another network: {len(wrong)} of {len(needed)} tensors are missing or "
             f"have another shape (first: {wrong[0]}); give a file of an SCTNet with this model.base_channels, or null"
         )

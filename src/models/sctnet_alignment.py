@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from src.errors import UserError
 from src.models.encoder import read_weights
 from src.models.init import initialise
-from src.models.layers import resize
+from src.models.parts.layers import resize
 from src.models.smp_network import SMPNetwork
 
 
@@ -43,7 +44,7 @@ class Alignment(nn.Module):
         stage3_channels, stage4_channels, decoder_channels: of the student's maps at strides 16, 32 and 8.
 
     Raises:
-        ValueError: an unknown key or a missing one, weights that do not fit.
+        UserError: an unknown key or a missing one, weights that do not fit.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class Alignment(nn.Module):
             x3, x5, x_out: of the student, strides 16, 32, 8, sides rounded up.
         """
         if not self._teacher:
-            raise ValueError(
+            raise UserError(
                 "model.teacher.weights is null: an aligned network is trained with its teacher; set "
                 "model.teacher.weights=runs/NAME/checkpoints/best.ckpt, or model.teacher=null to train without one"
             )
@@ -131,13 +132,13 @@ def match_statistics(student: Tensor, teacher: Tensor) -> Tensor:
 def _build(teacher: dict, num_classes: int) -> SMPNetwork:
     allowed = {"backbone", "weights", "decoder_segmentation_channels"}
     if not isinstance(teacher, dict) or not {"backbone", "weights"} <= set(teacher) <= allowed:
-        raise ValueError(
+        raise UserError(
             f"model.teacher={teacher}: must be null, or have backbone and weights, and decoder_segmentation_channels "
             "where that is not 256"
         )
     backbone, weights = teacher["backbone"], teacher["weights"]
     if backbone["weights"] is not None:
-        raise ValueError(
+        raise UserError(
             f"model.teacher.backbone.weights={backbone['weights']}: must be null; model.teacher.weights has them all"
         )
     options = {key: value for key, value in teacher.items() if key not in ("backbone", "weights")}
@@ -149,7 +150,7 @@ def _build(teacher: dict, num_classes: int) -> SMPNetwork:
 
 def _load(network: SMPNetwork, path: Path, name: str) -> None:
     if not path.is_file():
-        raise ValueError(
+        raise UserError(
             f"model.teacher.weights={path}: no such file; give runs/NAME/checkpoints/best.ckpt of a run of "
             f"model=segformer on {name}"
         )
@@ -160,7 +161,7 @@ def _load(network: SMPNetwork, path: Path, name: str) -> None:
     wrong = sorted(given.keys() ^ expected.keys())
     wrong += [key for key in expected.keys() & given.keys() if given[key].shape != expected[key].shape]
     if wrong:
-        raise ValueError(
+        raise UserError(
             f"model.teacher.weights={path}: not a checkpoint of smp's Segformer on {name} with {len(expected)} tensors "
             f"for these classes: {len(wrong)} are missing, too much or of another shape (first: {wrong[0]})"
         )

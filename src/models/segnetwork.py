@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from src.errors import UserError
+
 NUM_STAGES = 5
 ORDERS = {False: ("conv_relu",), True: ("conv_bn_relu", "conv_relu_bn")}  # by use_bn, the default first
 
@@ -32,7 +34,7 @@ class SegNetwork(nn.Module):
         dropout: probability of Dropout2d at the end of the last stage.
 
     Raises:
-        ValueError: not five stages, a count that is too small, an order that does not fit `use_bn`.
+        UserError: not five stages, a count that is too small, an order that does not fit `use_bn`.
     """
 
     align_corners = False
@@ -51,12 +53,12 @@ class SegNetwork(nn.Module):
         super().__init__()
         for name, value in (("convs", convs), ("channels", channels)):
             if len(value) != NUM_STAGES or not all(isinstance(count, int) and count > 0 for count in value):
-                raise ValueError(f"model.{name}={list(value)}: must be {NUM_STAGES} whole numbers, each at least 1")
+                raise UserError(f"model.{name}={list(value)}: must be {NUM_STAGES} whole numbers, each at least 1")
         if not isinstance(extra_convs, int) or extra_convs < 0:
-            raise ValueError(f"model.extra_convs={extra_convs}: must be a whole number, at least 0")
+            raise UserError(f"model.extra_convs={extra_convs}: must be a whole number, at least 0")
         order = ORDERS[use_bn][0] if order is None else order
         if order not in ORDERS[use_bn]:
-            raise ValueError(
+            raise UserError(
                 f"model.order={order}: must be {' or '.join(ORDERS[False])} with model.use_bn=false, "
                 f"{' or '.join(ORDERS[True])} with model.use_bn=true; null chooses by it"
             )

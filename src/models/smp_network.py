@@ -3,6 +3,7 @@
 import segmentation_models_pytorch as smp
 from torch import Tensor, nn
 
+from src.errors import UserError
 from src.models.encoder import build_encoder
 
 # smp refuses these by name; the other families of conf/backbone work (but for ViTs, which DPT alone takes).
@@ -21,7 +22,7 @@ class SMPNetwork(nn.Module):
         options: passed on to smp's class.
 
     Raises:
-        ValueError: smp does not take this backbone with this architecture.
+        UserError: smp does not take this backbone with this architecture.
     """
 
     align_corners = False
@@ -38,7 +39,7 @@ class SMPNetwork(nn.Module):
         super().__init__()
         name = backbone["name"]
         if arch in WITHOUT_MIT and name.startswith("mit_"):
-            raise ValueError(
+            raise UserError(
                 f"smp's {arch} does not take backbone.name={name}; it works with ResNet, ResNeXt, RegNet, MobileNet, "
                 "EfficientNet, ConvNeXt and Swin backbones"
             )

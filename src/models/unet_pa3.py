@@ -5,8 +5,9 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from src.models.aspp import ASPPR3
-from src.models.layers import resize
+from src.errors import UserError
+from src.models.parts.aspp import ASPPR3
+from src.models.parts.layers import resize
 
 CHANNELS = (64, 128, 256, 512, 1024)
 
@@ -27,7 +28,7 @@ class UNetPA3(nn.Module):
             negative (systems.md 4.3 no. 4).
 
     Raises:
-        ValueError: `aspp_final_activation` without `aspp`.
+        UserError: `aspp_final_activation` without `aspp`.
     """
 
     align_corners = True  # as in R3's code, which so upsamples inside; its logits are as large as the image
@@ -36,7 +37,7 @@ class UNetPA3(nn.Module):
     def __init__(self, num_classes: int, aspp: bool = False, aspp_final_activation: bool = False) -> None:
         super().__init__()
         if aspp_final_activation and not aspp:
-            raise ValueError(
+            raise UserError(
                 "model.aspp_final_activation=true: there is no ASPP; set model.aspp=true, or leave it false"
             )
         self.pool = nn.MaxPool2d(2)

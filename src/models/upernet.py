@@ -7,7 +7,7 @@ from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
 from src.models.encoder import build_encoder
-from src.models.layers import FCNHead, PyramidPooling, conv_bn_relu, resize
+from src.models.parts.layers import FCNHead, PyramidPooling, conv_bn_relu, resize
 
 
 class UPerNet(nn.Module):

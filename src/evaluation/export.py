@@ -1,0 +1,59 @@
+"""A network outside of this project: as a `torch.export` program, and as ONNX; images of any size.
+
+Both are of evaluation mode and give the main logits at the network's stride: mean, standard deviation, padding and
+cropping are inside, the uint8 image goes in as it was read.
+"""
+
+from pathlib import Path
+
+import torch
+import torch.fx.experimental._config as symbolic_shapes
+from torch.export import Dim, ExportedProgram, export
+
+from src.errors import UserError
+from src.files import atomic_path
+from src.models.network import Network
+
+# The example's sides divide by nothing, so that no network is traced without its padding.
+EXAMPLE_SIZE = (150, 203)
+OPSET = 20
+
+
+def export_program(network: Network, batch_size: int = 1) -> ExportedProgram:
+    """The network for uint8 images `(batch_size, 3, H, W)`, H and W left open.
+
+    Raises:
+        UserError: the network cannot be exported; says why.
+    """
+    image = torch.zeros(batch_size, 3, *EXAMPLE_SIZE, dtype=torch.uint8)
+    sizes = ({2: Dim.DYNAMIC, 3: Dim.DYNAMIC},)
+    # Otherwise "does cropping leave the map as it is" is answered for the example, and guarded for ever.
+    with symbolic_shapes.patch(backed_size_oblivious=True):
+        try:
+            return export(network.eval().cpu(), (image,), dynamic_shapes=sizes)
+        except Exception as error:
+            name = type(network.architecture).__name__
+            raise UserError(f"{name} cannot be exported: {_first_line(error)}") from error
+
+
+def export_onnx(network: Network, path: Path, batch_size: int = 1) -> Path:
+    """Writes the network as ONNX: input `image`, uint8 `(batch_size, 3, height, width)`; output `logits`.
+
+    Raises:
+        UserError: the network cannot be exported, or has an operator that ONNX has not; says which.
+    """
+    program = export_program(network, batch_size)
+    try:
+        onnx = torch.onnx.export(
+            program, input_names=["image"], output_names=["logits"], opset_version=OPSET, dynamo=True, verbose=False
+        )
+    except torch.onnx.OnnxExporterError as error:
+        name = type(network.architecture).__name__
+        raise UserError(f"{name} cannot be exported to ONNX: {_first_line(error)}") from error
+    with atomic_path(path) as temporary:
+        onnx.save(temporary)
+    return path
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]

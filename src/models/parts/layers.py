@@ -1,0 +1,97 @@
+"""Blocks that more than one architecture is made of."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from src.errors import UserError
+
+
+def conv_bn_relu(
+    in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1, dilation: int = 1, groups: int = 1
+) -> nn.Sequential:
+    """Convolution without bias that keeps the size (but for its stride), BatchNorm, ReLU."""
+    padding = dilation * (kernel_size // 2)
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(inplace=True),
+    )
+
+
+def separable_conv_bn_relu(in_channels: int, out_channels: int, dilation: int = 1) -> nn.Sequential:
+    """Depthwise 3x3, pointwise 1x1, BatchNorm, ReLU (Chen et al. 2018, atrous separable convolution)."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, in_channels, 3, 1, dilation, dilation, groups=in_channels, bias=False),
+        *conv_bn_relu(in_channels, out_channels, kernel_size=1),
+    )
+
+
+def resize(x: Tensor, size: Sequence[int], align_corners: bool = False) -> Tensor:
+    """Bilinear; `(B, C, h, w)` to `(B, C, *size)`."""
+    return F.interpolate(x, size=size, mode="bilinear", align_corners=align_corners)
+
+
+def needs_two_images(x: Tensor, module: nn.Module, what: str) -> None:
+    """UserError where `module` trains on one image: BatchNorm has no variance over a single pixel."""
+    if module.training and x.shape[0] == 1:
+        raise UserError(
+            f"{what} normalises over the batch and cannot be trained on one image a device; set data.batch_size to 2 "
+            "or more a device"
+        )
+
+
+class FCNHead(nn.Sequential):
+    """3x3 convolution, dropout, classifier (Long et al. 2015, as in torchvision); the usual auxiliary head."""
+
+    def __init__(self, in_channels: int, channels: int, num_classes: int, dropout: float = 0.1) -> None:
+        super().__init__(
+            *conv_bn_relu(in_channels, channels), nn.Dropout2d(dropout), nn.Conv2d(channels, num_classes, 1)
+        )
+
+
+def pooling_matrix(size: int, num_bins: int, like: Tensor) -> Tensor:
+    """`(num_bins, size)`: row i averages the cells floor(i size / bins) to ceil((i + 1) size / bins) - 1.
+
+    These are adaptive average pooling's cells. As a matrix it is exported with a size that is not known yet, which
+    `F.adaptive_avg_pool2d` is not: it is unrolled for the size it was exported at, and silently wrong at another.
+    """
+    cell = torch.arange(size, device=like.device)
+    row = torch.arange(num_bins, device=like.device).unsqueeze(1)
+    first = (row * size) // num_bins
+    last = ((row + 1) * size + num_bins - 1) // num_bins
+    inside = ((cell >= first) & (cell < last)).to(like.dtype)
+    return inside / inside.sum(dim=1, keepdim=True)
+
+
+class PyramidPooling(nn.Module):
+    """The branches of the pyramid pooling module (Zhao et al. 2017): bins, 1x1, BatchNorm, ReLU, upsampled.
+
+    Args:
+        in_channels, channels: of the input, and of each branch.
+        bins: side of each pooled map.
+        align_corners: of the upsampling; True in PSPNet's own code.
+    """
+
+    def __init__(
+        self, in_channels: int, channels: int, bins: Sequence[int] = (1, 2, 3, 6), align_corners: bool = False
+    ) -> None:
+        super().__init__()
+        self.bins = tuple(bins)
+        self.align_corners = align_corners
+        self.branches = nn.ModuleList(conv_bn_relu(in_channels, channels, kernel_size=1) for _ in bins)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, h, w)` to `(B, C + len(bins) * channels, h, w)`, the input first."""
+        needs_two_images(x, self, "pyramid pooling")
+        height, width = x.shape[-2:]
+        # Pooled along the width for all bins at once: one pass over the large map instead of one a bin.
+        columns = torch.cat([pooling_matrix(width, bins, x) for bins in self.bins])
+        rows = (x @ columns.T).split(self.bins, dim=-1)  # (B, C, h, bins) each
+        maps = [x]
+        for bins, branch, row in zip(self.bins, self.branches, rows, strict=True):
+            pooled = branch(pooling_matrix(height, bins, x) @ row)  # (B, channels, bins, bins)
+            maps.append(resize(pooled, (height, width), self.align_corners))
+        return torch.cat(maps, dim=1)

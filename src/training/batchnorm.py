@@ -1,0 +1,116 @@
+"""BatchNorm's statistics measured again, exactly, for weights that no training step had: averages, aggregates."""
+
+from collections.abc import Collection, Iterable
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from src.errors import UserError
+
+
+@torch.no_grad()
+def remeasure(network: nn.Module, batches: Iterable[Tensor], skip: Collection[str] = ()) -> int:
+    """Sets every BatchNorm layer's running mean and variance to those of its input over all the images given.
+
+    One pass in which each layer normalises by its batch, as in training, and everything else is as in evaluation
+    (no dropout). Not a running average: sums over all batches, and over all processes of a distributed run. A layer
+    that evaluation does not reach (auxiliary heads) keeps its statistics. Modes and momenta are left as they were.
+
+    Args:
+        network: takes the batches; on any device.
+        batches: images uint8 `(B, 3, H, W)` on any device; of any sizes, and more than one image each where a layer
+            pools to one cell.
+        skip: names of layers in `network.named_modules()` that keep their statistics, and normalise by them.
+
+    Returns:
+        The number of images that this process saw.
+
+    Raises:
+        UserError: no images; a batch in which a layer has one value a channel, whose variance is 0.
+    """
+    layers = {name: layer for name, layer in batchnorm_layers(network).items() if name not in skip}
+    modes = {module: module.training for module in network.modules()}
+    momenta = {layer: (layer.momentum, layer.num_batches_tracked.clone()) for layer in layers.values()}
+    tallies: dict[str, _Moments] = {}
+    hooks = [layer.register_forward_pre_hook(_recorder(name, tallies)) for name, layer in layers.items()]
+    device = next(network.parameters()).device
+    images = 0
+    try:
+        network.eval()
+        for layer in layers.values():
+            layer.train()
+            layer.momentum = 0.0  # the old statistics stay until all are measured
+        for batch in batches:
+            network(batch.to(device))
+            images += len(batch)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, mode in modes.items():
+            module.training = mode
+        for layer, (momentum, tracked) in momenta.items():
+            layer.momentum = momentum
+            layer.num_batches_tracked.copy_(tracked)
+    if images == 0:
+        raise UserError("BatchNorm cannot be measured again on no images; give at least one batch")
+    for name, moments in tallies.items():
+        mean, variance = moments.reduce()
+        layers[name].running_mean.copy_(mean)
+        layers[name].running_var.copy_(variance)
+    return images
+
+
+def batchnorm_layers(network: nn.Module) -> dict[str, _BatchNorm]:
+    """BatchNorm layers (synchronised ones too) that keep statistics, by name."""
+    return {
+        name: module
+        for name, module in network.named_modules()
+        if isinstance(module, _BatchNorm) and module.running_mean is not None
+    }
+
+
+class _Moments:
+    """Count, mean and sum of squared deviations `(C,)`, joined batch by batch (Chan et al. 1979)."""
+
+    def __init__(self, x: Tensor) -> None:
+        # MPS has no float64.
+        self.dtype = torch.float32 if x.device.type == "mps" else torch.float64
+        self.count = 0
+        self.mean = torch.zeros(x.shape[1], dtype=self.dtype, device=x.device)
+        self.squares = torch.zeros_like(self.mean)
+
+    def add(self, x: Tensor) -> None:
+        """Values `(B, C, ...)`."""
+        count = x.numel() // x.shape[1]
+        variance, mean = torch.var_mean(x.float(), dim=(0, *range(2, x.ndim)), correction=0)
+        delta = mean.to(self.dtype) - self.mean
+        total = self.count + count
+        self.mean += delta * (count / total)
+        self.squares += variance.to(self.dtype) * count + delta**2 * (self.count * count / total)
+        self.count = total
+
+    def reduce(self) -> tuple[Tensor, Tensor]:
+        """Mean and unbiased variance, over all processes."""
+        count, mean, squares = self.count, self.mean, self.squares
+        if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
+            sums = torch.cat([mean.new_tensor([count]), mean * count])
+            dist.all_reduce(sums)
+            count, mean = int(sums[0]), sums[1:] / sums[0]
+            squares = squares + (self.mean - mean) ** 2 * self.count
+            dist.all_reduce(squares)
+        return mean, squares / (count - 1)
+
+
+def _recorder(name: str, tallies: dict[str, _Moments]) -> object:
+    def record(layer: nn.Module, inputs: tuple[Tensor]) -> None:
+        (x,) = inputs
+        if x.numel() == x.shape[1]:
+            raise UserError(
+                f"BatchNorm layer {name} has one value a channel in a batch of one image; measure it on batches of two "
+                "or more"
+            )
+        tallies.setdefault(name, _Moments(x)).add(x)
+
+    return record

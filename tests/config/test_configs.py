@@ -1,0 +1,88 @@
+"""Every yaml under conf/ composes and instantiates; recipes change what they say, and nothing else."""
+
+import re
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from src.config.open import identity, named
+from src.data.streets.source import Streets
+from tests.support.trees import WRITERS
+
+CONF = Path(__file__).parents[2] / "conf"
+FILES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
+# Recipes and stages have tests of their own.
+APART = ("experiment/", "stages/")
+GROUPS = sorted(
+    file for file in FILES if "/" in file and not Path(file).name.startswith("_") and not file.startswith(APART)
+)
+
+
+def composed(root: Path, *overrides: str, config: str = "train") -> DictConfig:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose(config, list(overrides))
+    if config == "train":
+        cfg.data.classes = {name: list(colour) for name, colour in Streets.classes.items()}
+        cfg.run_dir = str(root / "run")
+        (root / "run").mkdir(exist_ok=True)
+        (root / "run" / "environment.json").write_text('{"id": "0", "sessions": []}')
+        if OmegaConf.is_missing(cfg.data, "root"):
+            cfg.data.root = str(WRITERS[cfg.data.name](root / "data"))
+    return cfg
+
+
+@pytest.mark.parametrize("choice", GROUPS)
+@pytest.mark.usefixtures("no_random_weights")
+def test_every_choice_composes_and_instantiates(choice: str, tmp_path: Path) -> None:
+    group, _, name = choice.partition("/")
+    # Plain vision transformers and DPT go together alone.
+    is_vit = group == "backbone" and "vit" in name.split("_")
+    partner = ["model=dpt"] if is_vit else ["backbone=tiny_vit"] if choice == "model/dpt" else []
+    cfg = composed(tmp_path, f"{group}={name}", *partner)
+    if cfg.backbone.weights == "imagenet":
+        cfg.backbone.weights = None
+    if group == "trainer" and name in ("gpu", "ddp"):
+        assert cfg.trainer.accelerator in ("gpu", "auto")
+        cfg.trainer.accelerator, cfg.trainer.devices, cfg.trainer.strategy = "cpu", 1, "auto"
+    for key, given in named(cfg.loss, "class_weights", "loss"):
+        if isinstance(given, str):  # of a weighting, which complete() makes numbers of
+            OmegaConf.update(cfg, key, [1.0] * len(cfg.data.classes))
+    parts = {
+        "data": ["datamodule"], "augmentation": ["augmentation"], "callbacks": ["callbacks"],
+        "averaging": ["callbacks"], "logger": ["logger"], "trainer": ["trainer"],
+    }.get(group, ["task"])  # fmt: skip
+    for part in parts:
+        # Loggers and callbacks apart: the trainer's own would warn of a logger that nobody asked for.
+        options = {"logger": False, "enable_checkpointing": False} if part == "trainer" else {}
+        assert instantiate(cfg[part], **options, _convert_="all") is not None
+
+
+@pytest.mark.parametrize("config", ["eval", "predict"])
+def test_other_entry_points_compose(config: str, tmp_path: Path) -> None:
+    assert set(composed(tmp_path, config=config)) >= {"run", "checkpoint", "inference", "precision", "accelerator"}
+
+
+def test_the_aggregate_composes_with_the_same_protocol(tmp_path: Path) -> None:
+    ours, theirs = (composed(tmp_path, config=config) for config in ("aggregate", "eval"))
+    assert ours.inference == theirs.inference
+    assert "run" not in ours
+
+
+def test_classes_are_stated_in_python_alone() -> None:
+    for path in CONF.rglob("*.yaml"):
+        assert not re.search(r"num_classes: \d|Bicyclist", path.read_text()), path
+
+
+def test_identity_leaves_out_what_does_not_change_the_result(tmp_path: Path) -> None:
+    same = ["data.num_workers=3", "trainer.accelerator=cpu", "resume=false", "logger=csv", "runs=elsewhere", "name=x"]
+    base = identity(composed(tmp_path))
+    for override in same:
+        assert identity(composed(tmp_path, override)) == base, override
+    for override in ("seed=1", "optimizer.lr=0.1", "model=deeplabv3plus", "data.dataset.seed=1", "trainer.devices=2"):
+        assert identity(composed(tmp_path, override)) != base, override
+    moved = composed(tmp_path)
+    moved.run_dir = "somewhere/else"
+    assert identity(moved) == base, "the run's folder does not matter"

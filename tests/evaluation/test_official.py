@@ -1,0 +1,167 @@
+"""Files for the benchmarks' servers, and our figures against cityscapesScripts' own evaluation of them."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling import args, evaluateImgLists, getPrediction
+from cityscapesscripts.helpers.labels import id2label, labels
+from PIL import Image
+
+from src.data.source import Sample
+from src.data.sources.cityscapes import Cityscapes
+from src.data.sources.cityscapes_labels import CLASSES, ID_TABLE, LABELS, to_label_ids
+from src.evaluation.prediction_files import LabelIds
+from src.metrics import ConfusionMatrix, figures
+from tests.support.paths import SMALL
+from tests.support.trees import write_camvid, write_cityscapes, write_kitti
+
+
+def evaluate_officially(truth: list[Path], predictions: list[Path]) -> dict:
+    """The result of evalPixelLevelSemanticLabeling, whose main() looks for the same files by environment variables."""
+    args.evalInstLevelScore = False
+    args.JSONOutput = False
+    args.quiet = True
+    return evaluateImgLists([str(path) for path in predictions], [str(path) for path in truth], args)
+
+
+def find_officially(root: Path, truth: list[Path], monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Predictions as the official tool finds them under a folder, by the names of the truth."""
+    monkeypatch.setenv("CITYSCAPES_RESULTS", str(root))
+    monkeypatch.setattr(args, "predictionPath", None)
+    monkeypatch.setattr(args, "predictionWalk", None)
+    return [Path(getPrediction(args, str(path))) for path in truth]
+
+
+def test_the_table_is_cityscapes_scripts() -> None:
+    theirs = [(label.name, label.id, label.trainId, label.color) for label in labels if label.id >= 0]
+    assert [tuple(label) for label in LABELS] == theirs
+    evaluated = sorted((label.trainId, label.name, label.color) for label in labels if not label.ignoreInEval)
+    assert [(index, *item) for index, item in enumerate(CLASSES.items())] == evaluated
+    assert {key: value for key, value in ID_TABLE.items() if key < 34} == {i: id2label[i].trainId for i in range(34)}
+    assert to_label_ids(np.arange(19, dtype=np.uint8)).tolist() == [
+        label.id for label in sorted(labels, key=lambda label: label.trainId) if not label.ignoreInEval
+    ]
+
+
+def test_figures_equal_the_official_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Predictions right in three of four blocks, one class never predicted, one never true, on a tree of Cityscapes."""
+    source = Cityscapes(str(write_cityscapes(tmp_path / "data", {"val/frankfurt": 3, "val/lindau": 2})))
+    rng, matrix = np.random.default_rng(0), ConfusionMatrix(19)
+    writer, samples = LabelIds(tmp_path / "out"), source.samples("val")
+    for sample in samples:
+        raw = np.asarray(Image.open(sample.mask)).copy()
+        raw[raw == 31] = 0  # no train in the truth
+        Image.fromarray(raw).save(sample.mask)
+        image, mask = source.read(sample)
+        noise = rng.integers(0, 18, mask.shape).astype(np.uint8)
+        noise[noise == 16] = 0 if sample is samples[0] else 16
+        ids = np.where((rng.random(mask.shape) < 0.75) & (mask != 255) & (mask != 18), mask, noise)
+        matrix.update(torch.from_numpy(ids)[None], torch.from_numpy(mask)[None])
+        writer.write(source.official_path(sample), image, ids)
+    told = writer.finish()
+    assert str(tmp_path / "out.zip") in told
+    predictions = find_officially(tmp_path / "out", [sample.mask for sample in samples], monkeypatch)
+    theirs, ours = evaluate_officially([sample.mask for sample in samples], predictions), figures(matrix.compute())
+    assert_equal_figures(theirs, ours.miou, dict(zip(CLASSES, ours.iou, strict=True)))
+    assert 0.3 < ours.miou < 0.7
+    assert ours.iou[18] == 0, "never predicted"
+    assert ours.iou[16] == 0, "never true"
+
+
+def assert_equal_figures(theirs: dict, miou: float, iou: dict[str, float | None]) -> None:
+    assert theirs["averageScoreClasses"] == pytest.approx(miou, abs=1e-6)
+    for name, value in iou.items():
+        expected = theirs["classScores"][name]
+        assert np.isnan(expected) if value is None else expected == pytest.approx(value, abs=1e-6, nan_ok=True), name
+
+
+def test_a_run_on_cityscapes_is_measured_as_officially(cli, fails, tmp_path: Path, monkeypatch) -> None:
+    """Trained, evaluated and written from the command line; then the zip is given to the official tool."""
+    root = write_cityscapes(tmp_path / "data")
+    cli(
+        "train", *SMALL, "data=cityscapes", f"data.root={root}", f"runs={tmp_path}/runs", "name=city", "data.extra=true"
+    )
+    run = tmp_path / "runs" / "city"
+    call = ("predict", f"run={run}", "accelerator=cpu", "format=labelids")
+    assert cli(*call, "split=val") == 3
+    archive = run / "predictions" / "val_labelids.zip"
+    with zipfile.ZipFile(archive) as zipped:
+        assert zipped.namelist() == [
+            "frankfurt_000000_000000_labelIds.png", "frankfurt_000000_000019_labelIds.png",
+            "munster_000000_000000_labelIds.png",
+        ]  # fmt: skip
+        zipped.extractall(tmp_path / "submitted")
+    truth = sorted((root / "gtFine" / "val").rglob("*_labelIds.png"))
+    theirs = evaluate_officially(truth, find_officially(tmp_path / "submitted", truth, monkeypatch))
+    (ours,) = json.loads((run / "results.json").read_text())["evaluations"].values()
+    assert_equal_figures(theirs, ours["miou"], ours["iou"])
+
+    assert cli(*call, "split=test") == 2
+    folder = run / "predictions" / "test_labelids"
+    assert [path.name for path in sorted(folder.iterdir())] == [
+        f"berlin_000000_0000{i}_labelIds.png" for i in ("00", "19")
+    ]
+    assert np.asarray(Image.open(next(folder.iterdir()))).shape == (64, 128)
+    assert "test_labelids: exists and is not empty, and nothing is overwritten" in fails(*call, "split=test")
+    (run / "predictions" / "again.zip").touch()
+    message = fails(*call, "split=test", f"output={run / 'predictions' / 'again'}")
+    assert message.endswith("again.zip: exists, and nothing is overwritten; give another output=FOLDER")
+
+    message = fails("eval", f"run={run}", "accelerator=cpu", "split=test")
+    assert message.startswith(
+        "split 'test' of cityscapes-19 has no public labels; choose one of train, val, train_extra"
+    )
+    assert cli("predict", f"run={run}", "accelerator=cpu", "split=test") == 2, "pictures of a split"
+    assert len(list((run / "predictions" / "test" / "overlays").iterdir())) == 2
+
+    broken = root / "leftImg8bit" / "test" / "berlin" / "berlin_000000_000019_leftImg8bit.png"
+    broken.write_bytes(broken.read_bytes()[:300])
+    message = fails(*call, "split=test", f"output={tmp_path / 'half'}")
+    assert message.startswith("no archive was made: 1 files could not be read: ")
+    assert not (tmp_path / "half.zip").exists()
+
+
+def test_a_run_on_kitti_writes_what_its_server_wants(cli, tmp_path: Path) -> None:
+    root = write_kitti(tmp_path / "data")
+    cli("train", *SMALL, "data=kitti", f"data.root={root}", f"runs={tmp_path}/runs", "name=kitti")
+    moved = root.rename(tmp_path / "elsewhere")
+    run = tmp_path / "runs" / "kitti"
+    call = ("predict", f"run={run}", "accelerator=cpu", "format=labelids", "split=test")
+    assert cli(*call, f"data.root={moved}", f"output={tmp_path / 'out'}") == 2
+    with zipfile.ZipFile(tmp_path / "out.zip") as zipped:
+        assert zipped.namelist() == ["semantic/000000_10.png", "semantic/000001_10.png"]
+        with zipped.open("semantic/000000_10.png") as file, Image.open(file) as picture:
+            assert (picture.mode, picture.size) == ("L", (80, 48))
+            evaluated = {label.id for label in labels if not label.ignoreInEval}
+            assert set(np.asarray(picture).ravel().tolist()) <= evaluated
+
+
+def test_what_is_asked_for_must_be_clear(cli, fails, tmp_path: Path) -> None:
+    root = write_camvid(tmp_path / "data", {"train": 2, "val": 2})
+    small = [argument for argument in SMALL if not argument.startswith("data.crop")]
+    cli(
+        "train", *small, "data=camvid", f"data.root={root}", f"runs={tmp_path}/runs", "name=c", "data.crop_size=[64,96]"
+    )
+    call = ("predict", f"run={tmp_path}/runs/c", "accelerator=cpu")
+    assert fails(*call) == "give input=FILE or FOLDER, or split=NAME of the run's dataset, and not both"
+    assert fails(*call, f"input={root}/val", "split=val").startswith("give input=FILE or FOLDER, or split=NAME")
+    assert fails(*call, "format=png", "split=val") == "format=png: must be pictures or labelids"
+    message = fails(*call, "format=labelids", "split=val")
+    assert message == "format=labelids: no benchmark takes files of camvid-11-merged; use format=pictures"
+    message = fails(*call, "format=labelids", f"input={root}/val")
+    assert message.endswith("the names that a server wants are those of a dataset; give split=test")
+    assert "split 'valid' is not one of this dataset's: train, val, test" in fails(*call, "split=valid")
+
+
+def test_archives_of_the_same_predictions_are_the_same(tmp_path: Path) -> None:
+    ids = np.random.default_rng(0).integers(0, 19, (8, 16)).astype(np.uint8)
+    for name in ("a", "b"):
+        writer = LabelIds(tmp_path / name)
+        for number in (3, 1):
+            writer.write(Cityscapes.official_path(None, Sample(f"berlin_{number}", "berlin")), ids, ids)
+        writer.finish()
+    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()

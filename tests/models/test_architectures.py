@@ -1,0 +1,147 @@
+"""One battery for every yaml of conf/model: a new network is tested by being there."""
+
+import functools
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from src.evaluation.export import export_program
+from src.models.network import Network
+from tests.support.architectures import CONF, MODELS, build, read_header
+
+# Exported in the fast tests: pyramid pooling, DAPPM; both pad. The others in the slow ones.
+SOON = ("pspnet", "sctnet_s")
+EXPORTED = [model if model in SOON else pytest.param(model, marks=pytest.mark.slow) for model in MODELS]
+SIZES = [(65, 97), (94, 310)]  # odd; KITTI's 375x1242 scaled down
+
+
+@functools.cache
+def network(model: str, num_classes: int) -> Network:
+    torch.manual_seed(0)
+    return build(model, num_classes).eval()
+
+
+def images(count: int, size: tuple[int, int]) -> Tensor:
+    return torch.randint(0, 256, (count, 3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+def assert_same(actual: Tensor, expected: Tensor, tolerance: float = 1e-5) -> None:
+    """Relative to the largest logit: random networks have them of 0.1 or of 1000."""
+    torch.testing.assert_close(actual, expected, atol=tolerance * float(expected.abs().max()), rtol=0)
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(("num_classes", "size"), [(2, SIZES[0]), (11, SIZES[1])])
+def test_any_size_and_number_of_classes(model: str, num_classes: int, size: tuple[int, int]) -> None:
+    stride = read_header(model).stride
+    with torch.no_grad():
+        (logits,) = network(model, num_classes)(images(1, size))
+    assert logits.shape == (1, num_classes, *(-(-side // stride) for side in size))
+    assert logits.isfinite().all()
+    assert logits.std() > 0, "logits are constant"
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_rest_of_the_batch_does_not_matter(model: str) -> None:
+    batch = images(3, (64, 96))
+    with torch.no_grad():
+        (together,) = network(model, 11)(batch)
+        (alone,) = network(model, 11)(batch[1:2])
+    assert_same(together[1:2], alone, 1e-4)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_parameter_has_a_finite_gradient(model: str) -> None:
+    """Plain DDP waits for all of them."""
+    torch.manual_seed(0)
+    trained = build(model, 11).train()
+    outputs = trained(images(2, SIZES[0]))
+    assert all(logits.shape[:2] == (2, 11) for logits in outputs)
+    sum(logits.square().mean() for logits in outputs).backward()
+    without = [name for name, p in trained.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+    assert not without
+    has_aux = getattr(trained.architecture, "aux_head", None) is not None
+    assert len(outputs) == 1 + has_aux, "auxiliary logits come from `aux_head`"
+
+
+@pytest.mark.usefixtures("no_random_weights")
+@pytest.mark.parametrize("model", MODELS)
+def test_recorded_parameters_and_strides(model: str) -> None:
+    header = read_header(model)
+    chosen = [f"backbone={header.backbone}"] if header.backbone else []
+    whole = build(model, 19, *chosen).eval().to("meta")
+    with torch.device("meta"):
+        image = torch.zeros(1, 3, 256, 384, dtype=torch.uint8)
+        (logits,) = whole(image)
+        # What inference uses is what has a gradient of its logits.
+        logits.sum().backward()
+        maps = whole.architecture.encoder(torch.zeros(1, 3, 256, 384)) if header.backbone else None
+    used = sum(p.numel() for p in whole.parameters() if p.grad is not None)
+    total = sum(p.numel() for p in whole.parameters())
+    assert (used, total - used) == (header.parameters, header.training_only), f"{used:,}; {total - used:,} more"
+    assert tuple(logits.shape[-2:]) == (256 // header.stride, 384 // header.stride)
+    if maps is not None and isinstance(maps[0], Tensor):  # a plain vision transformer gives tokens beside its maps
+        deepest = maps[-1].shape[-2:]
+        assert tuple(deepest) == (256 // header.encoder_stride, 384 // header.encoder_stride)
+
+
+@pytest.mark.parametrize("model", EXPORTED)
+def test_export_at_another_size(model: str) -> None:
+    exported = export_program(network(model, 11)).module()
+    for size in [(134, 262), (160, 288)]:
+        image = images(1, size)
+        with torch.no_grad():
+            assert_same(exported(image)[0], network(model, 11)(image)[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", MODELS)
+def test_onnx_at_another_size(model: str, tmp_path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    from src.evaluation.export import export_onnx
+
+    path = export_onnx(network(model, 11), tmp_path / "model.onnx")
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    for size in [(134, 262), (160, 288), (150, 203)]:
+        image = images(1, size)
+        (logits,) = session.run(None, {"image": image.numpy()})
+        with torch.no_grad():
+            assert_same(torch.from_numpy(logits), network(model, 11)(image)[0], 1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", MODELS)
+def test_compiled_at_another_size(model: str) -> None:
+    torch._dynamo.reset()
+    compiled = torch.compile(network(model, 11), dynamic=True)
+    for size in [(64, 96), (134, 262)]:
+        image = images(1, size)
+        with torch.no_grad():
+            assert_same(compiled(image)[0], network(model, 11)(image)[0], 1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", MODELS)
+def test_bf16_forward_and_backward(model: str) -> None:
+    trained = build(model, 11).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = trained(images(2, (64, 96)))
+    sum(logits.float().square().mean() for logits in outputs).backward()
+    assert all(p.grad.isfinite().all() for p in trained.parameters())
+
+
+def test_normalisation_layers_are_synchronisable() -> None:
+    """SyncBN replaces BatchNorm by class; a network with its own would silently train on shares of the batch."""
+    for model in MODELS:
+        for name, module in network(model, 11).named_modules():
+            own = type(module).__name__.lower().startswith("batchnorm") and not isinstance(module, nn.BatchNorm2d)
+            assert not own, f"{model}: {name}"
+
+
+def test_readme_lists_every_network() -> None:
+    table = (CONF.parent / "README.md").read_text()
+    for model in MODELS:
+        row = next((line for line in table.splitlines() if line.startswith(f"| `{model}` |")), None)
+        assert row, f"README.md: no row of {model} in the table of networks"
+        assert f"| {read_header(model).parameters / 1e6:.2f} M |" in row, row

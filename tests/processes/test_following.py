@@ -1,0 +1,49 @@
+"""Bars of what other processes train."""
+
+import io
+import logging
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from src.processes import progress as following
+from src.runs.folder import RunFolder
+
+
+def write_epochs(run: RunFolder, count: int) -> None:
+    run.path.mkdir(parents=True, exist_ok=True)
+    rows = [f"{10 * epoch + 9},{epoch},0.5" for epoch in range(count)]
+    run.metrics.write_text("\n".join(["step,epoch,train/loss", *rows]))
+
+
+def test_epochs_are_those_of_the_csv(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "fold0")
+    assert following.epochs_done(run) == 0
+    for count in (0, 1, 3):
+        write_epochs(run, count)
+        assert following.epochs_done(run) == count
+
+
+@pytest.mark.parametrize(("terminal", "shown"), [(True, True), (False, True), (True, False)])
+def test_bars_grow_with_the_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terminal: bool, shown: bool) -> None:
+    screen, outside = io.StringIO(), sys.stdout
+    console = Console(file=screen, force_terminal=terminal, width=80)
+    monkeypatch.setattr(following, "Console", lambda stderr: console)
+    monkeypatch.setattr(following, "EVERY_S", 0.01)
+    handler = logging.StreamHandler(sys.stdout)
+    logging.getLogger().addHandler(handler)
+    runs = {f"fold {number}": RunFolder(tmp_path / f"fold{number}") for number in range(2)}
+    try:
+        with following.following(runs, 4, shown=shown):
+            write_epochs(runs["fold 1"], 3)
+            logging.getLogger().warning("a line")
+            time.sleep(0.5)
+    finally:
+        logging.getLogger().removeHandler(handler)
+    assert handler.stream is sys.stdout is outside
+    text = screen.getvalue()
+    for part in ("fold 0", "0/4", "fold 1", "3/4", "a line"):
+        assert (part in text) == (terminal and shown), part

@@ -1,0 +1,146 @@
+"""What W&B is told, read back from the files that it leaves without a network."""
+
+import json
+import os
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+import wandb
+from PIL import Image
+
+from src.callbacks.wandb_logger import OneRunLogger, build_wandb_logger
+from src.draw import grouped
+from src.reports.tables import fold_figures, marked_figures, stage_figures
+from src.runs.folder import RunFolder, describe_evaluation
+from tests.folds import test_crossval, test_stages
+from tests.support.paths import TINY
+from tests.support.wandb_files import run_record, summary
+
+TAINT = "weights were trained on 2 of these images"
+PROTOCOL = {"labels": "streets-11", "split": "val", "images": 2, "inference": "whole", "precision": "32-true"}
+
+
+def evaluation(*taints: str) -> dict:
+    checkpoint = {"name": "best", "epoch": 1, "step": 2}
+    return describe_evaluation(np.array([[3, 1], [0, 4]]), ["a", "b"], PROTOCOL, checkpoint, taints)
+
+
+def open_logger(folder: Path, **options: str) -> OneRunLogger:
+    RunFolder(folder).note_session()
+    return build_wandb_logger(str(folder), "p", None, "offline", **options)
+
+
+@pytest.mark.parametrize("taints", [(), (TAINT,)])
+def test_figures_tables_and_marks_arrive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taints: tuple) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    wandb.setup()  # as after an earlier run of this process, which was in no group
+    monkeypatch.setenv("WANDB_RUN_GROUP", "the-group")
+    picture = tmp_path / "confusion.png"
+    Image.fromarray(np.arange(192, dtype=np.uint8).reshape(8, 8, 3)).save(picture)
+    with open_logger(tmp_path, job_type="crossval") as logger:
+        if taints:
+            logger.mark(taints)
+        logger.publish({"confusion": picture}, "a < b", marked_figures("best", evaluation(*taints)))
+    figures, run = summary(tmp_path), run_record(tmp_path)
+    (copy,) = tmp_path.glob("wandb/offline-run-*/files/media/images/figures/confusion_*.png")
+    assert copy.read_bytes() == picture.read_bytes()
+    (table,) = tmp_path.glob("wandb/offline-run-*/files/media/html/figures/table_*.html")
+    assert table.read_text() == "<pre>a &lt; b</pre>"
+    sign = " †" if taints else ""
+    assert (run.run_group, run.job_type, run.display_name) == ("the-group", "crossval", f"{tmp_path.name}{sign}")
+    assert (list(run.tags), run.notes) == ((["tainted"], f"† {TAINT}") if taints else ([], ""))
+    expected = {f"best/{name}{sign.strip()}" for name in ("protocol", "miou", "pixel_accuracy", "fwiou")}
+    assert {name for name in figures if name.startswith("best")} == expected
+    assert figures[f"best/miou{sign.strip()}"] == pytest.approx(0.775)
+
+
+def test_a_run_ends_with_its_training_by_its_true_exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    codes = []
+    for number, error in enumerate((None, RuntimeError)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        logger = open_logger(folder)
+        end = logger.experiment.finish
+        monkeypatch.setattr(logger.experiment, "finish", lambda exit_code, end=end: codes.append(exit_code) or end())
+        if error is None:
+            with logger:
+                pass
+        else:
+            with pytest.raises(error), logger:
+                raise error
+        assert wandb.run is None, "the next job of a sweep has a run of its own"
+    assert codes == [0, 1]
+
+
+def test_marks_are_in_the_names_of_tainted_figures_alone() -> None:
+    clean, tainted = evaluation(), evaluation(TAINT)
+    assert marked_figures("x", clean)["x/miou"] == pytest.approx(0.775)
+    assert all(name.endswith("†") for name in marked_figures("x", tainted))
+    five = {"count": 2, "mean": 0.775, "deviation": 0.0, "low": 0.7, "high": 0.8}
+    folds = [{"own": clean, "official": clean}, {"own": tainted, "official": None}]
+    found = fold_figures({"folds": folds, "summaries": {"own": five, "official": five}})
+    assert found["own/miou_mean†"] == found["official/miou_mean"] == 0.775
+    assert len(found) == 8
+    found = stage_figures([{"stage": "1", "winner": clean}, {"stage": "2", "winner": tainted}])
+    assert found["1/miou"] == found["2/miou†"] == pytest.approx(0.775)
+
+
+@pytest.mark.parametrize(
+    ("kind", "pictures", "figures"),
+    [
+        ("crossval", {"folds", "history"}, {"own/miou_mean": (10 / 70 + 11 / 69 + 12 / 68) / 3}),
+        ("stages", {"averages", "progress", "history"}, {"1_first/miou": 0.775, "2_second/miou": 0.775}),
+    ],
+)
+def test_one_command_is_a_group_with_a_run_of_its_own(
+    kind: str, pictures: set[str], figures: dict, cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = {"crossval": test_crossval.FOLDS, "stages": test_stages.TWO}[kind]
+    fake = {"crossval": test_crossval, "stages": test_stages}[kind].Processes()
+    groups = []
+
+    def start(*arguments: object) -> int:
+        groups.append(os.environ["WANDB_RUN_GROUP"])
+        return fake.start(*arguments)
+
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.delenv("WANDB_RUN_GROUP", raising=False)
+    monkeypatch.setattr(import_module(f"src.{kind}"), "start", start)
+    command = [kind, *(word for word in words if not word.startswith("logger")), f"runs={tmp_path}", "name=x"]
+    for _ in range(2):  # the second time there is nothing new to tell
+        cli(*command)
+    assert set(groups) == {"x"}
+    assert "WANDB_RUN_GROUP" not in os.environ
+    run, shown = run_record(tmp_path / "x"), summary(tmp_path / "x")
+    assert (run.run_group, run.job_type, run.display_name) == ("x", kind, "x")
+    assert {name.split("/")[1] for name in shown if name.startswith("figures")} == {*pictures, "table"}
+    assert {name: shown[name] for name in figures} == pytest.approx(figures)
+    assert len(json.loads((tmp_path / "x" / "environment.json").read_text())["sessions"]) == 2
+    # Within another command, its group.
+    with grouped("outer"):
+        cli(*command[:-1], "name=y")
+    assert run_record(tmp_path / "y").run_group == "outer"
+
+
+def test_a_training_on_seen_images_is_marked_from_its_start(
+    cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its first weights have seen val, as the record of the run that they come from says."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    cli("train", *TINY, f"runs={tmp_path}", "name=first")
+    path = tmp_path / "first" / "exposure.json"
+    exposure = json.loads(path.read_text())
+    exposure["trained"] += [f"streets-11/0/val_{number:05d}" for number in range(2)]
+    path.write_text(json.dumps(exposure))
+    note = "note: † figures of this training's validation: weights were trained on 2 of these images"
+    assert note not in capfd.readouterr().out
+    words = [word for word in TINY if not word.startswith("logger")]
+    cli("train", *words, f"runs={tmp_path}", "name=second", f"init_from={tmp_path / 'first'}")
+    assert note in capfd.readouterr().out
+    assert note in (tmp_path / "second" / "train.log").read_text()
+    run = run_record(tmp_path / "second")
+    assert (run.display_name, list(run.tags), run.job_type) == ("second †", ["tainted"], "train")
+    assert "best/miou†" in summary(tmp_path / "second")

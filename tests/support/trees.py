@@ -1,0 +1,137 @@
+"""Small trees of noise images and masks in the true layout of every dataset that is read from files."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from src.data.source import Sample, Source
+from src.data.sources.camvid import COLOURS
+
+CITIES = {
+    "train/aachen": 3, "train/bochum": 2, "train/zurich": 1, "val/frankfurt": 2, "val/munster": 1, "test/berlin": 2,
+    "train_extra/augsburg": 2,
+}  # fmt: skip
+
+
+def write_camvid(root: Path, counts: dict[str, int], size: tuple[int, int] = (72, 96)) -> Path:
+    """CamVid's layout with noise images and masks of all labels 0..11, void included."""
+    rng = np.random.default_rng(0)
+    for split, count in counts.items():
+        for index in range(count):
+            name = f"{'0016E5' if index % 2 else '0001TP'}_{index:05d}"
+            write_pair(root / split / f"{name}.png", root / f"{split}annot" / f"{name}.png", size, range(12), rng)
+    return root
+
+
+def write_camvid_full(root: Path, size: tuple[int, int] = (72, 96)) -> Path:
+    """The original CamVid's layout, two frames of each split and all of its 32 colours in every mask."""
+    rng = np.random.default_rng(0)
+    names = ("0001TP_006690", "0006R0_f00930", "0016E5_07959", "0016E5_08159", "0001TP_008550", "Seq05VD_f00000")
+    for name in names:
+        mask = root / "LabeledApproved_full" / f"{name}_L.png"
+        write_pair(root / "701_StillsRaw_full" / f"{name}.png", mask, size, list(COLOURS.values()), rng)
+    return root
+
+
+def write_cityscapes(root: Path, counts: dict[str, int] = CITIES, size: tuple[int, int] = (64, 128)) -> Path:
+    """Cityscapes' layout with all label ids 0..33, `counts` frames of each `split/city`; dummies as test's labels."""
+    rng = np.random.default_rng(0)
+    for place, count in counts.items():
+        split, city = place.split("/")
+        kind = "gtCoarse" if split == "train_extra" else "gtFine"
+        for index in range(count):
+            name = f"{city}_{index // 2:06d}_{19 * index:06d}"
+            mask = root / kind / place / f"{name}_{kind}_labelIds.png"
+            labels = range(4) if split == "test" else range(34)
+            write_pair(root / "leftImg8bit" / place / f"{name}_leftImg8bit.png", mask, size, labels, rng)
+    return root
+
+
+def write_kitti(root: Path, numbers: tuple[int, ...] = (0, 2, 4, 5, 1, 3), size: tuple[int, int] = (48, 80)) -> Path:
+    """KITTI semantic's layout, sizes that differ, the second frames of the scene flow set, two test frames."""
+    rng = np.random.default_rng(0)
+    for place, number in enumerate(numbers):
+        folder, varied = root / "training", (size[0] + place % 3, size[1] - place % 2)
+        write_pair(
+            folder / "image_2" / f"{number:06d}_10.png", folder / "semantic" / f"{number:06d}_10.png", varied,
+            range(34), rng,
+        )  # fmt: skip
+        write_image(folder / "image_2" / f"{number:06d}_11.png", varied, rng)
+    for number in range(2):
+        write_image(root / "testing" / "image_2" / f"{number:06d}_10.png", size, rng)
+    return root
+
+
+def write_kitti_road(root: Path, size: tuple[int, int] = (48, 80)) -> Path:
+    """KITTI road's layout with its four colours: two frames of train and one of val of each category, one of test."""
+    rng = np.random.default_rng(0)
+    colours = [(255, 0, 255), (255, 0, 0), (0, 0, 0), (0, 0, 255)]
+    for category, last in {"um": 85, "umm": 86, "uu": 88}.items():
+        for number in (0, 1, last):
+            images, truth = root / "training" / "image_2", root / "training" / "gt_image_2"
+            name = f"{number:06d}.png"
+            write_pair(images / f"{category}_{name}", truth / f"{category}_road_{name}", size, colours, rng)
+            if category == "um":
+                write_mask(truth / f"um_lane_{name}", size, colours, rng)
+    write_image(root / "testing" / "image_2" / "um_000000.png", size, rng)
+    return root
+
+
+def write_folder(root: Path, size: tuple[int, int] = (48, 80)) -> Path:
+    """Own data: three classes as index masks, frames of two drives in each of train and val."""
+    rng = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for name in ("a/0", "a/1", "b/0"):
+            images, masks = root / "images" / split, root / "masks" / split
+            write_pair(images / f"{name}.png", masks / f"{name}.png", size, range(3), rng)
+    (root / "classes.txt").write_text("# mine\nroad: 128 64 128\ntraffic light: 250 170 30\nsky: 70 130 180\n")
+    return root
+
+
+def write_cityscapes_kitti(root: Path) -> Path:
+    write_cityscapes(root / "cityscapes")
+    write_kitti(root / "kitti")
+    return root
+
+
+def write_pair(image: Path, mask: Path, size: tuple[int, int], labels: Sequence, rng: np.random.Generator) -> None:
+    write_image(image, size, rng)
+    write_mask(mask, size, labels, rng)
+
+
+def write_image(path: Path, size: tuple[int, int], rng: np.random.Generator) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(path)
+
+
+def write_mask(path: Path, size: tuple[int, int], labels: Sequence, rng: np.random.Generator) -> None:
+    """Blocks of 8x8 pixels of each of the labels, which are numbers or colours, then of any of them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows, columns = -(-size[0] // 8), -(-size[1] // 8)
+    chosen = rng.integers(0, len(labels), rows * columns)
+    chosen[: len(labels)] = np.arange(len(labels))
+    blocks = np.array(labels, dtype=np.uint8)[rng.permutation(chosen).reshape(rows, columns)]
+    Image.fromarray(blocks.repeat(8, 0).repeat(8, 1)[: size[0], : size[1]]).save(path)
+
+
+def raw(sample: Sample) -> np.ndarray:
+    """What stands in the file of a mask."""
+    return np.asarray(Image.open(sample.mask))
+
+
+def names(source: Source, split: str) -> list[str]:
+    return [sample.name for sample in source.samples(split)]
+
+
+# A small tree of each dataset that is read from files, by its name in conf/data.
+WRITERS: dict[str, Callable[[Path], Path]] = {
+    "camvid": lambda root: write_camvid(root, {"train": 2, "val": 2}),
+    "camvid_full": write_camvid_full,
+    "cityscapes": write_cityscapes,
+    "cityscapes_kitti": write_cityscapes_kitti,
+    "folder": write_folder,
+    "kitti": write_kitti,
+    "kitti_road": write_kitti_road,
+}

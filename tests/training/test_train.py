@@ -1,0 +1,271 @@
+"""Training end to end: what a run leaves, resuming, killing, sweeps, DDP; the figures agree wherever they are told."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+from PIL import Image
+
+from src.data.streets.source import Streets
+from src.metrics import figures
+from tests.support.paths import ROOT, TINY
+from tests.test_metrics import brute_force_iou
+
+
+def weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
+    return torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)["state_dict"]
+
+
+def assert_same_weights(a: Path, b: Path, name: str = "last") -> None:
+    first, second = weights(a, name), weights(b, name)
+    assert first.keys() == second.keys()
+    differing = [key for key in first if not torch.equal(first[key], second[key])]
+    assert not differing
+
+
+def read_csv(run: Path) -> list[dict[str, str]]:
+    with (run / "metrics.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small finished run with W&B offline, trained by a process of its own as a user's would be."""
+    runs = tmp_path_factory.mktemp("runs")
+    arguments = [argument for argument in TINY if not argument.startswith(("logger", "trainer.enable"))]
+    command = [sys.executable, "-m", "src.train", *arguments, f"runs={runs}", "trainer.max_epochs=2"]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    (run,) = (path for path in runs.iterdir())
+    (run / "told.txt").write_text(result.stdout + result.stderr)
+    return run
+
+
+def test_a_run_folder_has_everything(finished: Path) -> None:
+    there = {path.relative_to(finished).as_posix() for path in finished.rglob("*")}
+    assert {
+        "config.yaml", "environment.json", "metrics.csv", "results.json", "train.log", "curves.png", "classes.png",
+        "class_curves.png", "confusion.png", "shares.png",
+        "checkpoints/best.ckpt", "checkpoints/last.ckpt", "panels/epoch_0002.png",
+    } <= there  # fmt: skip
+    assert not [name for name in there if ".tmp" in name]
+    shown = {path.name for path in finished.glob("wandb/offline-run-*/files/media/images/figures/*")}
+    assert {re.sub(r"_\d+_\w{20}\.png$", "", name) for name in shown} == {
+        "curves", "class_curves", "classes", "confusion", "shares"
+    }  # fmt: skip
+    config = OmegaConf.load(finished / "config.yaml")
+    assert list(config.data.classes) == list(Streets.classes)
+    assert config.run_dir == str(finished)
+    assert "${" not in (finished / "config.yaml").read_text()
+    environment = json.loads((finished / "environment.json").read_text())
+    assert set(environment["sessions"][0]["versions"]) >= {"torch", "lightning", "timm"}
+    assert len(environment["sessions"][0]["git_commit"]) == 40
+
+
+def test_the_banner_says_what_is_trained(finished: Path) -> None:
+    told = (finished / "told.txt").read_text()
+    for part in (
+        "streets: 4 train, 3 val, 11 classes", "unet_small, backbone tu-test_resnet", "M parameters",
+        "random (backbone.weights=null), by seed 0", "val, whole at own size", str(finished), "BatchNorm over 2 images",
+    ):  # fmt: skip
+        assert part in told
+        assert part in (finished / "train.log").read_text()
+    assert "images_per_s" in told
+    assert "Bicyclist" in told
+
+
+def test_results_say_their_protocol(finished: Path) -> None:
+    results = json.loads((finished / "results.json").read_text())
+    assert results["finished"]
+    (evaluation,) = results["evaluations"].values()
+    assert evaluation["tag"] == "streets-11 val (3 images), whole at own size"
+    assert evaluation["protocol"]["labels"] == "streets-11"
+    assert figures(np.array(evaluation["matrix"])).miou == evaluation["miou"]
+    assert np.array(evaluation["matrix"]).sum() <= 3 * 64 * 96
+
+
+def test_best_figure_is_that_of_the_curve(finished: Path) -> None:
+    (evaluation,) = json.loads((finished / "results.json").read_text())["evaluations"].values()
+    curve = [float(row["val/miou"]) for row in read_csv(finished) if row["val/miou"]]
+    assert len(curve) == 2
+    assert evaluation["miou"] == pytest.approx(max(curve), abs=1e-6)
+
+
+def test_eval_repeats_the_figure_and_the_same_command_trains_nothing_twice(finished: Path, cli) -> None:
+    (before,) = json.loads((finished / "results.json").read_text())["evaluations"].values()
+    assert cli("eval", f"run={finished}", "accelerator=cpu") == pytest.approx(before["miou"], abs=1e-6)
+    checkpoint = (finished / "checkpoints" / "last.ckpt").read_bytes()
+    again = cli("train", *TINY, f"runs={finished.parent}", "trainer.max_epochs=2")
+    assert again == before["miou"]
+    assert (finished / "checkpoints" / "last.ckpt").read_bytes() == checkpoint
+    assert [path.name for path in finished.parent.iterdir()] == [finished.name]
+
+
+def test_eval_of_another_protocol_is_added_beside(finished: Path, cli) -> None:
+    cli("eval", f"run={finished}", "accelerator=cpu", "split=train", "inference.flip=true", "inference.size=[32,64]")
+    results = json.loads((finished / "results.json").read_text())
+    assert "streets-11 train (4 images), whole at 32x64, flip" in results["evaluations"]
+    assert next(iter(results["evaluations"])) == "streets-11 val (3 images), whole at own size"
+
+
+def test_predicted_label_files_give_the_same_miou_by_brute_force(finished: Path, cli, tmp_path: Path) -> None:
+    config = OmegaConf.load(finished / "config.yaml").data.dataset
+    source = Streets(seed=config.seed, size=(64, 96), num_train=4, num_val=3, num_test=1)
+    truths, photos = [], tmp_path / "photos"
+    photos.mkdir()
+    for sample in source.samples("val"):
+        image, mask = source.read(sample)
+        Image.fromarray(image).save(photos / f"{sample.name}.png")
+        truths.append(mask.ravel())
+    assert cli("predict", f"run={finished}", f"input={photos}", f"output={tmp_path / 'out'}", "accelerator=cpu") == 3
+    files = sorted((tmp_path / "out" / "labels").iterdir())
+    predictions = [cv2.imread(str(file), cv2.IMREAD_UNCHANGED).ravel() for file in files]
+    iou = brute_force_iou(np.concatenate(truths), np.concatenate(predictions), 11)
+    evaluation = json.loads((finished / "results.json").read_text())["evaluations"]
+    told = evaluation["streets-11 val (3 images), whole at own size"]["miou"]
+    assert np.nanmean(iou) == pytest.approx(told, abs=1e-6)
+
+
+def test_predict_takes_any_size_and_names_what_it_could_not_read(finished: Path, fails, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    rng = np.random.default_rng(0)
+    for name, size in (("a.jpg", (37, 53)), ("b.png", (130, 67)), ("c.png", (1, 1))):
+        Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(photos / name)
+    (photos / "broken.png").write_bytes((photos / "b.png").read_bytes()[:300])
+    call = ("predict", f"run={finished}", f"input={photos}", f"output={tmp_path / 'out'}", "accelerator=cpu")
+    message = fails(*call)
+    assert message.startswith(f"1 of 4 files could not be read: {photos}/broken.png: cannot be read")
+    for name, size in (("a", (53, 37)), ("b", (67, 130)), ("c", (1, 1))):
+        for kind in ("labels", "colours", "overlays"):
+            picture = cv2.imread(str(tmp_path / "out" / kind / f"{name}.png"), cv2.IMREAD_UNCHANGED)
+            assert picture.shape[1::-1] == size
+    assert "exists and is not empty, and nothing is overwritten" in fails(*call)
+
+
+def test_resume_false_starts_beside_and_another_config_is_refused(cli, fails, tmp_path: Path) -> None:
+    cli("train", *TINY, f"runs={tmp_path}", "name=a")
+    results = (tmp_path / "a" / "results.json").read_bytes()
+    cli("train", *TINY, f"runs={tmp_path}", "name=a", "resume=false")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "a-2"]
+    assert (tmp_path / "a" / "results.json").read_bytes() == results
+    assert_same_weights(tmp_path / "a", tmp_path / "a-2")
+    message = fails("train", *TINY, f"runs={tmp_path}", "name=a", "optimizer.lr=0.5")
+    assert "a holds a run of another configuration (optimizer.lr: 0.003 -> 0.5); give another name=" in message
+
+
+def test_seeds(cli, tmp_path: Path) -> None:
+    """Same seed, same weights, whatever the folder and the workers; seed 0 seeds."""
+    for name, arguments in {"a": ["seed=0"], "b": ["seed=0", "data.num_workers=1"], "c": ["seed=1"]}.items():
+        torch.manual_seed(hash(name) % 1000)  # what the process did before must not matter
+        cli("train", *TINY, *arguments, f"runs={tmp_path}", f"name={name}")
+    assert_same_weights(tmp_path / "a", tmp_path / "b")
+    with pytest.raises(AssertionError):
+        assert_same_weights(tmp_path / "a", tmp_path / "c")
+
+
+def test_overfits_two_images(cli, tmp_path: Path) -> None:
+    arguments = [argument for argument in TINY if not argument.startswith(("model.", "trainer.max_epochs"))]
+    cli(
+        "train", *arguments, "data.dataset.num_train=2", "data.dataset.num_val=1", "augmentation=none", "loss=ce",
+        "trainer.max_epochs=200", "trainer.check_val_every_n_epoch=200", "trainer.log_every_n_steps=1",
+        "optimizer.lr=5e-3", "callbacks.panels.every_n_epochs=1000", f"runs={tmp_path}", "name=two",
+    )  # fmt: skip
+    losses = [float(row["train/loss"]) for row in read_csv(tmp_path / "two") if row["train/loss"]]
+    assert losses[0] > 1
+    assert losses[-1] < 0.05
+
+
+KILL = (
+    *(word for word in TINY if not word.startswith(("model.", "trainer.max_epochs", "data.dataset.num_train"))),
+    "model=deeplabv3plus", "trainer.max_epochs=3", "data.dataset.num_train=8", "data.num_workers=1",
+    "+callbacks.kill._target_=tests.support.helpers.KillAt",
+)  # fmt: skip
+
+
+def test_killed_in_the_middle_of_an_epoch_and_started_again(cli, tmp_path: Path) -> None:
+    """SIGKILL, then the same command: bitwise the weights of a run that nobody killed (dropout and all)."""
+
+    def start(**env: str) -> int:
+        command = [sys.executable, "-m", "src.train", *KILL, f"runs={tmp_path}", "name=killed"]
+        return subprocess.run(command, cwd=ROOT, env={**os.environ, **env}, capture_output=True, check=False).returncode
+
+    cli("train", *KILL, f"runs={tmp_path}", "name=whole")
+    assert start(KILL_AT="1:2") == -signal.SIGKILL
+    assert torch.load(tmp_path / "killed" / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 0
+    assert not (tmp_path / "killed" / "results.json").exists()
+    assert start() == 0
+    assert_same_weights(tmp_path / "whole", tmp_path / "killed")
+    assert_same_weights(tmp_path / "whole", tmp_path / "killed", "best")
+    rows = [
+        [(row["step"], row["val/miou"], row["train/loss_epoch"]) for row in read_csv(tmp_path / name)]
+        for name in ("whole", "killed")
+    ]
+    assert rows[0] == rows[1], "the curve has every epoch once"
+    sessions = json.loads((tmp_path / "killed" / "environment.json").read_text())["sessions"]
+    assert [session["continues_checkpoint"] for session in sessions] == [False, True]
+
+
+def test_sweep_leaves_distinct_runs_and_a_table(tmp_path: Path) -> None:
+    arguments = [argument for argument in TINY if not argument.startswith(("model.", "logger"))]
+    command = [
+        sys.executable, "-m", "src.train", "-m", *arguments, f"runs={tmp_path}", "model=unet,deeplabv3plus"
+    ]  # fmt: skip
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    runs = sorted(path.parent for path in tmp_path.glob("*/results.json"))
+    names = [run.name.rsplit("-", 1)[0] for run in runs]
+    assert names == [f"streets-{model}-tiny-s0" for model in ("deeplabv3plus", "unet")]
+    for run in runs:
+        assert len(list((run / "wandb").glob("offline-run-*"))) == 1, "one W&B run a job"
+    (summary,) = tmp_path.glob("sweeps/*/summary.md")
+    table = summary.read_text()
+    assert table in result.stdout
+    for run in runs:
+        (evaluation,) = json.loads((run / "results.json").read_text())["evaluations"].values()
+        assert f"| {run.name} | {evaluation['miou']:.4f} |" in table
+
+
+def test_a_failing_job_of_a_sweep_does_not_stop_the_others(fails, tmp_path: Path) -> None:
+    message = fails("train", "-m", *TINY, f"runs={tmp_path}", "data.batch_size=5,2")
+    assert message.startswith("data.batch_size=5 is more than the 4 training images")
+    assert len(list(tmp_path.glob("*/results.json"))) == 1
+    (summary,) = tmp_path.glob("sweeps/*/summary.md")
+    assert summary.read_text().count("not finished") == 1
+
+
+def test_a_run_folder_is_trained_in_by_one_process_at_a_time(fails, tmp_path: Path) -> None:
+    from src.runs.folder import RunFolder
+
+    folder = tmp_path / "a"
+    folder.mkdir()
+    with RunFolder(folder).lock():
+        message = fails("train", *TINY, f"runs={tmp_path}", "name=a")
+    assert "another process is training in this run folder" in message
+
+
+@pytest.mark.slow
+def test_a_sweep_of_ddp_jobs_is_one_process_a_job(tmp_path: Path) -> None:
+    """Each job is a command of its own; Lightning's children would otherwise replay the whole sweep."""
+    command = [
+        sys.executable, "-m", "src.train", "-m", *TINY[1:], "trainer=ddp", "trainer.accelerator=cpu",
+        "trainer.devices=2", "seed=0,1", f"runs={tmp_path}",
+    ]  # fmt: skip
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    runs = [path.parent for path in tmp_path.glob("*/results.json")]
+    assert len(runs) == 2
+    for run in runs:
+        assert len(json.loads((run / "environment.json").read_text())["sessions"]) == 1
+    (summary,) = tmp_path.glob("sweeps/*/summary.md")
+    assert "not finished" not in summary.read_text()
