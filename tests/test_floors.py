@@ -1,77 +1,86 @@
-"""Who may import whom: DESIGN.md's rules, held by reading the source."""
+"""Holds the floors of the design by reading the source: which room may import which, and which library is used where."""
 
 import ast
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-SRC = Path(__file__).parents[1] / "src"
+from tests.support.paths import ROOT
+
+SRC = ROOT / "src"
+# From the ground up. A module imports from its own room and from lower floors, never from a room beside or above it.
+FLOORS = (
+    {"errors"},
+    {"metrics", "upsampling", "files", "machine"},
+    {"models"},
+    {"data", "losses", "inference"},
+    {"runs", "task"},
+    {"processes", "reports"},
+    {"evaluation"},
+    {"training"},
+    {"callbacks", "folds"},
+    {"config"},
+    {"aggregate", "check", "crossval", "draw", "eval", "find_lr", "pack", "predict", "stages", "train"},  # commands
+)
+COMMANDS = FLOORS[-1]
+FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+# Which rooms may name a library; whoever is not here may use all others.
+LIBRARIES = {
+    "hydra": COMMANDS | {"config"},
+    "omegaconf": COMMANDS | {"config"},
+    "lightning": {"task", "callbacks", "training", "evaluation", "folds", "data/datamodule.py"},
+    "wandb": {"callbacks"},
+}
+WITHOUT_TORCH = ("config/", "runs/", "processes/", "data/sources/")
+HEAVY = {"torch", "torchvision", "lightning", "torchmetrics", "timm", "segmentation_models_pytorch", "albumentations"}
 FILES = sorted(path.relative_to(SRC).as_posix() for path in SRC.rglob("*.py"))
-ENTRY_POINTS = {
-    "train.py", "eval.py", "predict.py", "pack.py", "check.py", "config.py", "cli.py", "sweep.py", "banner.py",
-    "aggregate.py", "crossval.py", "stages.py", "draw.py",
-}  # fmt: skip
-DATASETS = ("camvid", "cityscapes", "concat", "folder", "kitti", "kitti_road", "streets")
 
 
-def imports(file: str, *, top_level: bool = False) -> set[str]:
-    """Modules that a file imports: all, or only those imported when it is."""
-    tree = ast.parse((SRC / file).read_text())
-    nodes = tree.body if top_level else ast.walk(tree)
+def room(file: str) -> str:
+    return file.split("/")[0].removesuffix(".py")
+
+
+def imports(file: str) -> set[str]:
+    """Names of the modules that a file imports, at its top or within a function."""
     found = set()
-    for node in nodes:
+    for node in ast.walk(ast.parse((SRC / file).read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}: relative import"
-            found.add(node.module)
+            found |= {node.module} if node.module != "src" else {f"src.{alias.name}" for alias in node.names}
     return found
 
 
-def packages(file: str) -> set[str]:
-    return {module.split(".")[0] for module in imports(file)}
+def test_every_room_has_its_floor() -> None:
+    assert {room(file) for file in FILES} == FLOOR_OF.keys()
 
 
-@pytest.mark.parametrize("file", FILES)
-def test_who_imports_whom(file: str) -> None:
-    folder = file.split("/")[0]
-    if file not in ENTRY_POINTS:
-        assert not packages(file) & {"hydra", "omegaconf"}
-    if not (
-        file in {"task.py", "data/datamodule.py", "evaluation.py", "judge.py"} | ENTRY_POINTS or folder == "callbacks"
-    ):
-        assert "lightning" not in packages(file)
-    if folder != "callbacks":
-        assert "wandb" not in packages(file)
-    ours = {module for module in imports(file) if module.startswith("src.")}
-    if folder == "models":
-        assert all(module.startswith("src.models.") for module in ours)
-    if folder == "losses":
-        assert all(module.startswith("src.losses.") or module == "src.upsampling" for module in ours)
-    if folder == "data" and file not in ("data/datamodule.py", "data/statistics.py"):
-        assert all(module.startswith("src.data.") for module in ours)
-        datasets = {f"src.data.{name}" for name in DATASETS}
-        assert not (ours & datasets) - {f"src.data.{Path(file).stem}"}
+@pytest.mark.parametrize("name", sorted(FLOOR_OF))
+def test_rooms_import_downwards(name: str) -> None:
+    for file in (file for file in FILES if room(file) == name):
+        modules = imports(file)
+        for other in {module.split(".")[1] for module in modules if module.startswith("src.")} - {name}:
+            assert FLOOR_OF[other] < FLOOR_OF[name], f"{file} imports src.{other}, which is not below it"
+        packages = {module.split(".")[0] for module in modules}
+        assert not packages & {"scripts", "notebooks", "tests"}, file
+        for library, rooms in LIBRARIES.items():
+            assert library not in packages or {name, file} & rooms, f"{file} imports {library}"
+        if file.startswith(WITHOUT_TORCH):
+            assert not packages & HEAVY, f"{file} imports {packages & HEAVY}"
 
 
-def test_nothing_imports_scripts_or_notebooks() -> None:
-    for file in FILES:
-        assert not packages(file) & {"scripts", "notebooks", "tests"}, file
-
-
-@pytest.mark.parametrize("file", [*sorted(ENTRY_POINTS - {"banner.py"}), "run.py", "download.py"])
-def test_entry_points_are_light(file: str) -> None:
-    heavy = {"torch", "lightning", "torchmetrics", "timm", "segmentation_models_pytorch", "albumentations", "wandb"}
-    assert not {module.split(".")[0] for module in imports(file, top_level=True)} & heavy
-
-
-def test_datasets_are_checked_without_torch() -> None:
-    code = (
-        "import sys; import src.config.open, src.config.cli, src.check, src.pack, src.data.tools.download; "
-        f"import {', '.join(f'src.data.{name}' for name in DATASETS)}; "
-        "print([m for m in ('torch', 'lightning', 'albumentations') if m in sys.modules])"
-    )
-    result = subprocess.run([sys.executable, "-c", code], cwd=SRC.parent, capture_output=True, text=True, check=True)
+def test_commands_are_light() -> None:
+    """No command, nor the checks of a configuration and of a dataset, loads torch before its work begins."""
+    names = [f"src.{name}" for name in COMMANDS]
+    names += [f"src.data.sources.{path.stem}" for path in (SRC / "data" / "sources").glob("*.py")]
+    code = f"import sys; import {', '.join(sorted(names))}; print(sorted({HEAVY | {'wandb'}!r} & sys.modules.keys()))"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_commands_are_short_and_files_fit_a_sitting() -> None:
+    lines = {file: len((SRC / file).read_text().splitlines()) for file in FILES}
+    assert not {file: count for file, count in lines.items() if room(file) in COMMANDS and count > 60}
+    assert not {file: count for file, count in lines.items() if count > 300}

@@ -77,8 +77,8 @@ class Augmentation:
         """
         if not self.steps or not isinstance(self.steps[-1], LinearSteps):
             raise UserError(
-                "augment_on=device: the last step of the augmentation must be one of src.data.augment.photometric "
-                f"(the device does those at the end), not {type(self.steps[-1]).__name__ if self.steps else 'the crop'}; "
+                "augment_on=device: the last step of the augmentation must be one of src.data.augment.photometric (the "
+                f"device does those at the end), not {type(self.steps[-1]).__name__ if self.steps else 'the crop'}; "
                 "set augment_on=worker, or choose another recipe"
             )
         other = copy(self)
