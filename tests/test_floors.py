@@ -1,4 +1,4 @@
-"""Holds the floors of the design by reading the source: which room may import which, and which library is used where."""
+"""Holds the floors of the design by reading the source: which room imports which, and where each library is used."""
 
 import ast
 import subprocess
