@@ -183,8 +183,8 @@ def remember(folder: Path) -> None:
 
     class Large(CamVid):
         def __init__(self) -> None:
-            self.pack = PackedFrames()
-            self.pack.add(folder, index, samples)
+            self.pack = PackedFrames(folder)
+            self.pack.add(index, samples)
 
         def samples(self, split: str) -> list[Sample]:
             return samples

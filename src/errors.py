@@ -16,10 +16,12 @@ class DataError(UserError):
         kind: the kind of fault, one of those that `src.check` lists.
         text: what is wrong with it and what to do, without the path.
         counts: pixels of each label or colour that is not allowed, if that is the fault.
+
+    torch makes the exception of a data worker anew of its message only; it comes back as `path`.
     """
 
-    def __init__(self, path: Path, kind: str, text: str, counts: dict[str, int] | None = None) -> None:
-        super().__init__(f"{path}: {text}")
+    def __init__(self, path: Path | str, kind: str = "", text: str = "", counts: dict[str, int] | None = None) -> None:
+        super().__init__(f"{path}: {text}" if text else path)
         self.path, self.kind, self.text, self.counts = path, kind, text, counts or {}
 
     def __reduce__(self) -> tuple[type, tuple]:

@@ -12,12 +12,10 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from src.data.frame import Frame
 from src.data.png import first_rows, plain_size
-from src.errors import UserError
+from src.errors import DataError
 
 if TYPE_CHECKING:
     from src.data.source import Sample
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
 class FileFrame(Frame):
@@ -38,10 +36,7 @@ class FileFrame(Frame):
     def _ids(self) -> np.ndarray:
         ids = self.read_labels(self.sample)
         if ids.shape != self.size:
-            raise UserError(
-                f"{self.sample.mask}: mask is {ids.shape[0]}x{ids.shape[1]} (HxW) but its image {self.sample.image} is "
-                f"{self.size[0]}x{self.size[1]}; make them the same size, without interpolating labels"
-            )
+            raise wrong_size(self.sample, ids.shape, self.size)
         return ids
 
 
@@ -71,7 +66,8 @@ class Picture:
     def _decode(self, data: bytes) -> np.ndarray:
         image = _upright(self.path, data)
         if image.mode.startswith(("I", "F")):
-            raise UserError(f"{self.path}: {image.mode} pixels have more than 8 bits; convert the image to 8-bit RGB")
+            text = f"{image.mode} pixels have more than 8 bits; convert the image to 8-bit RGB"
+            raise DataError(self.path, "pixel format", text)
         return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
@@ -85,29 +81,38 @@ def read_mask(path: Path, table: dict[int, int]) -> np.ndarray:
     """Ids uint8 `(H, W)`, 0..K-1 or 255, through `table`. UserError names the file and the label outside the table."""
     mask = _upright(path, None)
     if mask.mode not in ("L", "P", "1"):
-        raise UserError(f"{path}: a mask holds one label a pixel (PNG mode L or P), this one is {mask.mode}")
+        text = f"a mask holds one label per pixel (PNG mode L or P), this one is {mask.mode}"
+        raise DataError(path, "pixel format", text)
     raw = np.asarray(mask, dtype=np.uint8)
     ids, unknown = np.zeros(256, dtype=np.uint8), np.ones(256, dtype=np.uint8)
     ids[list(table)], unknown[list(table)] = list(table.values()), 0
     # OpenCV's tables are four times as fast as numpy's.
     if cv2.countNonZero(cv2.LUT(raw, unknown)):
         wrong, counts = np.unique(raw[unknown[raw] == 1], return_counts=True)
-        found = ", ".join(f"{label} ({count} px)" for label, count in zip(wrong, counts, strict=True))
-        raise UserError(f"{path}: label {found} is not in the label table {_ranges(sorted(table))}; mend the mask")
+        pixels = {str(label): int(count) for label, count in zip(wrong, counts, strict=True)}
+        found = ", ".join(f"{label} ({count} px)" for label, count in pixels.items())
+        text = f"label {found} is not in the label table {_ranges(sorted(table))}; mend the mask"
+        raise DataError(path, "label", text, pixels)
     return cv2.LUT(raw, ids)
 
 
-def list_images(folder: Path) -> dict[str, Path]:
-    """Image files of a folder by stem, sorted. UserError when the folder is missing or two files share a stem."""
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder")
-    images: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
-            if path.stem in images:
-                raise UserError(f"{path}: {images[path.stem].name} has the same name; keep one of them")
-            images[path.stem] = path
-    return images
+def read_size(path: Path) -> tuple[int, int]:
+    """Height and width of an image as it is stored, from its header. DataError if it has none that can be read."""
+    try:
+        with Image.open(path) as image:
+            return image.height, image.width
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def wrong_size(sample: "Sample", mask: tuple[int, ...], image: tuple[int, ...]) -> DataError:
+    """The fault of a mask whose size (height, width) is not its image's."""
+    assert sample.mask is not None
+    text = (
+        f"mask is {mask[0]}x{mask[1]} (HxW) but its image {sample.image} is {image[0]}x{image[1]}; make them the same "
+        "size, without interpolating labels"
+    )
+    return DataError(sample.mask, "size", text)
 
 
 def _upright(path: Path, data: bytes | None) -> Image.Image:
@@ -120,9 +125,9 @@ def _upright(path: Path, data: bytes | None) -> Image.Image:
         raise _unreadable(path, error) from error
 
 
-def _unreadable(path: Path, error: Exception) -> UserError:
+def _unreadable(path: Path, error: Exception) -> DataError:
     reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
-    return UserError(f"{path}: cannot be read ({reason}); replace or remove the file")
+    return DataError(path, "unreadable", f"cannot be read ({reason}); replace or remove the file")
 
 
 def _ranges(labels: list[int]) -> str:
