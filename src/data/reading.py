@@ -22,6 +22,7 @@ class FileFrame(Frame):
     """A pair of files. The image is decoded down to the last row that is asked for, the mask whole, both once."""
 
     def __init__(self, sample: "Sample", read_labels: Callable[["Sample"], np.ndarray]) -> None:
+        assert sample.image is not None
         self.sample, self.read_labels = sample, read_labels
         self.picture = Picture(sample.image)
         self.size = self.picture.size

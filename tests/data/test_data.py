@@ -133,7 +133,7 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
         read_image(tmp_path / "text.png")
     with pytest.raises(ValueError, match=r"deep.png: .* more than 8 bits"):
         read_image(tmp_path / "deep.png")
-    with pytest.raises(ValueError, match=r"whole.png: a mask holds one label a pixel .* this one is RGB"):
+    with pytest.raises(ValueError, match=r"whole.png: a mask holds one label per pixel .* this one is RGB"):
         read_mask(whole, CamVid.table)
 
 

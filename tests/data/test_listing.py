@@ -1,16 +1,25 @@
-"""Tests of listing datasets that have faults: missing pairs in every layout, splits that cannot be listed, links."""
+"""Tests of listing datasets: once per process, and with faults: missing pairs in every layout, broken lists, links."""
 
+import pickle
 import shutil
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from torch._utils import ExceptionWrapper
 
+from src.data.folds import Folds
+from src.data.packed import attach
+from src.data.source import FileSource, Sample
 from src.data.sources.camvid import CamVid
 from src.data.sources.cityscapes import Cityscapes
 from src.data.sources.folder import Folder
 from src.data.sources.kitti_road import KittiRoad
+from src.data.statistics import training_statistics
 from src.data.tools.check import check
+from src.data.tools.pack import pack_split
 from src.errors import DataError
 from tests.data.test_check import configured, kinds_and_files
 from tests.support.trees import (
@@ -24,6 +33,71 @@ from tests.support.trees import (
     write_mask,
     write_pair,
 )
+
+
+@pytest.fixture
+def walks(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[str, str]]:
+    """Counts how often each dataset and split is looked for on disk."""
+    counts: Counter[tuple[str, str]] = Counter()
+    original = FileSource._pair
+
+    def counted(self: FileSource, split: str) -> Iterator[Sample | DataError]:
+        counts[type(self).__name__, split] += 1
+        return original(self, split)
+
+    monkeypatch.setattr(FileSource, "_pair", counted)
+    return counts
+
+
+def test_a_fold_run_lists_train_once(camvid: Path, tmp_path: Path, walks: Counter[tuple[str, str]]) -> None:
+    """Everything that a run of a fold asks of its dataset, from its class weights to its batches."""
+    pack_split(CamVid(str(camvid)), "train", tmp_path / "pack", 1)
+    walks.clear()
+    source, folds = attach(CamVid(str(camvid)), str(tmp_path / "pack")), Folds(num_folds=2, fold=0)
+    samples = folds.samples(source, "train")
+    folds.samples(source, "fold")
+    folds.lists(source)
+    folds.note(source)
+    folds.describe(source, "fold")
+    training_statistics(source, samples)
+    attach(source, str(tmp_path / "pack"))
+    check(source, ["train"])
+    assert walks == {("CamVid", "train"): 1}
+
+
+def test_a_join_lists_each_part_once(tmp_path: Path, walks: Counter[tuple[str, str]]) -> None:
+    source = configured("cityscapes_kitti", WRITERS["cityscapes_kitti"](tmp_path))
+    for split in ("train", "kitti_train", "cityscapes_train", "train"):
+        source.samples(split)
+    check(source)
+    assert {dataset for dataset, split in walks if split == "train"} == {"Cityscapes", "Kitti"}
+    assert set(walks.values()) == {1}
+
+
+def test_a_list_is_not_changed_by_its_users(camvid: Path) -> None:
+    source = CamVid(str(camvid))
+    source.samples("train").clear()
+    assert len(source.samples("train")) == 4
+
+
+def test_a_fault_keeps_its_fields_between_processes() -> None:
+    fault = DataError(Path("a/x.png"), "label", "label 12 (7 px) is not in the label table; mend the mask", {"12": 7})
+    again = pickle.loads(pickle.dumps(fault))
+    assert (again.path, again.kind, again.text, again.counts) == (fault.path, fault.kind, fault.text, fault.counts)
+    assert str(again) == str(fault) == "a/x.png: label 12 (7 px) is not in the label table; mend the mask"
+
+
+def test_a_fault_in_a_data_worker_stays_a_fault() -> None:
+    """A worker of torch hands on only the message, and the main process makes the exception anew of it."""
+    try:
+        raise DataError(Path("a/x.png"), "unreadable", "cannot be read (torn); replace or remove the file")
+    except DataError:
+        wrapped = ExceptionWrapper(where="in DataLoader worker process 0")
+    with pytest.raises(DataError, match=r"(?s)in DataLoader worker process 0.*a/x.png: cannot be read \(torn\)"):
+        wrapped.reraise()
+
+
+# Faults
 
 
 @pytest.mark.parametrize("name", WRITERS)

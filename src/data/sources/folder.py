@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -155,17 +156,19 @@ def read_classes(file: Path) -> tuple[dict[str, Colour], dict[Colour, int], dict
         if not (text := line.partition("#")[0].strip()):
             continue
         found = re.fullmatch(r"([^:]+):[\s\[]*(\d+)[\s,]+(\d+)[\s,]+(\d+)(?:[\s,]+(\d+))?[\s\]]*", text)
-        numbers = [int(value) for value in found.groups()[1:] if value is not None] if found else [256]
-        if max(numbers) > 255:
+        numbers = [int(value) for value in found.groups()[1:] if value is not None] if found else []
+        if found is None or max(numbers) > 255:
             raise UserError(f"{file}, line {row}: {text!r} is not `name: RED GREEN BLUE [LABEL]`, each 0 to 255")
-        name, colour, label = found.group(1).strip().strip("'\""), tuple(numbers[:3]), numbers[3:]
+        name, (red, green, blue, *label) = found.group(1).strip().strip("'\""), numbers
+        colour = (red, green, blue)
         is_new = name != IGNORE and name not in classes
         if is_new:
             classes[name] = colour
         index = IGNORE_INDEX if name == IGNORE else list(classes).index(name)
         if not label and is_new:
             label = [index]
-        for key, entries in ((colour, colours), *((value, table) for value in label)):
+        additions: list[tuple[Any, dict[Any, int]]] = [(colour, colours), *((value, table) for value in label)]
+        for key, entries in additions:
             if key in entries:
                 raise UserError(f"{file}, line {row}: {key} of {name!r} is taken by an earlier line; give another")
             entries[key] = index

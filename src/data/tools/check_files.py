@@ -114,4 +114,6 @@ def _check_format(reading: Reading, path: Path) -> None:
 
 
 def _hash(array: np.ndarray) -> bytes:
-    return hashlib.blake2b(np.ascontiguousarray(array), digest_size=16, person=str(array.shape).encode()[:16]).digest()
+    return hashlib.blake2b(
+        np.ascontiguousarray(array).data, digest_size=16, person=str(array.shape).encode()[:16]
+    ).digest()

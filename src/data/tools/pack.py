@@ -99,8 +99,11 @@ class SplitWriter:
         self, source: FileSource, samples: Sequence[Sample], split: str, journal: Path, arrays: dict[str, str]
     ) -> None:
         self.source, self.samples, self.split = source, samples, split
-        areas = [np.prod(read_size(sample.image)) for sample in samples]
-        self.offsets = [0, *np.cumsum(areas).tolist()]  # in pixels
+        self.offsets = [0]  # in pixels
+        for sample in samples:
+            assert sample.image is not None
+            height, width = read_size(sample.image)
+            self.offsets.append(self.offsets[-1] + height * width)
         self.total = self.offsets[-1]
         self.paths = {key: journal.parent / name for key, name in arrays.items()}
         self.journal = journal
@@ -175,7 +178,7 @@ class _Flat:
         self.file, self.start = file, start
 
     def write(self, array: np.ndarray, first: int) -> None:
-        data, offset = memoryview(np.ascontiguousarray(array)).cast("B"), self.start + first
+        data, offset = np.ascontiguousarray(array).data.cast("B"), self.start + first
         while data:
             done = os.pwrite(self.file, data, offset)
             data, offset = data[done:], offset + done
@@ -221,7 +224,7 @@ def _changed(samples: Sequence[Sample], records: Sequence[Record], num_threads: 
 def _hash(*parts: np.ndarray | bytes) -> str:
     total = hashlib.blake2b(digest_size=16)
     for part in parts:
-        total.update(np.ascontiguousarray(part) if isinstance(part, np.ndarray) else part)
+        total.update(np.ascontiguousarray(part).data if isinstance(part, np.ndarray) else part)
     return total.hexdigest()
 
 
