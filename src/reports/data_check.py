@@ -29,7 +29,7 @@ def write_report(report: Report, name: str, folder: Path, num_samples: int) -> N
         assert reading.sample.image is not None
         pairs.append((title, read_image(reading.sample.image), report.source.read_labels(reading.sample)))
     if pairs:
-        save_png(sheet, contact_sheet(pairs, report.source.classes))
+        save_png(sheet, contact_sheet(pairs, dict(report.source.classes)))
 
 
 def choose(report: Report, count: int) -> list[tuple[str, Reading]]:

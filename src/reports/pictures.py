@@ -1,6 +1,6 @@
 """Masks as colours, overlays, error maps and panels of them: uint8 RGB arrays in, uint8 RGB arrays out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from src.files import atomic_path
 
-Palette = Mapping[str, Sequence[int]]
+Palette = dict[str, Sequence[int]]
 CORRECT, WRONG, IGNORED = (60, 60, 60), (230, 40, 40), (0, 0, 0)
 GAP, TITLE = 4, 18
 
