@@ -47,7 +47,7 @@ class Source(ABC):
 
     @abstractmethod
     def samples(self, split: str) -> list[Sample]:
-        """All samples of a split, in a fixed order. UserError if there are none, or the split is unknown."""
+        """All samples of a split, in a fixed order. UserError if the split has none or is unknown."""
 
     @abstractmethod
     def read(self, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
@@ -118,11 +118,11 @@ class FileSource(Source):
         raise NotImplementedError
 
     def image_of(self, mask: Path) -> Path | None:
-        """The path of a mask's image but for its suffix; None if the file has not the name of a mask."""
+        """The path of a mask's image but for its suffix; None if the file does not have the name of a mask."""
         return None
 
     def no_images(self, split: str) -> str:
-        """The error if a split has no images: the place, the files that it must hold, and how to get them there."""
+        """The error if a split has no images: the folder, the files that belong in it, and how to get them."""
         return f"{self.root}: no image of split {split!r} there"
 
     def no_mask(self, split: str) -> str:

@@ -94,6 +94,7 @@ def test_finds_every_planted_fault_and_nothing_else(tmp_path: Path) -> None:
     assert digest(root) == before
 
 
+@pytest.mark.e2e
 def test_finds_the_faults_planted_in_the_real_camvid(real_camvid: Path, tmp_path: Path) -> None:
     root = tmp_path / "camvid"
     for source in real_camvid.glob("*/*"):
@@ -106,6 +107,7 @@ def test_finds_the_faults_planted_in_the_real_camvid(real_camvid: Path, tmp_path
     assert found(report) == planted | {absent}
 
 
+@pytest.mark.e2e
 def test_the_real_camvid_passes_in_time(real_camvid: Path) -> None:
     start = time.perf_counter()
     report = check(CamVid(str(real_camvid)), num_processes=num_cores())

@@ -139,9 +139,9 @@ def test_camvid_full_splits_as_segnet(tmp_path: Path) -> None:
 
 def test_camvid_split_rule_gives_the_real_lists(real_camvid: Path) -> None:
     for split, count in {"train": 367, "val": 101}.items():
-        there = [path.stem for path in (real_camvid / split).iterdir()]
-        assert len(there) == count
-        assert {split_of(name) for name in there} == {split}
+        frames = [path.stem for path in (real_camvid / split).iterdir()]
+        assert len(frames) == count
+        assert {split_of(name) for name in frames} == {split}
 
 
 def test_camvid_full_mistakes(tmp_path: Path) -> None:

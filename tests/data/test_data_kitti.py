@@ -55,7 +55,7 @@ def test_kitti_mistakes(tmp_path: Path) -> None:
 
 
 def dev_kit(path: Path) -> np.ndarray:
-    """getGroundTruth of KITTI road's dev-kit: road where blue > 0, valid where red > 0."""
+    """Computes getGroundTruth of KITTI road's dev-kit: road if blue > 0, valid if red > 0."""
     picture = np.asarray(Image.open(path).convert("RGB"))
     return np.where(picture[..., 0] > 0, np.where(picture[..., 2] > 0, 0, 1), 255)
 

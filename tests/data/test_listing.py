@@ -88,7 +88,7 @@ def test_a_fault_keeps_its_fields_between_processes() -> None:
 
 
 def test_a_fault_in_a_data_worker_stays_a_fault() -> None:
-    """A worker of torch hands on only the message, and the main process makes the exception anew of it."""
+    """A worker of torch hands on only the message, and the main process makes the exception again from it."""
     try:
         raise DataError(Path("a/x.png"), "unreadable", "cannot be read (torn); replace or remove the file")
     except DataError:

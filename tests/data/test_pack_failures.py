@@ -117,7 +117,7 @@ def test_too_little_space_is_an_error_before_packing_starts(
 
 @pytest.mark.e2e
 def test_a_limit_on_file_sizes_is_an_error(camvid: Path, tmp_path: Path) -> None:
-    """The kernel refuses to write; in a separate process, which alone has the limit."""
+    """The kernel refuses to write; in a separate process, so that only that has the limit."""
     source, folder = CamVid(str(camvid)), tmp_path / "pack"
     for split in ("train", "val"):
         pack_split(source, split, folder, 1)

@@ -139,11 +139,11 @@ class CamVidFull(CamVidFrames):
 
     def images(self, split: str) -> Iterator[Sample | DataError]:
         for path in list_images(self.frames):
-            place = split_of(path.stem)
-            if place is None:
+            found = split_of(path.stem)
+            if found is None:
                 text = "not a frame of CamVid (0001TP, 0006R0, 0016E5, Seq05VD); remove the file"
                 yield DataError(path, "listing", text)
-            elif place == split:
+            elif found == split:
                 yield Sample(path.stem, sequence_of(path.stem), path)
 
     def mask_of(self, image: Path) -> Path:
@@ -154,7 +154,7 @@ class CamVidFull(CamVidFrames):
         return self.frames / f"{mask.stem.removesuffix('_L')}.png" if is_mask else None
 
     def no_images(self, split: str) -> str:
-        return f"{self.frames}: no frame of split {split!r} there; unpack 701_StillsRaw_full.zip anew"
+        return f"{self.frames}: no frame of split {split!r} there; unpack 701_StillsRaw_full.zip again"
 
     def read_labels(self, sample: Sample) -> np.ndarray:
         assert sample.mask is not None

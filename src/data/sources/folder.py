@@ -112,7 +112,7 @@ class Folder(FileSource):
         return "add it, set data.suffix if masks have one more ending, or remove the image"
 
     def _listed(self, split: str, images: Collection[str]) -> set[str] | None:
-        """Reads the names in a split's list, without suffixes; None if splits are folders or there are no lists."""
+        """Reads the names in a split's list, without suffixes; None if the dataset has no lists."""
         files = {other: self.root / f"{other}.txt" for other in self.splits}
         if self.folders[split][0] != self.root / "images" or not files[split].is_file():
             return None
@@ -134,7 +134,7 @@ class Folder(FileSource):
         return found.group(1)
 
     def image_id(self, sample: Sample) -> str:
-        """Names an image by its name and content, which alone tell one user's `train/0001` from another's."""
+        """Identifies an image by its name and content: only these distinguish `train/0001` of two users."""
         assert sample.image is not None
         with sample.image.open("rb") as file:
             beginning = file.read(ID_BYTES)

@@ -39,7 +39,7 @@ class Kitti(FileSource):
 
     Args:
         root: folder that holds `training`, and `testing` for the server.
-        split: `mseg`, or `all`: train is all 200 frames, for folds, and there is no val.
+        split: `mseg`, or `all`: train is all 200 frames, for folds, and no split is val.
 
     Raises:
         UserError: another split, or no `training/image_2` in root.
@@ -85,7 +85,7 @@ class Kitti(FileSource):
 
     def no_images(self, split: str) -> str:
         folder = self._folder(split) / "image_2"
-        return f"{folder}: no frame NNNNNN_10.png of split {split!r} there; unpack data_semantics.zip anew"
+        return f"{folder}: no frame NNNNNN_10.png of split {split!r} there; unpack data_semantics.zip again"
 
     def no_mask(self, split: str) -> str:
         return "unpack data_semantics.zip"

@@ -69,13 +69,13 @@ class Report:
         return np.sum([np.zeros(256, dtype=np.int64), *counts], axis=0)
 
     def shares(self, split: str) -> dict[str, float]:
-        """Share of each class in the pixels of a split that are not void; NaN if there are none."""
+        """Share of each class in the pixels of a split that are not void; NaN without such pixels."""
         counts = self.counts(split)[: self.source.num_classes]
         total = counts.sum() or np.nan
         return {name: float(count / total) for name, count in zip(self.source.classes, counts, strict=True)}
 
     def void(self, split: str) -> float:
-        """Share of void in all pixels of a split; NaN if there are none."""
+        """Share of void in all pixels of a split; NaN without masks."""
         counts = self.counts(split)
         return float(counts[IGNORE_INDEX] / (counts.sum() or np.nan))
 
