@@ -6,13 +6,17 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
 PY := .venv/bin/python
 ARGS ?=
 
-.PHONY: setup train test test-slow test-gpu check format smoke coverage lock
+.PHONY: setup train test test-e2e test-slow test-gpu check format smoke coverage lock
 
 train: setup
 	$(PY) -m src.train $(ARGS)
 
 test: setup
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# The tests that train, kill, sweep or spawn processes through a command.
+test-e2e: setup
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m "e2e and not slow and not gpu" -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-slow: setup
 	$(PY) -m pytest -m slow $(ARGS)
