@@ -1,4 +1,4 @@
-"""`make setup` in a bare environment: the oldest pip, hashes that differ, mirrors of pip's configuration, a second call.
+"""Installs with `make setup` into bare environments: the oldest pip, wrong hashes, a mirror, a second call.
 
 The packages come from uv's cache, by hard links, if `make setup` has filled it.
 """
@@ -27,7 +27,8 @@ OLDEST_PIP = {(3, 11): "22.3", (3, 12): "23.2.1", (3, 13): "24.2"}[sys.version_i
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
     spec = importlib.util.spec_from_file_location("install", ROOT / "scripts" / "install.py")
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -86,7 +87,7 @@ def test_the_oldest_pip_installs_the_lock(tmp_path: Path) -> None:
     assert "Nothing to be done" in second.stdout
     assert (folder / ".venv" / ".installed").stat().st_mtime_ns == stamp
 
-    code = "import torch, lightning, hydra; print(torch.ones(2).sum().item())"
+    code = "import torch; print(torch.ones(2).sum().item())"
     assert subprocess.check_output([python, "-c", code], text=True) == "2.0\n"
 
 
