@@ -43,7 +43,7 @@ smoke: setup
 	$(PY) scripts/smoke.py
 
 coverage: setup
-	$(PY) -m pytest --cov=src --cov-report=term-missing $(ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow and not gpu and not install" -n 2 --dist loadfile --cov=src --cov-report=term-missing $(ARGS)
 
 # Keeps the pinned releases; make lock ARGS=--upgrade takes the newest. No addresses: they are each machine's own.
 lock: setup
