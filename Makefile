@@ -32,7 +32,7 @@ check: setup
 
 # Installs the lock anew beside .venv, with the oldest pip that this Python came with.
 test-install: setup
-	$(PY) -m pytest -m install $(ARGS)
+	$(PY) -m pytest -m install tests/test_installation.py $(ARGS)
 
 format: setup
 	$(PY) -m ruff check --fix .

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -22,6 +23,13 @@ from tests.support.paths import ROOT
 pytestmark = pytest.mark.install
 # The pip that the first release of each Python brought with it.
 OLDEST_PIP = {(3, 11): "22.3", (3, 12): "23.2.1", (3, 13): "24.2"}[sys.version_info[:2]]
+
+
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Iterator[Path]:
+    """The usual one, but deleted at once: an environment has 6.5 GB, if not by hard links."""
+    yield tmp_path
+    shutil.rmtree(tmp_path)
 
 
 @pytest.fixture(scope="module")
