@@ -50,7 +50,8 @@ def main() -> None:
     print(f"installing {LOCK.name} into {folder}; docs/install.md says how much that downloads", flush=True)
     # The lock constrains builds too: a package without a wheel is built by the setuptools that is pinned there.
     options = ["--require-hashes", "--build-constraints", LOCK, *(["--no-index"] if "no-index=" in settings else [])]
-    run("uv", folder / "bin" / "uv", "pip", "sync", "--python", python, *options, LOCK)
+    # The lock is whole, so nothing is resolved; packages that a user added stay.
+    run("uv", folder / "bin" / "uv", "pip", "install", "--no-deps", "--python", python, *options, "-r", LOCK)
 
 
 def make_venv(folder: Path) -> Path:
