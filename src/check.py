@@ -1,4 +1,4 @@
-"""Checks a dataset: reads every file, names all faults, shows its contents. `python -m src.check --help`"""
+"""Checks a dataset: reads every file, names all faults, shows its contents. `python -m src.check --help`."""
 
 import logging
 import time

@@ -1,4 +1,4 @@
-"""Packs a dataset: decodes it once, so that training reads pixels instead of PNGs. `python -m src.pack --help`"""
+"""Packs a dataset: decodes it once, so that training reads pixels instead of PNGs. `python -m src.pack --help`."""
 
 import logging
 from pathlib import Path

@@ -23,6 +23,7 @@ def attach(source: Source, where: str | None) -> Source:
     """Makes a source read frames from its pack, if there is one. Returns the source.
 
     Args:
+        source: the dataset; a pack that it already reads is not attached again.
         where: folder of the pack; `auto`: `default_folder`, which may have a pack or not; None: files are read.
 
     Raises:
@@ -70,6 +71,8 @@ def pack_fingerprint(source: FileSource, samples: Sequence[Sample], *, times: bo
     """Hashes the label set and all files of a split, by name, group, size and time of change, not by their folder.
 
     Args:
+        source: the dataset.
+        samples: all samples of the split, in order.
         times: False leaves out the times of change, which a copy may not keep.
     """
     frames = []
