@@ -17,6 +17,8 @@ from src.errors import DataError
 if TYPE_CHECKING:
     from src.data.source import Sample
 
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+
 
 class FileFrame(Frame):
     """A pair of files. The image is decoded down to the last row that is asked for, the mask whole, both once."""

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from src.data.listing import IMAGE_SUFFIXES, is_image, walk
-from src.data.reading import read_mask
+from src.data.listing import is_image, walk
+from src.data.reading import IMAGE_SUFFIXES, read_mask
 from src.data.source import IGNORE_INDEX, Colour, FileSource, Sample
 from src.data.sources.colours import read_colours
 from src.errors import UserError
