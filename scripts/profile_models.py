@@ -71,6 +71,7 @@ class Job:
 
 def main(arguments: list[str]) -> int:
     """Measures, writes, tells; returns the exit status."""
+    register_resolvers()
     if arguments[:1] == ["--worker"]:
         return work(Path(arguments[1]))
     args = parser().parse_intermixed_args(arguments, argparse.Namespace(load=os.getloadavg()[0]))

@@ -165,7 +165,7 @@ def command_digest(cfg: DictConfig, given: Sequence[Given]) -> str:
 def keep_best(cfg: DictConfig, given: Sequence[Given], run: RunFolder) -> None:
     """Compares the averages and writes the winner's run folder; what makes it finished is written last."""
     from src.evaluation.measure import evaluate
-    from src.training.banner import quieten
+    from src.evaluation.quiet import quieten
 
     quieten()
     config = winner_config(cfg, given, run)

@@ -15,8 +15,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from src.config.cli import launch, quoted
-from src.config.flat import changes
 from src.config.complete import complete
+from src.config.flat import changes
 from src.config.identity import derive_name, identity
 from src.draw import FOLDS, draw_folds, grouped, publish
 from src.errors import UserError

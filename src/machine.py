@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from urllib.parse import urlparse
 
 # Every variable that this project's processes hand on to each other.
-RUN_VARIABLE = "STREETSEG_RUN"  # set by rank 0 (src.config.open), read by the ranks that Lightning starts: the run folder
+RUN_VARIABLE = (
+    "STREETSEG_RUN"  # set by rank 0 (src.config.open), read by the ranks that Lightning starts: the run folder
+)
 PARENT_VARIABLE = "STREETSEG_PARENT"  # set for a child, read by it (src.processes.orphans): the process to end with
 SWEEP_VARIABLE = "STREETSEG_SWEEP"  # set by src.config.cli, read by conf/train.yaml: a digest of the sweep's command
 GROUP_VARIABLE = "WANDB_RUN_GROUP"  # W&B's own; set by the commands of several runs: their name in the dashboard

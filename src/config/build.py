@@ -1,4 +1,4 @@
-"""Builds the parts of a run from its configuration; the only place, beside commands, that calls Hydra's `instantiate`."""
+"""Builds the parts of a run from its configuration, by Hydra's `instantiate`."""
 
 from __future__ import annotations
 

@@ -11,12 +11,13 @@ from src.data.datamodule import SegmentationDataModule
 from src.draw import draw_run
 from src.errors import UserError
 from src.evaluation.measure import evaluate, find_taints
+from src.evaluation.quiet import quieten
 from src.machine import is_first_process
 from src.reports.tables import MARK, class_table, marked_figures
 from src.runs.folder import RunFolder
 from src.runs.leakage import exposure_before
 from src.task import SegmentationTask
-from src.training.banner import banner, quieten
+from src.training.banner import banner
 
 log = logging.getLogger(__name__)
 

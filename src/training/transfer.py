@@ -125,7 +125,7 @@ def copy_weights(architecture: nn.Module, transfer: Transfer) -> None:
 
 
 def class_tensors(first: nn.Module, second: nn.Module) -> set[str]:
-    """Names of the tensors that depend on the number of classes: their shapes differ between networks of K and K + 1."""
+    """Names the tensors that depend on the number of classes: those whose shapes differ between K and K + 1 classes."""
     others = second.state_dict()
     return {name for name, tensor in first.state_dict().items() if tensor.shape != others[name].shape}
 

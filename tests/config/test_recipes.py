@@ -14,8 +14,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from src import train
-from src.config.flat import flatten
 from src.config.complete import complete
+from src.config.flat import flatten
 from src.config.recipes import read_recipe, recipe_names
 from tests.support.paths import ROOT
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from src.config.cli import launch
+from src.machine import PARENT_VARIABLE
 from src.processes import orphans as parent
 from src.runs.folder import RunFolder
 from tests.support.paths import ROOT, TINY
