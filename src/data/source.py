@@ -162,17 +162,15 @@ class FileSource(Source):
         images = list(self.images(split))
         if not images:
             raise UserError(self.no_images(split))
-        paths: dict[str, Path] = {}
-        for image in images:
-            if isinstance(image, DataError):
-                yield image
-                continue
-            assert image.image is not None
-            if image.name in paths:
-                yield _ambiguous(paths[image.name], image.image)
-                continue
-            paths[image.name] = image.image
-            yield image if split in self.unlabelled else self._with_mask(image, image.image, split)
+        first: dict[str, Path] = {}
+        for found in images:
+            if isinstance(found, Sample):
+                assert found.image is not None
+                if first.setdefault(found.name, found.image) != found.image:
+                    found = _ambiguous(first[found.name], found.image)
+                elif split not in self.unlabelled:
+                    found = self._with_mask(found, found.image, split)
+            yield found
 
     def _with_mask(self, sample: Sample, image: Path, split: str) -> Sample | DataError:
         expected = self.mask_of(image)

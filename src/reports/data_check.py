@@ -13,7 +13,7 @@ from src.data.tools.check_files import Reading
 from src.files import write_json, write_text
 from src.reports.contact_sheet import contact_sheet
 from src.reports.pictures import save_png
-from src.reports.tables import render
+from src.reports.tables import markdown, render
 
 NUM_PRINTED = 20  # faults of a kind on the terminal; the files have all of them
 
@@ -81,9 +81,8 @@ def as_markdown(report: Report, name: str) -> str:
     """The text of report.md; `name` is the dataset's."""
     splits = list(report.readings)
     lines = [f"# {name} ({report.source.labels})", "", f"{report.source.root}: {summary(report)}", ""]
-    lines += _markdown(["", *splits], _overview(report))
-    lines += ["", "Classes: share of the pixels that are not void.", ""]
-    lines += _markdown(["class", *splits], _shares(report))
+    lines += [markdown(["", *splits], _overview(report)), ""]
+    lines += ["Classes: share of the pixels that are not void.", "", markdown(["class", *splits], _shares(report))]
     for kind in (*ERRORS, *WARNINGS):
         if texts := [fault.text for fault in report.faults if fault.kind == kind]:
             lines += ["", f"## {'error' if kind in ERRORS else 'warning'}: {kind} ({len(texts)})", ""]
@@ -140,8 +139,3 @@ def _shares(report: Report) -> list[list[str]]:
 
 def _percent(share: float) -> str:
     return "" if share != share else f"{100 * share:.2f} %"
-
-
-def _markdown(header: list[str], rows: list[list[str]]) -> list[str]:
-    lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
-    return [f"| {' | '.join(cells)} |" for cells in lines]
