@@ -32,9 +32,9 @@ def evaluate_run(cfg: DictConfig) -> float:
     evaluation = evaluate(trainer, task, data, run, split, cfg.checkpoint)
     run.add_evaluation(evaluation, finished=False)
     draw_evaluation(run, evaluation)
-    told = f"{split}/miou {evaluation['miou']:.4f}{mark(evaluation)}"
+    told = f"{split}/miou {evaluation.miou:.4f}{mark(evaluation)}"
     log.info("%s\n%s   %s", class_table(evaluation), told, run.results)
-    return evaluation["miou"]
+    return evaluation.miou
 
 
 if __name__ == "__main__":

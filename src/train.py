@@ -29,7 +29,7 @@ from src.config.sweep import note_run
 from src.errors import UserError
 from src.machine import is_first_process, spare_hub_retries
 from src.runs.folder import RunFolder
-from src.runs.leakage import exposure_before
+from src.runs.leakage import leakage_before
 from src.training.transfer import Origin
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def train(cfg: DictConfig) -> float:
         return find_lr(*open_range_test(cfg))
     run, resolved = open_run(cfg)
     note_run(run)
-    if run.read_results()["finished"]:
+    if run.read_results().finished:
         log.info("%s is finished; resume=false would train it again, beside it", run.path)
     elif one_process_per_job(cfg):
         train_in_own_process(run)
@@ -77,9 +77,9 @@ def fit(cfg: DictConfig, run: RunFolder, is_first: bool) -> None:
         log.info(banner(cfg, run, data, task, trainer))
     with ExitStack() as stack:
         dashboards = [stack.enter_context(logger) for logger in loggers if isinstance(logger, OneRunLogger)]
-        taints = find_taints(data, data.validation_split, exposure_before(run.path))
+        taints = find_taints(data, data.validation_split, leakage_before(run.path))
         if taints and is_first:
-            log.info("note: %s figures of this training's validation: %s", MARK, "; ".join(taints))
+            log.info("note: %s figures of this training's validation: %s", MARK, "; ".join(map(str, taints)))
         for dashboard in dashboards if taints else []:
             dashboard.mark(taints)
         for logger in loggers:
@@ -206,7 +206,7 @@ def claimed(run: RunFolder, cfg: DictConfig) -> Iterator[bool]:
         if not is_first_process():
             yield False
             return
-        with run.lock(), closing(logging.FileHandler(run.path / "train.log")) as handler:
+        with run.lock(), closing(logging.FileHandler(run.log)) as handler:
             check_configuration(cfg, run)
             run.note_session()
             logging.getLogger().addHandler(handler)
@@ -222,9 +222,9 @@ def report(run: RunFolder) -> float:
     """Tells the figures of the training's own evaluation; returns its mIoU."""
     from src.reports.tables import class_table, mark
 
-    evaluation = next(iter(run.read_results()["evaluations"].values()))
-    log.info("%s\nval/miou %.4f%s   %s", class_table(evaluation), evaluation["miou"], mark(evaluation), run.path)
-    return evaluation["miou"]
+    evaluation = run.read_results().own
+    log.info("%s\nval/miou %.4f%s   %s", class_table(evaluation), evaluation.miou, mark(evaluation), run.path)
+    return evaluation.miou
 
 
 def train_in_own_process(run: RunFolder) -> None:

@@ -26,7 +26,7 @@ from src.files import first_free, write_json, write_text
 from src.machine import is_first_process
 from src.models.init import check_scheme
 from src.runs.folder import RunFolder
-from src.runs.leakage import image_ids, note_exposure
+from src.runs.leakage import image_ids, note_leakage
 from src.training.lr_range import check_range
 from src.training.transfer import find_origin
 
@@ -175,7 +175,7 @@ def open_run(cfg: DictConfig) -> tuple[RunFolder, DictConfig]:
             for name, text in folds.lists(source).items():
                 write_text(run.path / "folds" / f"{name}.txt", text)
             trained = image_ids(source, folds.samples(source, "train"))
-            note_exposure(run.path, trained, None if cfg.init_from is None else Path(cfg.init_source.path))
+            note_leakage(run.path, trained, None if cfg.init_from is None else Path(cfg.init_source.path))
             write_json(run.identity, identity(cfg))
             write_text(run.config, OmegaConf.to_yaml(resolved))
     return run, resolved

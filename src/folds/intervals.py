@@ -2,26 +2,11 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from src.errors import UserError
+from src.runs.records import Summary
 
 LEVEL = 0.95
-
-
-@dataclass(frozen=True)
-class Summary:
-    """Of `count` figures; deviation (n - 1) and interval are NaN for one alone.
-
-    Args:
-        low, high: the 95 % interval of the mean by Student's t.
-    """
-
-    count: int
-    mean: float
-    deviation: float
-    low: float
-    high: float
 
 
 def summarise(values: Sequence[float]) -> Summary:
