@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 
 from src.config.cli import launch
 from src.config.open import AS_RUN, load_data, load_run
-from src.draw import draw_evaluation
+from src.reports.figures import draw_evaluation
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,8 @@ def evaluate_run(cfg: DictConfig) -> float:
             config.datamodule[key] = cfg.data[key]
 
     from src.evaluation.measure import evaluate, evaluation_trainer
-    from src.reports.tables import class_table, mark
+    from src.reports.tables import class_table
+    from src.runs.marks import mark
     from src.training.banner import quieten
 
     quieten()

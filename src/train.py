@@ -66,9 +66,11 @@ def fit(cfg: DictConfig, run: RunFolder, is_first: bool) -> None:
     data, task, callbacks = build(cfg, continues=run.last.is_file())
     # Only now that the configuration is known to be right: importing these takes ten seconds.
     from src.callbacks.wandb_logger import OneRunLogger
-    from src.draw import draw_run
     from src.evaluation.measure import evaluate, find_taints
-    from src.reports.tables import MARK, class_table, marked_figures
+    from src.reports.dashboard import marked_figures
+    from src.reports.figures import draw_run
+    from src.reports.tables import class_table
+    from src.runs.marks import MARK
     from src.training.banner import banner
 
     loggers = list(instantiate(cfg.logger).values())
@@ -220,7 +222,8 @@ def claimed(run: RunFolder, cfg: DictConfig) -> Iterator[bool]:
 
 def report(run: RunFolder) -> float:
     """Tells the figures of the training's own evaluation; returns its mIoU."""
-    from src.reports.tables import class_table, mark
+    from src.reports.tables import class_table
+    from src.runs.marks import mark
 
     evaluation = run.read_results().own
     log.info("%s\nval/miou %.4f%s   %s", class_table(evaluation), evaluation.miou, mark(evaluation), run.path)

@@ -10,8 +10,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from src.files import write_text
-from src.reports.tables import MARK, mark
 from src.runs.folder import RunFolder
+from src.runs.marks import MARK, mark
 
 log = logging.getLogger(__name__)
 POINTER = "run.txt"
@@ -44,12 +44,12 @@ def summary(folder: Path) -> str:
     for job in jobs:
         pointer = job / POINTER
         run = RunFolder(Path(pointer.read_text())) if pointer.is_file() else None
-        results = run.read_results() if run else {"finished": False}
+        results = run.read_results() if run else None
         name = run.path.name if run else "-"
-        if results["finished"]:
-            best = next(iter(results["evaluations"].values()))
-            miou, accuracy = (f"{best[key]:.4f}{mark(best)}" for key in ("miou", "pixel_accuracy"))
-            figures = f"{miou} | {accuracy} | {best['checkpoint']['epoch']}"
+        if results and results.finished:
+            best = results.own
+            miou, accuracy = (f"{figure:.4f}{mark(best)}" for figure in (best.miou, best.pixel_accuracy))
+            figures = f"{miou} | {accuracy} | {best.checkpoint.epoch}"
         else:
             figures = "not finished | | "
         lines.append(f"| {job.name} | {name} | {figures} |")
