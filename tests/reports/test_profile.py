@@ -16,9 +16,9 @@ from torchvision.models.segmentation import deeplabv3_mobilenet_v3_large
 from scripts.profile_models import main, model_jobs, parser, split
 from src.reports.network_cost import cells, chart, count_flops, count_parameters, cpu_latency, place_labels, profile
 from src.runs.folder import RunFolder
-from tests.support.records import evaluation
 from tests.config.test_configs import composed
 from tests.support.paths import ROOT
+from tests.support.records import evaluation
 
 
 class Attention(nn.Module):

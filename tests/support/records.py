@@ -1,13 +1,25 @@
 """Made-up records of runs, folds, averages and stages."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from src.data.folds import Split
 from src.evaluation.measure import describe_evaluation
-from src.runs.records import KINDS, Checkpoint, Evaluation, FoldRecord, FoldsRecord, Protocol, Summary, Taint
+from src.runs.records import (
+    KINDS,
+    AverageRecord,
+    CandidateRecord,
+    Checkpoint,
+    Evaluation,
+    FoldRecord,
+    FoldsRecord,
+    Protocol,
+    Summary,
+    Taint,
+)
 
 MATRIX = np.array([[3, 1], [0, 4]])  # mIoU 0.775
 
@@ -47,3 +59,14 @@ def folds_record(*folds: FoldRecord) -> FoldsRecord:
         if figures := [each.miou for each in FoldsRecord(folds, {}).evaluations(kind)]:
             summaries[kind] = Summary(len(figures), sum(figures) / len(figures), 0.1, 0.2, 0.3)
     return FoldsRecord(folds, summaries)
+
+
+def candidate(name: str, selection: Evaluation, official: Evaluation | None = None) -> CandidateRecord:
+    """An average of the runs x and y that did not win."""
+    return CandidateRecord(name, ("x", "y"), False, selection, official)
+
+
+def average_record(*candidates: CandidateRecord, select_on: str = "official_val") -> AverageRecord:
+    """Averages of which the first won."""
+    first, *others = candidates
+    return AverageRecord(select_on, first.name, (replace(first, is_winner=True), *others))
