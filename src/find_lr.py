@@ -4,12 +4,13 @@ import logging
 from functools import partial
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 
 from src.config.build import build, build_trainer
 from src.config.checks import check_one_device
 from src.config.cli import launch
 from src.config.complete import complete
+from src.config.flat import to_dict
 from src.config.identity import derive_name
 from src.config.open import resolve
 from src.training.lr_range import check_range, plot_range, suggest, write_range
@@ -24,7 +25,7 @@ def find_lr(cfg: DictConfig) -> float:
     make; leaves no run folder.
     """
     with open_dict(cfg):
-        options = OmegaConf.to_container(cfg.pop("lr_range"))
+        options = to_dict(cfg.pop("lr_range"))
     check_range(**options)
     check_one_device(cfg)
     prepared = complete(cfg)

@@ -3,11 +3,12 @@
 import logging
 import math
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from src.config.build import build, build_loggers, build_trainer
 from src.config.cli import launch
 from src.config.complete import complete
+from src.config.flat import to_dict
 from src.config.open import claimed, open_run
 from src.config.sweep import needs_own_process, note_run, train_in_own_process
 from src.machine import is_first_process
@@ -32,7 +33,7 @@ def train(cfg: DictConfig) -> float:
             trainer = build_trainer(config, callbacks, run.path, logger=build_loggers(config))
             from src.training.fit import fit  # imports torch, as the parts do
 
-            fit(run, data, task, trainer, OmegaConf.to_container(config))
+            fit(run, data, task, trainer, to_dict(config))
     return report(run) if is_first_process() else math.nan
 
 

@@ -10,6 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from src.config.checks import has_several_devices
+from src.config.flat import to_dict
 from src.data.folds import Folds
 from src.data.source import Source
 from src.machine import spare_hub_retries
@@ -78,7 +79,7 @@ def build_task(cfg: DictConfig, *, continues: bool) -> SegmentationTask:
     task = instantiate(bare)
     if continues:
         return task
-    origin = Origin(**OmegaConf.to_container(cfg.init_source))
+    origin = Origin(**to_dict(cfg.init_source))
     return start_from(origin, task, cfg.seed, partial(_of_other_classes, bare.network), partial(instantiate, cfg.task))
 
 

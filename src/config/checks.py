@@ -4,13 +4,13 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from src.config.flat import flatten
+from src.config.flat import flatten, to_dict
 from src.errors import UserError, whole
 
 
 def check_given(cfg: DictConfig) -> None:
     """Raises UserError if a mandatory value is missing; names the key."""
-    for key, value in flatten(OmegaConf.to_container(cfg)).items():
+    for key, value in flatten(to_dict(cfg)).items():
         if value == "???":
             raise UserError(f"{key} is not set; give {key}=... on the command line")
 

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.config.build import build_source
 from src.config.checks import check_given, check_ranges
-from src.config.flat import digest, flatten
+from src.config.flat import digest, flatten, to_dict
 from src.data.folds import Folds
 from src.data.packed import attach
 from src.data.source import Sample, Source
@@ -84,7 +84,7 @@ def _fill_class_weights(cfg: DictConfig, source: Source, samples: list[Sample]) 
     Raises:
         UserError: an unknown name, a list of other than one weight per class, no labelled pixel in train.
     """
-    for key, given in flatten(OmegaConf.to_container(cfg.loss, resolve=True), "loss").items():
+    for key, given in flatten(to_dict(cfg.loss, resolve=True), "loss").items():
         if not key.endswith(".class_weights"):
             continue
         if isinstance(given, str):

@@ -1,8 +1,16 @@
-"""Flattens nested dicts to dotted keys, hashes them, and names what differs between two of them."""
+"""Plain dicts of configurations: flattened to dotted keys, hashed, compared."""
 
 import hashlib
 import json
 from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+
+def to_dict(cfg: DictConfig, *, resolve: bool = False) -> dict[str, Any]:
+    """Returns a configuration as nested dicts; interpolations stay as they are written unless `resolve` is set."""
+    content: Any = OmegaConf.to_container(cfg, resolve=resolve)
+    return content
 
 
 def flatten(node: Any, prefix: str = "") -> dict[str, Any]:

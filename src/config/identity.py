@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from src.config.flat import digest, flatten
+from src.config.flat import digest, flatten, to_dict
 
 # Keys that do not change the result: a run may be continued with other values of these. The folder of the data is among
 # them, because data.fingerprint stands for its content.
@@ -19,7 +19,7 @@ def identity(cfg: DictConfig) -> dict[str, Any]:
     """Returns the values that make a run what it is, by dotted key; interpolations are not resolved."""
     return {
         key: value
-        for key, value in flatten(OmegaConf.to_container(cfg)).items()
+        for key, value in flatten(to_dict(cfg)).items()
         if not any(key == name or key.startswith(f"{name}.") for name in VOLATILE)
     }
 

@@ -8,10 +8,9 @@ from pathlib import Path
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
-from omegaconf import OmegaConf
 from omegaconf.errors import ConfigAttributeError, OmegaConfBaseException
 
-from src.config.flat import flatten
+from src.config.flat import flatten, to_dict
 from src.errors import UserError
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -61,7 +60,7 @@ def _keys(config_name: str) -> set[str]:
     words = [word.split(",")[0] for word in sys.argv[1:] if (CONF / word.partition("=")[0]).is_dir()]
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = hydra.compose(config_name, words)
-    return {*flatten(OmegaConf.to_container(cfg)), *map(str, cfg)}
+    return {*flatten(to_dict(cfg)), *map(str, cfg)}
 
 
 def _nearest(given: str, options: set[str]) -> str:

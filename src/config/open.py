@@ -10,7 +10,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from src.config.complete import Prepared
-from src.config.flat import changes
+from src.config.flat import changes, to_dict
 from src.config.identity import derive_name, identity
 from src.errors import UserError
 from src.files import first_free, write_json, write_text
@@ -44,7 +44,7 @@ def open_run(prepared: Prepared) -> tuple[RunFolder, DictConfig]:
 
 def resolve(cfg: DictConfig) -> DictConfig:
     """Returns a copy of a configuration without interpolations."""
-    return OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+    return OmegaConf.create(to_dict(cfg, resolve=True))
 
 
 @contextmanager

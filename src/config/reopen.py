@@ -7,7 +7,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.config.build import build_source
 from src.config.checks import check_given, check_inference, check_workers
-from src.config.flat import flatten
+from src.config.flat import flatten, to_dict
 from src.data.folds import HELD_OUT
 from src.data.source import Sample, Source
 from src.errors import UserError
@@ -42,7 +42,7 @@ def load_run(cfg: DictConfig) -> tuple[RunFolder, DictConfig]:
     _change_data(cfg.data, config)
     # The checkpoint has all weights: the network need not fetch those that it once started from.
     architecture = config.task.network.architecture
-    for key in flatten(OmegaConf.to_container(architecture)):
+    for key in flatten(to_dict(architecture)):
         if key.rpartition(".")[2] == "weights":
             OmegaConf.update(architecture, key, None)
     return run, config

@@ -66,9 +66,8 @@ def summary(folder: Path) -> str:
     for job in jobs:
         pointer = job / POINTER
         run = RunFolder(Path(pointer.read_text())) if pointer.is_file() else None
-        results = run.read_results() if run else {"finished": False}
         name = run.path.name if run else "-"
-        if results["finished"]:
+        if run and (results := run.read_results())["finished"]:
             best = next(iter(results["evaluations"].values()))
             miou, accuracy = (f"{best[key]:.4f}{mark(best)}" for key in ("miou", "pixel_accuracy"))
             figures = f"{miou} | {accuracy} | {best['checkpoint']['epoch']}"

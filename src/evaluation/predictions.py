@@ -1,6 +1,7 @@
 """Segments images of any size, one at a time, by the inference protocol of the run."""
 
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
@@ -19,7 +20,7 @@ def predict_images(
     images: Images,
     writer: LabelIds | Pictures,
     accelerator: str,
-    precision: str,
+    precision: Any,
 ) -> list[str]:
     """Writes the prediction for each image that can be read.
 
