@@ -1,4 +1,4 @@
-"""Prediction panels of the same few validation images through training, to disk and to W&B."""
+"""Draws prediction panels of the same few validation images through training, to disk and to W&B."""
 
 from pathlib import Path
 
@@ -10,13 +10,13 @@ from src.reports.pictures import Palette, panel, save_png
 
 
 class PredictionPanels(L.Callback):
-    """`epoch_0005.png`: image, truth, prediction, error map of images spread over the validation split.
+    """Writes `epoch_0005.png`: image, truth, prediction and error map of images spread over the validation split.
 
     Args:
-        folder: where the pictures go.
+        folder: the folder of the pictures.
         palette: class name to RGB colour, in the order of the ids.
         num_images: rows of a panel.
-        every_n_epochs: how often, counted from 1; the last epoch has one always.
+        every_n_epochs: epochs from one panel to the next, counted from 1; the last epoch always has one.
     """
 
     def __init__(self, folder: str, palette: Palette, num_images: int, every_n_epochs: int) -> None:

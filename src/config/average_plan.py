@@ -20,7 +20,8 @@ from src.runs.folder import AVERAGE, RunFolder
 from src.runs.origin import find_origin
 
 SELECTIONS = ("fold_val", "official_val", "holdout")
-QUESTION = ("top_k", "select_on", "holdout", "batchnorm_images", "inference", "precision")  # keys that decide the winner
+# Options that decide the winner.
+QUESTION = ("top_k", "select_on", "holdout", "batchnorm_images", "inference", "precision")
 
 
 @dataclass(frozen=True)
@@ -174,6 +175,7 @@ def question_digest(cfg: DictConfig, runs: Sequence[OpenedRun]) -> str:
 def winner_config(cfg: DictConfig, runs: Sequence[OpenedRun], run: RunFolder) -> DictConfig:
     """Derives the winner's configuration from that of the first run: a run on all of train, without a training."""
     config = OmegaConf.create(OmegaConf.to_container(runs[0].config))
+    assert isinstance(config, DictConfig)
     for key in ("datamodule.folds.num_folds", "datamodule.folds.fold", "data.num_folds", "data.fold"):
         OmegaConf.update(config, key, None)
     for key in ("init_from", "init_source", "callbacks", "logger", "averaging"):

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -79,7 +80,7 @@ def claimed_folds(plan: FoldsPlan) -> Iterator[None]:
     folder.path.mkdir(parents=True, exist_ok=True)
     with folder.lock():
         new = plain({"all": plan.identity, "each": {fold.number: fold.overrides for fold in plan.folds}})
-        if folder.identity.is_file() and (differences := _differences(json.loads(folder.identity.read_text()), new, plan)):
+        if differences := _differences(plan, folder.identity, new):
             raise UserError(
                 f"{plan.folder} holds folds of another configuration ({', '.join(differences[:3])}"
                 f"{', ...' if len(differences) > 3 else ''}); give another name=, or resume=false, to start beside it"
@@ -89,10 +90,13 @@ def claimed_folds(plan: FoldsPlan) -> Iterator[None]:
         yield
 
 
-def _differences(old: dict, new: dict, plan: FoldsPlan) -> list[str]:
-    """Lists the differences that matter to folds with weights; none if no fold has any."""
+def _differences(plan: FoldsPlan, path: Path, new: dict[str, Any]) -> list[str]:
+    """Lists the differences from the identity in `path` that matter to folds with weights; none if no fold has any."""
     with_weights = [str(fold.number) for fold in plan.folds if fold.run.has_weights]
-    return (changes(old["all"], new["all"]) if with_weights else []) + [
+    if not (path.is_file() and with_weights):
+        return []
+    old = json.loads(path.read_text())
+    return changes(old["all"], new["all"]) + [
         f"crossval.overrides of fold {fold}: {old['each'].get(fold)} -> {new['each'].get(fold)}"
         for fold in with_weights
         if old["each"].get(fold) != new["each"].get(fold)

@@ -44,7 +44,7 @@ def plan_stages(cfg: DictConfig) -> StagesPlan:
     with open_dict(cfg):
         for key in (*options, "crossval"):
             cfg.pop(key)
-    choice = HydraConfig.get().runtime.choices.stages
+    choice = HydraConfig.get().runtime.choices["stages"]
     name = cfg.name or f"stages-{choice}-{cfg.data.num_folds}folds-s{cfg.seed}-{digest([identity(cfg), options])}"
     folder, stages = choose_folder(cfg, name), []
     for number, (key, given) in enumerate(options["stages"].items(), 1):

@@ -4,9 +4,9 @@ A run of fold k trains on the others and validates on the split called `fold`, t
 is not touched: `src.eval split=val` measures on it.
 """
 
-import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,6 +14,44 @@ from src.data.source import Sample, Source
 from src.errors import UserError
 
 HELD_OUT = "fold"
+
+
+@dataclass(frozen=True)
+class Split:
+    """A split as figures and the log name it: of the dataset, or of a run that holds out a fold of train.
+
+    Args:
+        name: `train`, `val`, `fold` (the part held out) or another split of the dataset.
+        fold: the fold held out, from 0; None if the split has nothing to do with folds, then and below.
+        num_folds: number of folds of the division.
+        by: `group`, `image` or `block`.
+        gap: frames on either side of a block that are left out of training; None unless by block.
+        seed: seed of the division; None if by block.
+    """
+
+    name: str
+    fold: int | None = None
+    num_folds: int | None = None
+    by: str | None = None
+    gap: int | None = None
+    seed: int | None = None
+
+    @property
+    def is_held_out(self) -> bool:
+        """Whether this is the held-out part of a fold."""
+        return self.name == HELD_OUT and self.fold is not None
+
+    @property
+    def division(self) -> str:
+        """The division that the fold belongs to, as `5 (by group, seed 42)`."""
+        way = f"gap {self.gap}" if self.by == "block" else f"seed {self.seed}"
+        return f"{self.num_folds} (by {self.by}, {way})"
+
+    def __str__(self) -> str:
+        if self.fold is None:
+            return self.name
+        fold = f"fold {self.fold} of {self.division}"
+        return f"{fold} of train" if self.name == HELD_OUT else f"{self.name} without {fold}"
 
 
 class Folds:
@@ -101,14 +139,13 @@ class Folds:
     def _has_blocks(self, groups: list[str]) -> bool:
         return self.by == "group" and len(set(groups)) < self.num_folds
 
-    def describe(self, source: Source, split: str) -> str:
-        """A split's name in the protocol of a figure."""
+    def describe(self, source: Source, split: str) -> Split:
+        """Returns a split with the fold that it depends on."""
         if self.num_folds is None or split not in ("train", HELD_OUT):
-            return split
-        has_blocks = self._has_blocks([sample.group for sample in source.samples("train")])
-        way = f"block, gap {self.gap}" if has_blocks else f"{self.by}, seed {self.seed}"
-        fold = f"fold {self.fold} of {self.num_folds} (by {way})"
-        return f"{fold} of train" if split == HELD_OUT else f"train without {fold}"
+            return Split(split)
+        if self._has_blocks([sample.group for sample in source.samples("train")]):
+            return Split(split, self.fold, self.num_folds, "block", gap=self.gap)
+        return Split(split, self.fold, self.num_folds, self.by, seed=self.seed)
 
     def note(self, source: Source) -> str | None:
         """What the log says of the folds; None without folds."""
@@ -185,9 +222,9 @@ def _is_whole(value: object, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
-def join_splits(splits: Sequence[str]) -> str:
-    """Several splits as one: `folds 0 1 of 3 (by group, seed 42) of train` where they are folds of one division."""
-    found = [re.match(r"fold (\d+) (of .*)$", split) for split in splits]
-    if len(splits) > 1 and all(found) and len({match[2] for match in found}) == 1:
-        return f"folds {' '.join(match[1] for match in found)} {found[0][2]}"
-    return " + ".join(splits)
+def join_splits(splits: Sequence[Split]) -> str:
+    """Names several splits together: folds of one division as `folds 0 1 of 3 (by group, seed 42) of train`."""
+    first = splits[0]
+    if len(splits) > 1 and all(each.is_held_out and replace(each, fold=first.fold) == first for each in splits):
+        return f"folds {' '.join(str(each.fold) for each in splits)} of {first.division} of train"
+    return " + ".join(str(each) for each in splits)

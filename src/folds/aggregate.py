@@ -80,11 +80,8 @@ def keep_best(plan: AveragePlan, publish: Publish) -> None:
     Raises:
         UserError: another process works in the folder; the weights are of different architectures.
     """
-    # These import torch.
-    from src.evaluation.measure import evaluate
-    from src.evaluation.quiet import quieten
+    from src.evaluation.measure import evaluate  # imports torch
 
-    quieten()
     run = plan.run
     run.path.mkdir(parents=True, exist_ok=True)
     with run.lock():
@@ -137,9 +134,7 @@ def build_comparison(plan: AveragePlan) -> AverageComparison:
     else:
         assert plan.holdout is not None
         selection = [Part(training, plan.holdout)]
-    return AverageComparison(
-        trainer, plan.build_task(), members, training, plan.batchnorm_images, selection, official
-    )
+    return AverageComparison(trainer, plan.build_task(), members, training, plan.batchnorm_images, selection, official)
 
 
 def load_member(given: RunToAverage) -> Member:

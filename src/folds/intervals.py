@@ -26,7 +26,7 @@ def summarise(values: Sequence[float]) -> Summary:
 
 
 def student_t(freedom: int, level: float = LEVEL) -> float:
-    """Returns the t whose interval [-t, t] holds `level` of Student's distribution with `freedom` degrees of freedom."""
+    """Returns the t for which [-t, t] holds `level` of Student's distribution with `freedom` degrees of freedom."""
     from scipy.stats import t  # takes a second, for which --help must not wait
 
     return float(t.ppf((1 + level) / 2, freedom))

@@ -198,7 +198,7 @@ def draw(
         chart(points, folder / "models.png", "backbone", axes | {"title": f"Cost of networks, {num_classes} classes"})
     if trained:
         points = [
-            (row["gflops"], 100 * evaluation["miou"], f"{row['model']} {row['backbone']}".strip(), evaluation["tag"])
+            (row["gflops"], 100 * evaluation.miou, f"{row['model']} {row['backbone']}".strip(), evaluation.tag)
             for row, evaluation in trained
         ]
         axes |= {"ylabel": "mIoU on val (%)", "yscale": "linear"}
