@@ -11,12 +11,13 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from src.data.datamodule import SegmentationDataModule
 from src.data.folds import join_splits
 from src.evaluation.measure import count, protocol
 from src.folds.soup import State, check_same_tensors, greedy_soup, mean_state, rank
+from src.inference import Ensemble
 from src.metrics import figures
 from src.runs.folder import describe_evaluation
 from src.runs.leakage import Exposure, image_ids
@@ -103,7 +104,7 @@ class Judge:
             networks = [copy.deepcopy(self._network) for _ in states]
             for network, state in zip(networks, states, strict=True):
                 network.load_state_dict(state)
-            self.task.network = nn.ModuleList(networks)
+            self.task.network = Ensemble(networks)
         elif len(states) == 1:
             self._network.load_state_dict(states[0])
         else:
