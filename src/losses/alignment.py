@@ -1,12 +1,11 @@
 """Channel-wise distillation (Shu et al. 2021) beside a segmentation loss, for networks with a teacher."""
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from src.errors import UserError
+from src.models.architecture import AlignedLogits
 
 
 class AlignedLoss(nn.Module):
@@ -34,31 +33,30 @@ class AlignedLoss(nn.Module):
         self.weights = dict(weights)
         self.temperature = temperature
 
-    def forward(self, outputs: Sequence[Tensor], mask: Tensor, align_corners: bool = False) -> dict[str, Tensor]:
-        """Scalars: those of the base loss, `align_NAME` (unweighted) of each pair, and `loss` with all of them.
+    def forward(self, logits: tuple[Tensor, ...], mask: Tensor, align_corners: bool = False) -> dict[str, Tensor]:
+        """Computes the scalars of the base loss, `align_NAME` (unweighted) of each pair, and `loss` with all of them.
 
         Args:
-            outputs: with attributes `logits` and `pairs` (name to `(student, teacher)`, `(B, C, h, w)` each) in
-                training; the tuple of logits, to which the base loss applies alone, in validation.
+            logits: `AlignedLogits` in training; in validation any logits, to which only the base loss applies.
             mask: `(B, H, W)`, ids 0..K-1 or 255. The pairs are compared everywhere, ignored pixels included.
             align_corners: how the network wants its logits brought up.
         """
-        if not hasattr(outputs, "pairs"):
+        result = self.base(tuple(logits), mask, align_corners)
+        if not isinstance(logits, AlignedLogits):
             if self.training:
                 raise UserError(
-                    "this loss aligns a network with its teacher, and the network has none; set model.teacher (SCTNet "
-                    "alone takes one), or choose another loss"
+                    "this loss aligns a network with its teacher, and the network has none; set model.teacher (only "
+                    "SCTNet takes one), or choose another loss"
                 )
-            return self.base(outputs, mask, align_corners)
-        if outputs.pairs.keys() != self.weights.keys():
+            return result
+        if logits.pairs.keys() != self.weights.keys():
             raise UserError(
-                f"loss.weights names {', '.join(self.weights)}; this network compares {', '.join(outputs.pairs)}"
+                f"loss.weights names {', '.join(self.weights)}; this network compares {', '.join(logits.pairs)}"
             )
-        result = self.base(outputs.logits, mask, align_corners)
         with torch.autocast(mask.device.type, enabled=False):
             terms = {
                 name: channel_wise_divergence(student.float(), teacher.float(), self.temperature)
-                for name, (student, teacher) in outputs.pairs.items()
+                for name, (student, teacher) in logits.pairs.items()
             }
             total = result["loss"] + sum(self.weights[name] * value for name, value in terms.items())
         return result | {f"align_{name}": value for name, value in terms.items()} | {"loss": total}

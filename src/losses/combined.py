@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from src.errors import UserError
 from src.losses.bands import score
 from src.losses.term import Term
+from src.models.architecture import AlignedLogits
 
 
 class CombinedLoss(nn.Module):
@@ -45,7 +46,7 @@ class CombinedLoss(nn.Module):
         Raises:
             UserError: outputs of a network that is aligned with a teacher (`AlignedLoss` takes those).
         """
-        if hasattr(logits, "pairs"):
+        if isinstance(logits, AlignedLogits):
             raise UserError(
                 "model.teacher is set, and this loss does not use it; choose loss=ce_siam, or set it to null"
             )

@@ -8,7 +8,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".ckpt", ".pth", ".pt", ".safetensors")
 CLASSES = "data.classes."  # of the keys in a run's identity.json
-# What stands before an architecture's own names: in src.train's checkpoints, under DataParallel, after torch.compile.
-WRAPPERS = re.compile(r"^(?:(?:module|network|architecture|_orig_mod)\.)+")
 MOST_TOLD = 6  # tensors that are named in the table
 
 
@@ -110,10 +107,10 @@ def plan_transfer(architecture: nn.Module, origin: Origin, class_tensors: set[st
     Raises:
         UserError: nothing that was learnt fits.
     """
-    from src.models.encoder import read_weights
+    from src.models.weights import read_weights, strip
 
     content = read_weights(Path(origin.path))
-    given = {WRAPPERS.sub("", name): value for name, value in content.items() if not name.startswith("confusion.")}
+    given = strip({name: value for name, value in content.items() if not name.startswith("confusion.")})
     normalisation = (given.pop("mean", None), given.pop("std", None))
     expected = architecture.state_dict()
     loaded, reshaped, anew, missing = {}, {}, [], []
