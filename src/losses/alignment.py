@@ -9,17 +9,17 @@ from src.models.architecture import AlignedLogits
 
 
 class AlignedLoss(nn.Module):
-    """The base loss + sum over pairs of w * divergence(student, teacher).
+    """The base loss, plus the sum over pairs of w * divergence(student, teacher).
 
     Args:
         base: `(logits, mask, align_corners) -> dict` of scalars with "loss".
-        weights: of each pair by name; SCTNet's are stage3, stage4, decoder, logits. A weight of 0 leaves the
-            projection its (zero) gradient, which plain DDP waits for.
+        weights: of each pair by name; SCTNet's are stage3, stage4, decoder, logits. With a weight of 0 the projection
+            still has a (zero) gradient, which plain DDP waits for.
         temperature: of the softmax.
 
     Raises:
-        UserError: a negative weight, a temperature that is not positive; in training, outputs without a teacher's maps
-            or with others than `weights` names.
+        UserError: a negative weight, a temperature that is not positive; in training, logits without pairs, or with
+            other pairs than `weights` names.
     """
 
     def __init__(self, base: nn.Module, weights: dict[str, float], temperature: float = 4.0) -> None:
@@ -63,10 +63,10 @@ class AlignedLoss(nn.Module):
 
 
 def channel_wise_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Mean over images and channels of T^2 KL(teacher || student), each a softmax over positions at temperature T.
+    """Averages T^2 KL(teacher || student) over images and channels, each a softmax over positions at temperature T.
 
     Args:
-        student: `(B, C, h, w)`, brought bilinearly to the teacher's size.
+        student: `(B, C, h, w)`; resized bilinearly to the teacher's size.
         teacher: `(B, C, H, W)`.
     """
     if student.shape[-2:] != teacher.shape[-2:]:
