@@ -12,6 +12,7 @@ import torch
 
 from src.data.datamodule import SegmentationDataModule
 from src.errors import UserError
+from src.evaluation.quiet import quieten
 from src.metrics import figures
 from src.runs.folder import RunFolder
 from src.runs.leakage import image_ids, leakage_before
@@ -93,6 +94,7 @@ def protocol(trainer: L.Trainer, task: SegmentationTask, data: SegmentationDataM
 
 def evaluation_trainer(accelerator: str, precision: str, *, with_progress: bool = True) -> L.Trainer:
     """Builds a trainer that evaluates on one device and writes no files."""
+    quieten()
     return L.Trainer(
         accelerator=accelerator,
         devices=1,

@@ -134,7 +134,7 @@ def test_weights_file_of_another_architecture(fails: Fails, tmp_path: Path) -> N
     path = tmp_path / "resnet34.safetensors"
     save_file(get_encoder("resnet34", weights=None).state_dict(), path)
     message = fails("train", *TINY, "backbone=resnet50", f"backbone.weights={path}", f"runs={tmp_path}/runs")
-    assert message.startswith(f"backbone.weights={path}: weights of another architecture than resnet50: ")
+    assert message.startswith(f"backbone.weights={path}: weights of another network than resnet50, which has ")
     path.write_bytes(b"no weights")
     message = fails("train", *TINY, "backbone=resnet18", f"backbone.weights={path}", f"runs={tmp_path}/runs2")
     assert message.startswith(f"{path}: not a weights file (")
