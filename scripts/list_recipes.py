@@ -109,7 +109,9 @@ def _inherited(name: str, own: dict[str, str]) -> dict[str, str]:
         field = key.removesuffix("+")
         if key != field:
             if field not in fields:
-                raise UserError(f"{FOLDER / name}.yaml: '# {key}:' adds to a field that no base has; write '# {field}:'")
+                raise UserError(
+                    f"{FOLDER / name}.yaml: '# {key}:' adds to a field that no base has; write '# {field}:'"
+                )
             text = f"{text.removesuffix('.')}. {fields[field]}"
         fields[field] = text
     return fields
