@@ -109,9 +109,7 @@ def _inherited(name: str, own: dict[str, str]) -> dict[str, str]:
         field = key.removesuffix("+")
         if key != field:
             if field not in fields:
-                raise UserError(
-                    f"{FOLDER / name}.yaml: '# {key}:' adds to a field that no base has; write '# {field}:'"
-                )
+                raise UserError(f"{FOLDER / name}.yaml: '# {key}:' adds to a field that no base has: '# {field}:'")
             text = f"{text.removesuffix('.')}. {fields[field]}"
         fields[field] = text
     return fields
@@ -129,8 +127,8 @@ def recipe_table() -> str:
         "",
         "`python -m src.train experiment=NAME data.root=DIR` trains one. With `scale=tiny` in place of `data.root=DIR`",
         "it trains in minutes on a CPU, on built-in data: network, loss, optimizer, schedule and kind of augmentation",
-        "stay, sizes shrink. The figures are those of the reports (in `beyond`: published by others); none was measured",
-        "here. The header of each yaml also states the protocol that this project measures by.",
+        "stay, sizes shrink. The figures are those of the reports (in `beyond`: published by others), and none was",
+        "measured here. The header of each yaml also states the protocol that this project measures by.",
     ]
     for section, recipes in sections.items():
         lines += [

@@ -3,13 +3,11 @@
 import functools
 import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -42,18 +40,11 @@ GROUPS = ("data", "model", "backbone", "augmentation", "loss", "optimizer", "sch
 FAST = ("beyond/cityscapes_upernet_convnext", "r0/sct_resnet_r152", "r3/fcn_weighted_ce")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _hydra() -> Iterator[None]:
-    """Hydra is set up once for all compositions of this file."""
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        yield
-
-
 @functools.cache
 def composed(*overrides: str) -> DictConfig:
     """The configuration of src.train, with the groups' choices under `hydra`."""
-    return compose("train", list(overrides), return_hydra_config=True)
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return compose("train", list(overrides), return_hydra_config=True)
 
 
 def full(name: str) -> DictConfig:
