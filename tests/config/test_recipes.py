@@ -14,9 +14,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from scripts import list_recipes
 from scripts.list_recipes import base_of, read_header, read_recipe, recipe_names
-from src import train
+from src.config.build import build
+from src.config.complete import complete
 from src.config.flat import flatten
-from src.config.open import complete
 from src.errors import UserError
 from tests.support.paths import ROOT
 
@@ -176,12 +176,13 @@ def test_two_steps_at_scale_tiny(name: str, tmp_path: Path) -> None:
     HydraConfig.instance().set_config(cfg)
     with open_dict(cfg):
         del cfg["hydra"]
-    cfg = complete(cfg)
+    prepared = complete(cfg)
+    cfg = prepared.config
     cfg.run_dir = str(tmp_path / "run")
     cfg.logger = None
     cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
     cfg.callbacks = {"progress": None}
-    data, task, _ = train.build(cfg)
+    data, task, _ = build(cfg, prepared.source, continues=False)
     first = [parameter.detach().clone() for parameter in task.network.parameters()]
     trainer = instantiate(
         cfg.trainer, logger=False, enable_checkpointing=False, limit_val_batches=0, num_sanity_val_steps=0,

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from src.runs.folder import RunFolder
 from src.train import synchronises_batchnorm
-from src.training.banner import _batchnorm_notes
+from src.training.banner import batchnorm_notes
 from tests.support.paths import ROOT, TINY
 from tests.support.small import Small, differing, small_task
 
@@ -111,9 +111,9 @@ def test_few_images_for_batchnorm_are_noted(
         }
     )
     trainer = SimpleNamespace(world_size=world, strategy=SimpleNamespace(root_device=torch.device("cuda")))
-    notes = _batchnorm_notes(cfg, small_task(), trainer)
+    notes = batchnorm_notes(cfg, small_task(), trainer)
     assert len(notes) == len(expected)
     for note, part in zip(notes, expected, strict=True):
         assert part in note
     without = small_task(architecture=lambda: Small(batchnorm=False))
-    assert _batchnorm_notes(cfg, without, trainer) == []
+    assert batchnorm_notes(cfg, without, trainer) == []
