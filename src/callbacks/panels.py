@@ -7,6 +7,7 @@ import numpy as np
 from lightning.pytorch.loggers import WandbLogger
 
 from src.reports.pictures import Palette, panel, save_png
+from src.task import SegmentationTask
 
 
 class PredictionPanels(L.Callback):
@@ -25,11 +26,13 @@ class PredictionPanels(L.Callback):
         self.num_images = num_images
         self.every_n_epochs = every_n_epochs
 
-    def on_validation_epoch_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+    def on_validation_epoch_end(self, trainer: L.Trainer, task: SegmentationTask) -> None:
+        """Draws a panel if the epoch is due."""
         epoch = trainer.current_epoch + 1
         due = epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs
         if trainer.sanity_checking or not trainer.is_global_zero or not due or trainer.state.fn != "fit":
             return
+        assert trainer.val_dataloaders is not None
         dataset = trainer.val_dataloaders.dataset
         chosen = np.unique(np.linspace(0, len(dataset) - 1, self.num_images).round().astype(int))
         rows = []

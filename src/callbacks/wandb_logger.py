@@ -99,5 +99,5 @@ def build_wandb_logger(
 def _has_key(server: str) -> bool:
     """Returns whether there is a key from `wandb login` or the environment; wandb itself would prompt for one."""
     file = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
-    in_file = file.is_file() and netrc.netrc(file).authenticators(urlparse(server).hostname) is not None
+    in_file = file.is_file() and netrc.netrc(file).authenticators(urlparse(server).hostname or "") is not None
     return bool(os.environ.get("WANDB_API_KEY")) or in_file

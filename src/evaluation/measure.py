@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import lightning as L
 import numpy as np
@@ -97,7 +98,7 @@ def evaluation_trainer(accelerator: str, precision: str, *, with_progress: bool 
     return L.Trainer(
         accelerator=accelerator,
         devices=1,
-        precision=precision,
+        precision=cast(Any, precision),  # which Lightning checks
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,

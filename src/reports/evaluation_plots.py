@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -80,7 +81,9 @@ def correlations(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     """Returns Pearson's and Spearman's correlation of two `(N,)`; NaN if one of them is constant."""
     if np.ptp(x) == 0 or np.ptp(y) == 0:  # of which scipy would warn
         return math.nan, math.nan
-    return float(stats.pearsonr(x, y).statistic), float(stats.spearmanr(x, y).statistic)
+    pearson: Any = stats.pearsonr(x, y)
+    spearman: Any = stats.spearmanr(x, y)
+    return float(pearson.statistic), float(spearman.statistic)
 
 
 def _short(count: float) -> str:

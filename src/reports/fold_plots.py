@@ -7,7 +7,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from src.reports.plotting import Palette, rgb, save_figure
+from src.reports.plotting import Palette, rgb, save_figure, whole_ticks
 from src.runs.marks import mark, notes
 from src.runs.metrics_csv import Row, series
 from src.runs.records import KINDS, AverageRecord, Evaluation, FoldsRecord
@@ -93,7 +93,7 @@ def plot_history(stages: Sequence[History], path: Path, title: str) -> None:
     loss.set(title="loss: training dotted, each fold's own part solid", xlabel="epoch", ylim=(0, None))
     miou.set(title="mIoU on each fold's own part", xlabel="epoch", ylim=(0, 1))
     for axes in (loss, miou):
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        whole_ticks(axes)
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small", loc="lower right")
     save_figure(figure, path, title, notes(own for stage in stages for _, own in stage.folds))

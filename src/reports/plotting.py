@@ -7,7 +7,9 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from src.files import atomic_path
 from src.runs.marks import MARK
@@ -18,6 +20,11 @@ Palette = dict[str, list[int]]  # class name to RGB colour, 0 to 255, in the ord
 def rgb(colour: Sequence[int]) -> tuple[float, ...]:
     """Returns a colour as matplotlib takes it, 0 to 1."""
     return tuple(channel / 255 for channel in colour)
+
+
+def whole_ticks(axes: Axes) -> None:
+    """Puts the ticks of the x axis, which counts epochs, on whole numbers only."""
+    axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
 
 
 def save_figure(figure: Figure, path: Path, title: str = "", notes: Sequence[str] = ()) -> None:

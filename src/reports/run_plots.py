@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from src.reports.plotting import Palette, rgb, save_figure
+from src.reports.plotting import Palette, rgb, save_figure, whole_ticks
 from src.runs.metrics_csv import read_metrics, series
 
 
@@ -58,7 +58,7 @@ def plot_class_curves(metrics: Path, palette: Palette, path: Path, title: str) -
     x, y = series(rows, "val/miou", by="epoch")
     axes.plot([epoch + 1 for epoch in x], y, linewidth=2.5, marker="o", color="black", label="mean")
     axes.set(title=title, xlabel="epoch", ylabel="IoU", ylim=(0, 1))
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    whole_ticks(axes)
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
     save_figure(figure, path)

@@ -33,9 +33,10 @@ def to_json(value: Any) -> Any:
     A dataclass may have `add_texts(content)`, which returns its JSON object with texts added; fields that give way to
     a text move into an object under the key `fields`.
     """
-    if is_dataclass(value):
+    if is_dataclass(value) and not isinstance(value, type):
         content = {field.name: to_json(getattr(value, field.name)) for field in fields(value)}
-        return value.add_texts(content) if hasattr(value, "add_texts") else content
+        add_texts = getattr(value, "add_texts", None)
+        return content if add_texts is None else add_texts(content)
     if isinstance(value, dict):
         return {key: to_json(each) for key, each in value.items()}
     if isinstance(value, frozenset):
@@ -52,7 +53,7 @@ def from_json(kind: Any, value: Any) -> Any:
         return {key: from_json(arguments[1], each) for key, each in value.items()}
     if origin in (list, tuple, frozenset):
         return origin(from_json(arguments[0], each) for each in value)
-    if is_dataclass(kind):
+    if isinstance(kind, type) and is_dataclass(kind):
         hints, value = get_type_hints(kind), {**value, **value.get("fields", {})}
         return kind(**{field.name: from_json(hints[field.name], value[field.name]) for field in fields(kind)})
     return math.nan if kind is float and value is None else value
