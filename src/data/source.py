@@ -16,8 +16,8 @@ from src.data.frame import ArrayFrame, Frame
 from src.data.listing import list_images
 from src.data.reading import FileFrame, read_mask
 from src.errors import DataError, UserError
+from src.labels import IGNORE_INDEX as IGNORE_INDEX
 
-IGNORE_INDEX = 255
 Colour = tuple[int, int, int]  # RGB, 0..255
 
 
