@@ -65,7 +65,7 @@ def write_kitti(root: Path, numbers: tuple[int, ...] = (0, 2, 4, 5, 1, 3), size:
 
 
 def write_kitti_road(root: Path, size: tuple[int, int] = (48, 80)) -> Path:
-    """Writes KITTI road's layout with its four colours: per category two train frames and one val frame; one of test."""
+    """Writes KITTI road's layout with its four colours: per category two frames of train, one of val, one of test."""
     rng = np.random.default_rng(0)
     colours = [(255, 0, 255), (255, 0, 0), (0, 0, 0), (0, 0, 255)]
     for category, last in {"um": 85, "umm": 86, "uu": 88}.items():
