@@ -61,6 +61,7 @@ def test_a_recipe_that_does_not_end_in_colour_steps_is_refused() -> None:
         module("light", "gpu", 0)
 
 
+@pytest.mark.e2e
 def test_training_on_batches_that_the_device_coloured(cli, tmp_path: Path) -> None:
     options = [*TINY, f"runs={tmp_path}", "augmentation=light"]
     figures = [cli("train", *options, f"augment_on={where}", f"name={where}") for where in ("worker", "device")]

@@ -16,7 +16,7 @@ CAMVID_SHARES = {
 
 @pytest.fixture(scope="module")
 def scenes() -> list[tuple[np.ndarray, np.ndarray]]:
-    source = Streets(num_train=120)
+    source = Streets(num_train=80)
     return [source.read(sample) for sample in source.samples("train")]
 
 
