@@ -42,6 +42,8 @@ def _raise_errors(batches: Iterator[Batch | UserError]) -> Iterator[Batch]:
                     "data.num_workers sets the number of data processes"
                 ) from error
         raise
+    finally:
+        batch = None  # an error whose traceback keeps this frame must not be kept by it, and with it the workers
 
 
 def collate(samples: list[Batch] | UserError) -> Batch | UserError:
