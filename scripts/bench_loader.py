@@ -146,8 +146,9 @@ def wait_in_steps(root: str, epochs: int, steps: int) -> None:
     from hydra import compose, initialize_config_dir
     from hydra.utils import instantiate
 
-    import src.config.open  # noqa: F401 - registers the resolvers that the yaml uses
+    from src.config.resolvers import register_resolvers
 
+    register_resolvers()
     overrides = ["model=unet", "backbone=resnet18", "backbone.weights=null", "data=camvid", f"data.root={root}"]
     with initialize_config_dir(str(Path(__file__).parents[1] / "conf"), version_base="1.3"):
         cfg = compose("train", [*overrides, "data.crop_size=[192,256]", "data.batch_size=4"])

@@ -30,7 +30,7 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import src.config.open  # noqa: E402, F401  its resolvers
+from src.config.resolvers import register_resolvers  # noqa: E402
 from src.files import atomic_path, write_json, write_text  # noqa: E402
 from src.machine import num_cores  # noqa: E402
 from src.reports.tables import render  # noqa: E402
@@ -71,6 +71,7 @@ class Job:
 
 def main(arguments: list[str]) -> int:
     """Measures, writes, tells; returns the exit status."""
+    register_resolvers()
     if arguments[:1] == ["--worker"]:
         return work(Path(arguments[1]))
     args = parser().parse_intermixed_args(arguments, argparse.Namespace(load=os.getloadavg()[0]))

@@ -22,7 +22,7 @@ def main() -> None:
         defaults = ["trainer=cpu", "trainer.max_epochs=1", "data.dataset.num_train=8", "data.dataset.num_val=3"]
         call("src.train", *defaults, f"runs={runs}", "name=smoke")
         call("src.train", *defaults, f"runs={runs}", "name=smoke")  # it is finished and says so
-        call("src.find_lr", *tiny, "lr_range.steps=20", "data.dataset.num_train=40")
+        call("src.find_lr", *tiny, "lr_range.steps=20", "lr_range.lowest=1e-4", "data.dataset.num_train=40")
         call("src.eval", f"run={runs / 'smoke'}", "accelerator=cpu", "split=test")
         picture = next((runs / "smoke" / "panels").glob("*.png"))
         call("src.predict", f"run={runs / 'smoke'}", f"input={picture}", "accelerator=cpu")

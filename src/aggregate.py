@@ -12,7 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.config.cli import launch
 from src.config.flat import digest, flatten
-from src.config.open import AS_RUN, identity, load_data, load_run
+from src.config.identity import identity
+from src.config.reopen import AS_RUN, load_data, load_run
 from src.data.source import Source
 from src.draw import AVERAGE, draw_average, grouped, publish
 from src.errors import UserError
@@ -20,7 +21,7 @@ from src.files import atomic_path, write_json, write_text
 from src.reports.tables import candidate_table, marked_figures
 from src.runs.folder import RunFolder
 from src.runs.leakage import Exposure, exposure_before, image_ids, write_exposure
-from src.training.transfer import find_origin
+from src.runs.origin import find_origin
 
 if TYPE_CHECKING:
     from src.folds.compare import Candidate, Judge
@@ -98,9 +99,6 @@ def _open(cfg: DictConfig, path: Path) -> Given:
     if not run.read_results()["finished"]:
         raise UserError(f"{path} is not finished; give the command that began it again, or leave it out of runs=[...]")
     source, _, _ = load_data(wanted, run, config)
-    for key in ("pack", "num_workers"):
-        if cfg.data[key] != AS_RUN:
-            config.datamodule[key] = cfg.data[key]
     return Given(run, config, source, find_origin(str(path)).digest)
 
 
@@ -167,7 +165,7 @@ def command_digest(cfg: DictConfig, given: Sequence[Given]) -> str:
 def keep_best(cfg: DictConfig, given: Sequence[Given], run: RunFolder) -> None:
     """Compares the averages and writes the winner's run folder; what makes it finished is written last."""
     from src.evaluation.measure import evaluate
-    from src.training.banner import quieten
+    from src.evaluation.quiet import quieten
 
     quieten()
     config = winner_config(cfg, given, run)

@@ -12,12 +12,12 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from src.config.cli import launch, quoted
+from src.config.complete import complete
 from src.config.flat import changes
-from src.config.open import complete, derive_name, identity
+from src.config.identity import derive_name, identity
 from src.draw import FOLDS, draw_folds, grouped, publish
 from src.errors import UserError
 from src.files import first_free, plain, write_json, write_text
@@ -96,26 +96,24 @@ def make_plan(cfg: DictConfig) -> Plan:
     """Checks the configuration of every fold at once, as src.train would that of fold 0.
 
     Raises:
-        UserError: no data.num_folds, or a data.fold; a sweep, a range test; an option out of range; all that src.train
+        UserError: no data.num_folds, or a data.fold; a sweep; an option out of range; all that src.train
             raises before it loads torch.
     """
     if HydraConfig.get().mode == RunMode.MULTIRUN:
         raise UserError("src.crossval is no job of a sweep (-m); call it once for each configuration")
     if cfg.data.num_folds is None or cfg.data.fold is not None:
         raise UserError("src.crossval trains every fold: give data.num_folds=5, and no data.fold")
-    if cfg.find_lr:
-        raise UserError("find_lr=true: is of one run; python -m src.train find_lr=true")
     with open_dict(cfg):
         options = OmegaConf.to_container(cfg.pop("crossval"))
     cfg.data.fold = 0
     if options["init_from"] is not None:
         cfg.init_from = str(fold_folder(Path(options["init_from"]), 0))
-    cfg = complete(cfg)
+    prepared = complete(cfg)
+    cfg, source = prepared.config, prepared.source
     extra = {int(fold): list(words) for fold, words in (options["overrides"] or {}).items()}
     if unknown := [fold for fold in extra if not 0 <= fold < cfg.data.num_folds]:
         raise UserError(f"crossval.overrides: there is no fold {unknown[0]}, only 0 to {cfg.data.num_folds - 1}")
     devices = name_devices(options["devices"] or [])
-    source = instantiate(cfg.datamodule.dataset, _convert_="all")
     has_official = options["official_val"] and "val" in source.splits
     if has_official:
         source.samples("val")  # missing files are told now, not after the first fold

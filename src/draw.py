@@ -9,13 +9,13 @@ from pathlib import Path
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from src.config.cli import environment, launch
+from src.config.cli import launch
 from src.errors import UserError
+from src.machine import GROUP_VARIABLE, environment
 from src.runs.folder import RunFolder
 
 log = logging.getLogger(__name__)
 FOLDS, AVERAGE, STAGES = "crossval.json", "aggregate.json", "stages.json"
-GROUP = "WANDB_RUN_GROUP"  # W&B's own variable: the runs of one command stand together
 Pictures = dict[str, Path]
 
 
@@ -133,7 +133,7 @@ def draw_stages(folder: Path, records: list[dict]) -> Pictures:
 
 def grouped(name: str) -> AbstractContextManager:
     """W&B runs that begin meanwhile, in this process and in those it starts, are of a group, the outermost's."""
-    return environment(GROUP, os.environ.get(GROUP, name))
+    return environment(GROUP_VARIABLE, os.environ.get(GROUP_VARIABLE, name))
 
 
 def publish(

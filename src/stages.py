@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from src.config.cli import launch, quoted
 from src.config.flat import digest
-from src.config.open import identity
+from src.config.identity import identity
 from src.crossval import fold_folder
 from src.draw import AVERAGE, FOLDS, STAGES, draw_stages, grouped, publish
 from src.errors import UserError

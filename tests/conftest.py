@@ -13,6 +13,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
+from src.config.resolvers import register_resolvers
 from tests.support.paths import DATA, absent, told
 from tests.support.trees import write_camvid
 
@@ -20,6 +21,7 @@ LONGEST = ["test_train.py", "test_crossval.py", "test_aggregate.py", "test_ddp.p
 # Nothing may look for a network: weights and dashboards are tested in their offline form.
 os.environ.update(HF_HUB_OFFLINE="1", WANDB_MODE="offline")
 os.environ.pop("HYDRA_FULL_ERROR", None)
+register_resolvers()  # for tests that compose a configuration without the command line
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -2,7 +2,7 @@
 
 import csv
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
@@ -44,6 +44,18 @@ class CSVLogger(Logger):
         if not self._rows or self._rows[-1]["step"] != step:
             self._rows.append({"step": step})
         self._rows[-1].update(metrics)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing: `finalize` saves."""
+
+    def mark(self, taints: Any) -> None:
+        """Nothing: the curves are of images that the config names."""
+
+    def publish(self, pictures: Any, table: str, figures: Any) -> None:
+        """Nothing: the run folder has them."""
 
     @rank_zero_only
     def save(self) -> None:

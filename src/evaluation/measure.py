@@ -9,6 +9,7 @@ import torch
 
 from src.data.datamodule import SegmentationDataModule
 from src.errors import UserError
+from src.evaluation.quiet import quieten
 from src.runs.folder import RunFolder, describe_evaluation
 from src.runs.leakage import Exposure, exposure_before, image_ids
 from src.task import SegmentationTask
@@ -68,6 +69,7 @@ def protocol(trainer: L.Trainer, task: SegmentationTask, data: SegmentationDataM
 
 def evaluation_trainer(accelerator: str, precision: str, *, with_progress: bool = True) -> L.Trainer:
     """A trainer that evaluates on one device and leaves nothing."""
+    quieten()
     return L.Trainer(
         accelerator=accelerator,
         devices=1,

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from src.config.open import RUN_VARIABLE
+from src.machine import RUN_VARIABLE
 from src.processes.orphans import child_environment
 
 

@@ -5,7 +5,8 @@ import signal
 import threading
 import time
 
-VARIABLE = "STREETSEG_PARENT"
+from src.machine import PARENT_VARIABLE
+
 EXIT_STATUS = 128 + signal.SIGTERM  # what a shell says of a process that SIGTERM ended
 POLL = 1.0
 GRACE = 15.0  # seconds from SIGTERM to SIGKILL, for Lightning to end its batch and the data workers
@@ -13,7 +14,7 @@ GRACE = 15.0  # seconds from SIGTERM to SIGKILL, for Lightning to end its batch 
 
 def child_environment() -> dict[str, str]:
     """The environment for a child that is to end with this process."""
-    return {**os.environ, VARIABLE: str(os.getpid())}
+    return {**os.environ, PARENT_VARIABLE: str(os.getpid())}
 
 
 def end_with_parent() -> None:
@@ -21,7 +22,7 @@ def end_with_parent() -> None:
 
     The variable is removed: this process' own children have another parent.
     """
-    if (parent := os.environ.pop(VARIABLE, None)) is not None:
+    if (parent := os.environ.pop(PARENT_VARIABLE, None)) is not None:
         threading.Thread(target=_watch, args=(int(parent),), name="parent", daemon=True).start()
 
 

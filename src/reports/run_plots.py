@@ -12,7 +12,6 @@ from matplotlib.axes import Axes
 from src.files import atomic_path
 from src.reports.tables import mark
 from src.runs.metrics_csv import read_metrics, series
-from src.training.lr_range import Point, Suggestion, smooth
 
 
 def plot_curves(metrics: Path, path: Path, title: str) -> None:
@@ -69,33 +68,6 @@ def plot_class_curves(metrics: Path, palette: dict[str, list[int]], path: Path, 
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110)
-    plt.close(figure)
-
-
-def plot_range(points: list[Point], suggestion: Suggestion, path: Path, title: str) -> None:
-    """Loss and mIoU of a range test's batches against the learning rate, and the suggestion, as a PNG."""
-    rates = [point.lr for point in points]
-    figure, panels = plt.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
-    for axes, name, values in (
-        (panels[0], "loss", [point.loss for point in points]),
-        (panels[1], "mIoU", [point.miou for point in points]),
-    ):
-        smoothed = smooth(values)
-        axes.plot(rates, values, color="C0", alpha=0.3, linewidth=1, label="a step's batches")
-        axes.plot(rates, smoothed, color="C0", linewidth=2, label="smoothed")
-        axes.axvline(suggestion.lr, color="C3", linestyle="--", label=f"suggestion {suggestion.lr:.1e}")
-        axes.set(title=f"training {name}", xlabel="learning rate (optimizer.lr)", xscale="log")
-        axes.grid(alpha=0.3)
-    lowest = smooth([point.loss for point in points])[rates.index(suggestion.lowest)]
-    panels[0].plot(suggestion.lowest, lowest, "o", color="C3", label=f"lowest at {suggestion.lowest:.1e}")
-    # What the test diverged to would press the rest of the curve flat.
-    usual = smooth([point.loss for point in points])
-    panels[0].set_ylim(0.9 * np.nanmin(usual), usual[0] + (usual[0] - np.nanmin(usual)))
-    panels[1].set_ylim(0, None)
-    panels[0].legend(fontsize="small")
-    figure.suptitle(title)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=110)
     plt.close(figure)

@@ -14,8 +14,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from src import train
+from src.config.complete import complete
 from src.config.flat import flatten
-from src.config.open import complete
 from src.config.recipes import read_recipe, recipe_names
 from tests.support.paths import ROOT
 
@@ -147,7 +147,7 @@ def test_two_steps_at_scale_tiny(name: str, tmp_path: Path) -> None:
     HydraConfig.instance().set_config(cfg)
     with open_dict(cfg):
         del cfg["hydra"]
-    cfg = complete(cfg)
+    cfg = complete(cfg).config
     cfg.run_dir = str(tmp_path / "run")
     cfg.logger = None
     cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))

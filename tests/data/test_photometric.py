@@ -12,7 +12,6 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from PIL import Image, ImageEnhance
 
-from src.config.open import flatten  # noqa: F401 - registers the resolvers that the yaml uses
 from src.data.augment.elastic import Elastic
 from src.data.augment.photometric import ColourJitter, Grey, LinearSteps, jitter_matrix
 from src.data.augment.pipeline import Albumentations, Augmentation

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from src.config.cli import launch
+from src.machine import PARENT_VARIABLE
 from src.processes import orphans as parent
 from src.runs.folder import RunFolder
 from tests.support.paths import ROOT, TINY
@@ -18,9 +19,10 @@ from tests.support.processes import is_free, sessions, started, wait_until
 # Each process of a chain tells itself and what it reads of its parent, then starts the next one.
 CHAIN = """
 import os, subprocess, sys, time
-from src.processes.orphans import VARIABLE, child_environment, end_with_parent
+from src.machine import PARENT_VARIABLE
+from src.processes.orphans import child_environment, end_with_parent
 end_with_parent()
-print(os.environ.get(VARIABLE), flush=True)
+print(os.environ.get(PARENT_VARIABLE), flush=True)
 if (left := int(sys.argv[1])):
     subprocess.run([sys.executable, "-c", sys.argv[2], str(left - 1), sys.argv[2]], env=child_environment())
 time.sleep(20)
@@ -49,7 +51,7 @@ def test_a_child_of_a_parent_that_waits_lives_and_knows_it() -> None:
 
 def test_one_whose_parent_died_before_it_looked_ends() -> None:
     script = "from src.processes.orphans import end_with_parent; import time; end_with_parent(); time.sleep(20)"
-    dead = {**os.environ, parent.VARIABLE: "-1"}
+    dead = {**os.environ, PARENT_VARIABLE: "-1"}
     assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=dead, check=False).returncode == -signal.SIGTERM
 
 
@@ -59,7 +61,7 @@ def test_what_ignores_sigterm_is_killed() -> None:
         "signal.signal(signal.SIGTERM, lambda *_: 0)\n"
         "parent.end_with_parent(); time.sleep(20)"
     )
-    dead = {**os.environ, parent.VARIABLE: "-1"}
+    dead = {**os.environ, PARENT_VARIABLE: "-1"}
     assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=dead, check=False).returncode == -signal.SIGKILL
 
 

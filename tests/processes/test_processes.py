@@ -8,9 +8,8 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from src.config.cli import quoted
-from src.config.open import RUN_VARIABLE
+from src.machine import PARENT_VARIABLE, RUN_VARIABLE
 from src.processes import children as processes
-from src.processes.orphans import VARIABLE
 
 
 @pytest.mark.parametrize("device", [None, "GPU-1a"])
@@ -30,7 +29,7 @@ def test_a_child_has_its_parent_and_its_gpu_and_no_run_of_ours(
     assert processes.start(["src.train", "seed=1"], tmp_path / "log", device) == 3
     assert RUN_VARIABLE not in found, "it would train in our folder"
     assert found["CUDA_VISIBLE_DEVICES"] == (device or "0,1")
-    assert found[VARIABLE].isdigit()
+    assert found[PARENT_VARIABLE].isdigit()
 
 
 def test_the_error_of_the_last_command(tmp_path: Path) -> None:

@@ -72,8 +72,7 @@ class Geometry:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Returns image uint8 `(*crop_size, 3)` and mask uint8 `crop_size`.
 
-        Args:
-            label: an id that the frame has: the crop lies about one of its pixels. None: anywhere.
+        The crop lies about a pixel of `label`, an id that the frame has, or anywhere if it is None.
         """
         place = self.draw(frame.size, rng)
         if label is not None:

@@ -52,10 +52,8 @@ class Augmentation:
     def __call__(self, frame: Frame, seed: int, label: int | None = None) -> tuple[np.ndarray, ...]:
         """Returns image uint8 `(H, W, 3)` and mask uint8 `(H, W)`; with deferred steps also their matrix.
 
-        The matrix is float32 `(3, 4)`.
-
-        Args:
-            label: an id that the frame has: the crop lies about one of its pixels. None: anywhere.
+        The matrix is float32 `(3, 4)`. The crop lies about a pixel of `label`, an id that the frame has, or anywhere if
+        it is None.
         """
         rng = np.random.default_rng(seed)
         image, mask = self.geometry(frame, rng, label) if self.geometry else frame.whole()
