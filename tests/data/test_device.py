@@ -25,15 +25,15 @@ def test_recolour_is_opencvs_transform() -> None:
     images = rng.integers(0, 256, (5, 33, 47, 3), np.uint8)
     matrices = rng.normal(0, 0.6, (5, 3, 4)).astype(np.float32)
     matrices[:, :, 3] = rng.normal(0, 60, (5, 3))
-    ours = recolour(torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(matrices))
-    assert ours.shape == (5, 3, 33, 47)
-    assert ours.is_contiguous(memory_format=torch.channels_last)
-    assert {0, 255} <= set(ours.unique().tolist()), "some are clipped"
-    for image, matrix, result in zip(images, matrices, ours.permute(0, 2, 3, 1).numpy(), strict=True):
-        theirs = cv2.transform(image, matrix)
-        different = result != theirs
+    recoloured = recolour(torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(matrices))
+    assert recoloured.shape == (5, 3, 33, 47)
+    assert recoloured.is_contiguous(memory_format=torch.channels_last)
+    assert {0, 255} <= set(recoloured.unique().tolist()), "some are clipped"
+    for image, matrix, result in zip(images, matrices, recoloured.permute(0, 2, 3, 1).numpy(), strict=True):
+        expected = cv2.transform(image, matrix)
+        different = result != expected
         assert different.mean() < 0.15, "OpenCV counts in fixed point"
-        assert np.abs(result.astype(int) - theirs).max() <= 1
+        assert np.abs(result.astype(int) - expected).max() <= 1
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -44,12 +44,12 @@ def test_device_and_workers_make_the_same_batches(recipe: str, workers: int) -> 
     raw = list(data.train_dataloader())
     by_device = [data.on_after_batch_transfer(batch, 0) for batch in raw]
     assert len(by_worker) == len(by_device) == 5
-    for ours, theirs, before in zip(by_device, by_worker, raw, strict=True):
-        assert ours.keys() == {"image", "mask"}
-        assert torch.equal(ours["mask"], theirs["mask"])
-        assert (ours["image"].int() - theirs["image"]).abs().max() <= 1
-        assert (ours["image"] != theirs["image"]).float().mean() < 0.15
-        assert not torch.equal(before["image"], theirs["image"])
+    for coloured, expected, before in zip(by_device, by_worker, raw, strict=True):
+        assert coloured.keys() == {"image", "mask"}
+        assert torch.equal(coloured["mask"], expected["mask"])
+        assert (coloured["image"].int() - expected["image"]).abs().max() <= 1
+        assert (coloured["image"] != expected["image"]).float().mean() < 0.15
+        assert not torch.equal(before["image"], expected["image"])
     assert data.on_after_batch_transfer(evaluated := next(iter(data.val_dataloader())), 0) is evaluated
 
 
