@@ -140,7 +140,7 @@ def test_a_damaged_file_is_named(camvid: Path, tmp_path: Path) -> None:
     source = CamVid(str(camvid))
     image = source.samples("train")[2].image
     image.write_bytes(image.read_bytes()[:-100])
-    with pytest.raises(ValueError, match=rf"{image.name}: cannot be read \(truncated\)"):
+    with pytest.raises(ValueError, match=rf"{image.name}: cannot be read \(.*[Tt]runcated"):
         pack_split(source, "train", tmp_path / "pack", 2)
 
 
