@@ -147,13 +147,13 @@ def test_what_is_asked_for_must_be_clear(cli, fails, tmp_path: Path) -> None:
         "train", *small, "data=camvid", f"data.root={root}", f"runs={tmp_path}/runs", "name=c", "data.crop_size=[64,96]"
     )
     call = ("predict", f"run={tmp_path}/runs/c", "accelerator=cpu")
-    assert fails(*call) == "give input=FILE or FOLDER, or split=NAME of the run's dataset, and not both"
-    assert fails(*call, f"input={root}/val", "split=val").startswith("give input=FILE or FOLDER, or split=NAME")
+    assert fails(*call) == "give either input=FILE or FOLDER, or split=NAME of the run's dataset"
+    assert fails(*call, f"input={root}/val", "split=val").startswith("give either input=FILE or FOLDER, or split=NAME")
     assert fails(*call, "format=png", "split=val") == "format=png: must be pictures or labelids"
     message = fails(*call, "format=labelids", "split=val")
     assert message == "format=labelids: no benchmark takes files of camvid-11-merged; use format=pictures"
     message = fails(*call, "format=labelids", f"input={root}/val")
-    assert message.endswith("the names that a server wants are those of a dataset; give split=test")
+    assert message.endswith("a server wants the names of its own dataset; give split=test, not input")
     assert "split 'valid' is not one of this dataset's: train, val, test" in fails(*call, "split=valid")
 
 

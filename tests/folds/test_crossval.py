@@ -213,7 +213,6 @@ def test_a_tainted_fold_marks_its_row_and_the_mean(cli, processes: Processes, tm
     [
         (["data.num_folds=null"], "src.crossval trains every fold: give data.num_folds=5, and no data.fold"),
         (["data.fold=0"], "src.crossval trains every fold: give data.num_folds=5, and no data.fold"),
-        (["find_lr=true"], "find_lr=true: is of one run"),
         (["data.batch_size=0"], "data.batch_size=0: must be a whole number"),
         (["data.num_folds=9"], "data.num_folds=9: train has 4 images; give at most as many"),
         (["crossval.devices=[a]"], "crossval.devices=['a']: must be numbers of GPUs, such as [0,1], or null"),

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from src import train
+from src.config.complete import Prepared
 from src.config.open import open_run
 from src.runs.folder import RunFolder
 from tests.support.paths import TINY
@@ -72,10 +74,10 @@ def test_a_folder_that_another_process_made_its_own_meanwhile(
 ) -> None:
     """Between the opening of a folder and its lock; what that process wrote stays."""
 
-    def opened(cfg: DictConfig) -> tuple[RunFolder, DictConfig]:
-        found, other = open_run(cfg), cfg.copy()
+    def opened(prepared: Prepared) -> tuple[RunFolder, DictConfig]:
+        found, other = open_run(prepared), prepared.config.copy()
         other.seed = 7
-        open_run(other)
+        open_run(replace(prepared, config=other))
         return found
 
     monkeypatch.setattr(train, "open_run", opened)
@@ -93,7 +95,7 @@ def test_weights_are_not_given_up(fails, failed: RunFolder, tmp_path: Path) -> N
     message = fails("train", *TINY, *MENDED, f"runs={tmp_path}", "name=a")
     assert "a holds a run of another configuration (data.dataset.num_train: 8 -> 4, data.fing" in message
     assert message.endswith(
-        "; give another name= (to src.crossval or src.stages, where one of these runs it), or resume=false, to start "
+        "; give another name= (to src.crossval or src.stages, if one of these runs it), or resume=false, to start "
         "beside it"
     )
     assert files(failed) == before
