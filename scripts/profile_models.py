@@ -199,7 +199,7 @@ def run_jobs(folders: list[Path]) -> list[tuple[Job, dict[str, Any]]]:
             raise ValueError(f"--runs {folder}: no such folder")
         run = RunFolder(folder)
         results = run.read_results()
-        if not results["finished"]:
+        if not results.finished:
             print(f"left out: {folder} has no results of a finished training", file=sys.stderr)
             continue
         config = OmegaConf.load(run.config)
@@ -207,7 +207,7 @@ def run_jobs(folders: list[Path]) -> list[tuple[Job, dict[str, Any]]]:
             config.task.network.architecture.backbone.weights = None
         network = json.dumps(OmegaConf.to_container(config.task.network), sort_keys=True)
         job = Job(config.choices.model, config.choices.get("backbone", ""), network)
-        jobs.append((job, next(iter(results["evaluations"].values()))))
+        jobs.append((job, results.own))
     return jobs
 
 

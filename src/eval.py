@@ -8,8 +8,9 @@ from omegaconf import DictConfig
 from src.config.build import build_data
 from src.config.cli import launch
 from src.config.reopen import load_data, load_run
-from src.draw import draw_evaluation
-from src.reports.tables import class_table, mark
+from src.reports.figures import draw_evaluation
+from src.reports.tables import class_table
+from src.runs.marks import mark
 
 log = logging.getLogger(__name__)
 
@@ -28,9 +29,9 @@ def evaluate_run(cfg: DictConfig) -> float:
     evaluation = evaluate(trainer, task, data, run, split, cfg.checkpoint)
     run.add_evaluation(evaluation, finished=False)
     draw_evaluation(run, evaluation)
-    text = f"{split}/miou {evaluation['miou']:.4f}{mark(evaluation)}"
+    text = f"{split}/miou {evaluation.miou:.4f}{mark(evaluation)}"
     log.info("%s\n%s   %s", class_table(evaluation), text, run.results)
-    return evaluation["miou"]
+    return evaluation.miou
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 Pure functions of (network, image); training's validation, `src.eval` and `src.predict` all come through here.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -42,12 +42,20 @@ class Protocol:
         return f"{window} at {size}{scales}{', flip' if self.flip else ''}"
 
 
-def predict_scores(network: Network | nn.ModuleList, image: Tensor, protocol: Protocol) -> Tensor:
-    """Image `(B, 3, H, W)` in 0..255 to float32 `(B, K, H, W)`: logits, or the log of averaged probabilities.
+class Ensemble(nn.Module):
+    """Networks of the same classes whose probabilities `predict_scores` averages."""
 
-    Averaged over scales and mirror images, and over networks where there is a list of them.
+    def __init__(self, networks: Sequence[Network]) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+
+def predict_scores(network: Network | Ensemble, image: Tensor, protocol: Protocol) -> Tensor:
+    """Scores an image `(B, 3, H, W)` in 0..255: float32 `(B, K, H, W)` logits, or logarithms of mean probabilities.
+
+    Probabilities are averaged over scales, mirror images and the networks of an ensemble; a single view gives logits.
     """
-    networks = list(network) if isinstance(network, nn.ModuleList) else [network]
+    networks = network.networks if isinstance(network, Ensemble) else [network]
     mirrors = (False, True)[: 1 + protocol.flip]
     views = [
         (each, protocol, scale, mirrored) for each in networks for scale in protocol.scales for mirrored in mirrors

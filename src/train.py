@@ -12,8 +12,9 @@ from src.config.flat import to_dict
 from src.config.open import claimed, open_run
 from src.config.sweep import needs_own_process, note_run, train_in_own_process
 from src.machine import is_first_process
-from src.reports.tables import class_table, mark
+from src.reports.tables import class_table
 from src.runs.folder import RunFolder
+from src.runs.marks import mark
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +24,7 @@ def train(cfg: DictConfig) -> float:
     prepared = complete(cfg)
     run, config = open_run(prepared)
     note_run(run)
-    if run.read_results()["finished"]:
+    if run.read_results().finished:
         log.info("%s is finished; resume=false would train it again, beside it", run.path)
     elif needs_own_process(config):
         train_in_own_process(run)
@@ -39,9 +40,9 @@ def train(cfg: DictConfig) -> float:
 
 def report(run: RunFolder) -> float:
     """Logs the figures of the evaluation that finished a run; returns its mIoU."""
-    evaluation = next(iter(run.read_results()["evaluations"].values()))
-    log.info("%s\nval/miou %.4f%s   %s", class_table(evaluation), evaluation["miou"], mark(evaluation), run.path)
-    return evaluation["miou"]
+    evaluation = run.read_results().own
+    log.info("%s\nval/miou %.4f%s   %s", class_table(evaluation), evaluation.miou, mark(evaluation), run.path)
+    return evaluation.miou
 
 
 if __name__ == "__main__":

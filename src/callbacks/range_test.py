@@ -43,8 +43,8 @@ class RangeTest(L.Callback):
         task.loss.register_forward_hook(self._watch)
 
     def _watch(self, module: nn.Module, inputs: tuple[Any, ...], losses: dict[str, Tensor]) -> None:
-        outputs, mask, align_corners = inputs
-        scores = getattr(outputs, "logits", outputs)[0].detach()
+        (main, *_), mask, align_corners = inputs
+        scores = main.detach()
         # One image at a time: logits of full size are large.
         for logits, truth in zip(scores.split(1), mask.split(1), strict=True):
             full = upsample(logits.float(), tuple(truth.shape[-2:]), align_corners)

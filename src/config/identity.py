@@ -24,8 +24,12 @@ def identity(cfg: DictConfig) -> dict[str, Any]:
     }
 
 
-def derive_name(cfg: DictConfig) -> str:
-    """Derives a readable name, the same for the same command: the choices, the seed, and a digest of the identity."""
+def derive_name(cfg: DictConfig, *, all_folds: bool = False) -> str:
+    """Derives a readable name, the same for the same command: the choices, the seed, and a digest of the identity.
+
+    Args:
+        all_folds: whether the name is that of a cross-validation, `cfg` being the configuration of one of its folds.
+    """
     choices = cfg.choices
     parts = [choices.get("experiment")] if choices.get("experiment") else [choices.data, choices.model]
     if choices.get("backbone") and not choices.get("experiment"):
@@ -33,6 +37,7 @@ def derive_name(cfg: DictConfig) -> str:
     if choices.get("scale", "full") != "full":
         parts.append(choices.scale)
     if cfg.data.num_folds is not None:
-        parts.append(f"fold{cfg.data.fold}of{cfg.data.num_folds}")
+        count = cfg.data.num_folds
+        parts.append(f"{count}folds" if all_folds else f"fold{cfg.data.fold}of{count}")
     stem = "-".join(str(part).replace("/", "_") for part in parts)
     return f"{stem}-s{cfg.seed}-{digest(identity(cfg))}"

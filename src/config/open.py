@@ -16,7 +16,7 @@ from src.errors import UserError
 from src.files import first_free, write_json, write_text
 from src.machine import RUN_VARIABLE, environment, is_first_process
 from src.runs.folder import RunFolder
-from src.runs.leakage import image_ids, note_exposure
+from src.runs.leakage import image_ids, note_leakage
 
 
 def open_run(prepared: Prepared) -> tuple[RunFolder, DictConfig]:
@@ -99,6 +99,6 @@ def _write_records(run: RunFolder, prepared: Prepared, resolved: DictConfig) -> 
     for name, text in folds.lists(source).items():
         write_text(run.path / "folds" / f"{name}.txt", text)
     trained = image_ids(source, folds.samples(source, "train"))
-    note_exposure(run.path, trained, None if cfg.init_from is None else Path(cfg.init_source.path))
+    note_leakage(run.path, trained, None if cfg.init_from is None else Path(cfg.init_source.path))
     write_json(run.identity, identity(cfg))
     write_text(run.config, OmegaConf.to_yaml(resolved))

@@ -15,8 +15,8 @@ from src.config.checks import has_several_devices
 from src.errors import UserError
 from src.files import write_text
 from src.machine import RUN_VARIABLE, environment
-from src.reports.tables import MARK, mark
 from src.runs.folder import RunFolder
+from src.runs.marks import MARK, mark
 
 log = logging.getLogger(__name__)
 POINTER = "run.txt"
@@ -67,10 +67,10 @@ def summary(folder: Path) -> str:
         pointer = job / POINTER
         run = RunFolder(Path(pointer.read_text())) if pointer.is_file() else None
         name = run.path.name if run else "-"
-        if run and (results := run.read_results())["finished"]:
-            best = next(iter(results["evaluations"].values()))
-            miou, accuracy = (f"{best[key]:.4f}{mark(best)}" for key in ("miou", "pixel_accuracy"))
-            figures = f"{miou} | {accuracy} | {best['checkpoint']['epoch']}"
+        if run and (results := run.read_results()).finished:
+            best = results.own
+            miou, accuracy = (f"{figure:.4f}{mark(best)}" for figure in (best.miou, best.pixel_accuracy))
+            figures = f"{miou} | {accuracy} | {best.checkpoint.epoch}"
         else:
             figures = "not finished | | "
         lines.append(f"| {job.name} | {name} | {figures} |")

@@ -10,8 +10,7 @@ import numpy as np
 from src.data.frame import ArrayFrame, Frame
 from src.data.reading import FileFrame, read_mask
 from src.errors import UserError
-
-IGNORE_INDEX = 255
+from src.labels import IGNORE_INDEX as IGNORE_INDEX
 
 
 @dataclass(frozen=True)

@@ -1,26 +1,25 @@
 """Channel-wise distillation (Shu et al. 2021) beside a segmentation loss, for networks with a teacher."""
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from src.errors import UserError
+from src.models.architecture import AlignedLogits
 
 
 class AlignedLoss(nn.Module):
-    """The base loss + sum over pairs of w * divergence(student, teacher).
+    """The base loss, plus the sum over pairs of w * divergence(student, teacher).
 
     Args:
         base: `(logits, mask, align_corners) -> dict` of scalars with "loss".
-        weights: of each pair by name; SCTNet's are stage3, stage4, decoder, logits. A weight of 0 leaves the
-            projection its (zero) gradient, which plain DDP waits for.
+        weights: of each pair by name; SCTNet's are stage3, stage4, decoder, logits. With a weight of 0 the projection
+            still has a (zero) gradient, which plain DDP waits for.
         temperature: of the softmax.
 
     Raises:
-        UserError: a negative weight, a temperature that is not positive; in training, outputs without a teacher's maps
-            or with others than `weights` names.
+        UserError: a negative weight, a temperature that is not positive; in training, logits without pairs, or with
+            other pairs than `weights` names.
     """
 
     def __init__(self, base: nn.Module, weights: dict[str, float], temperature: float = 4.0) -> None:
@@ -34,41 +33,40 @@ class AlignedLoss(nn.Module):
         self.weights = dict(weights)
         self.temperature = temperature
 
-    def forward(self, outputs: Sequence[Tensor], mask: Tensor, align_corners: bool = False) -> dict[str, Tensor]:
-        """Scalars: those of the base loss, `align_NAME` (unweighted) of each pair, and `loss` with all of them.
+    def forward(self, logits: tuple[Tensor, ...], mask: Tensor, align_corners: bool = False) -> dict[str, Tensor]:
+        """Computes the scalars of the base loss, `align_NAME` (unweighted) of each pair, and `loss` with all of them.
 
         Args:
-            outputs: with attributes `logits` and `pairs` (name to `(student, teacher)`, `(B, C, h, w)` each) in
-                training; the tuple of logits, to which the base loss applies alone, in validation.
+            logits: `AlignedLogits` in training; in validation any logits, to which only the base loss applies.
             mask: `(B, H, W)`, ids 0..K-1 or 255. The pairs are compared everywhere, ignored pixels included.
             align_corners: how the network wants its logits brought up.
         """
-        if not hasattr(outputs, "pairs"):
+        result = self.base(tuple(logits), mask, align_corners)
+        if not isinstance(logits, AlignedLogits):
             if self.training:
                 raise UserError(
-                    "this loss aligns a network with its teacher, and the network has none; set model.teacher (SCTNet "
-                    "alone takes one), or choose another loss"
+                    "this loss aligns a network with its teacher, and the network has none; set model.teacher (only "
+                    "SCTNet takes one), or choose another loss"
                 )
-            return self.base(outputs, mask, align_corners)
-        if outputs.pairs.keys() != self.weights.keys():
+            return result
+        if logits.pairs.keys() != self.weights.keys():
             raise UserError(
-                f"loss.weights names {', '.join(self.weights)}; this network compares {', '.join(outputs.pairs)}"
+                f"loss.weights names {', '.join(self.weights)}; this network compares {', '.join(logits.pairs)}"
             )
-        result = self.base(outputs.logits, mask, align_corners)
         with torch.autocast(mask.device.type, enabled=False):
             terms = {
                 name: channel_wise_divergence(student.float(), teacher.float(), self.temperature)
-                for name, (student, teacher) in outputs.pairs.items()
+                for name, (student, teacher) in logits.pairs.items()
             }
             total = result["loss"] + sum(self.weights[name] * value for name, value in terms.items())
         return result | {f"align_{name}": value for name, value in terms.items()} | {"loss": total}
 
 
 def channel_wise_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """Mean over images and channels of T^2 KL(teacher || student), each a softmax over positions at temperature T.
+    """Averages T^2 KL(teacher || student) over images and channels, each a softmax over positions at temperature T.
 
     Args:
-        student: `(B, C, h, w)`, brought bilinearly to the teacher's size.
+        student: `(B, C, h, w)`; resized bilinearly to the teacher's size.
         teacher: `(B, C, H, W)`.
     """
     if student.shape[-2:] != teacher.shape[-2:]:

@@ -1,4 +1,4 @@
-"""Cross-entropy that counts pixels near a label boundary more, in the form of U-Net's weight map."""
+"""Cross-entropy that weighs pixels near a label boundary more, in the form of U-Net's weight map."""
 
 import math
 from collections.abc import Sequence
@@ -8,16 +8,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from src.errors import UserError
+from src.labels import IGNORE_INDEX
 from src.losses.cross_entropy import CrossEntropy
-from src.losses.rows import IGNORED
 
 
 class BoundaryCrossEntropy(CrossEntropy):
     """Cross-entropy whose pixels weigh 1 + w exp(-d^2 / 2 sigma^2), divided by the sum of the weights.
 
-    d is the distance in pixels to the nearest boundary pixel, one with another class among its eight neighbours, and
-    counts up to 3 sigma. 255 is no class: an ignored area makes no boundary. U-Net (Ronneberger et al. 2015) has the
-    same form with the distances to the two nearest cells, w 10, sigma 5.
+    d is the distance in pixels, up to 3 sigma, to the nearest boundary pixel: one with another class among its eight
+    neighbours. 255 is no class, so an ignored area makes no boundary. U-Net (Ronneberger et al. 2015) has the same form
+    with the distances to the two nearest cells, w 10 and sigma 5.
 
     Args:
         boundary_weight: w.
@@ -46,6 +46,7 @@ class BoundaryCrossEntropy(CrossEntropy):
 
     @torch.no_grad()
     def pixel_weights(self, mask: Tensor) -> Tensor:
+        """`(B, H, W)`, 1 to 1 + w."""
         near = boundary(mask).float()
         # The largest Gaussian of all boundary pixels is that of the nearest; along rows, then along columns.
         for dim in (2, 1):
@@ -54,16 +55,16 @@ class BoundaryCrossEntropy(CrossEntropy):
 
 
 def boundary(mask: Tensor) -> Tensor:
-    """Bool `(B, H, W)`: has another class among its eight neighbours; 255 is none, and has no boundary."""
+    """Finds the pixels with another class among their eight neighbours, bool `(B, H, W)`; 255 counts as none."""
     ids = mask.float().unsqueeze(1)
-    is_ignored = ids == IGNORED
+    is_ignored = ids == IGNORE_INDEX
     highest = F.max_pool2d(ids.masked_fill(is_ignored, -math.inf), 3, stride=1, padding=1)
     lowest = -F.max_pool2d((-ids).masked_fill(is_ignored, -math.inf), 3, stride=1, padding=1)
     return ((highest != lowest) & ~is_ignored).squeeze(1)
 
 
 def _spread(values: Tensor, dim: int, sigma: float) -> Tensor:
-    """Maximum over shifts by d along a dimension of values * exp(-d^2 / 2 sigma^2), |d| up to 3 sigma."""
+    """Takes the maximum over shifts by d along a dimension of values * exp(-d^2 / 2 sigma^2), |d| up to 3 sigma."""
     result = values.clone()
     length = values.shape[dim]
     for distance in range(1, min(math.ceil(3 * sigma), length - 1) + 1):

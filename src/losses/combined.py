@@ -1,25 +1,23 @@
-"""The loss of a network: weighted terms on its main logits, and on its auxiliary ones."""
-
-from collections.abc import Sequence
+"""The loss of a network: weighted terms on its main logits and on its auxiliary ones."""
 
 import torch
 from torch import Tensor, nn
 
 from src.errors import UserError
-from src.losses.bands import score
-from src.losses.term import Term
+from src.losses.banded import Term, score
+from src.models.architecture import AlignedLogits
 
 
 class CombinedLoss(nn.Module):
     """sum_t w_t L_t(main) + aux_weight * sum over auxiliary logits of the same.
 
-    Logits stay at the network's strides: the terms bring them to the mask's size, all `Term`s together band by band, so
-    that no full-size copy is made; and compute in float32 whatever the precision of the network.
+    Logits stay at the network's strides. The terms bring them to the mask's size, all `Term`s together in row bands, so
+    that no full-size copy is made, and compute in float32 whatever the precision of the network.
 
     Args:
         terms: by name, `weight` and `loss`, a module `(logits, mask, align_corners) -> scalar`.
         aux_weight: of each auxiliary output (.4 in PSPNet and in all five reports).
-        alpha: weighs two terms, alpha the first and 1 - alpha the second, which then have no `weight` (report R2).
+        alpha: weight of the first of two terms; the second has 1 - alpha. The terms then have no `weight` (report R2).
 
     Raises:
         UserError: no term, a negative weight, an alpha outside [0, 1], or one beside weights or other than two terms.
@@ -34,8 +32,8 @@ class CombinedLoss(nn.Module):
         self.terms = nn.ModuleDict({name: terms[name]["loss"] for name in self.weights})
         self.aux_weight = aux_weight
 
-    def forward(self, logits: Sequence[Tensor], mask: Tensor, align_corners: bool = False) -> dict[str, Tensor]:
-        """Scalars: `loss`, each term on the main logits by name, and `aux` (unweighted) where there are others.
+    def forward(self, logits: tuple[Tensor, ...], mask: Tensor, align_corners: bool = False) -> dict[str, Tensor]:
+        """Computes `loss`, each term on the main logits by name, and `aux` (unweighted) if there are auxiliary ones.
 
         Args:
             logits: `(B, K, h, w)` each, main first, at the network's strides.
@@ -43,9 +41,9 @@ class CombinedLoss(nn.Module):
             align_corners: how the network wants its logits brought up.
 
         Raises:
-            UserError: outputs of a network that is aligned with a teacher (`AlignedLoss` takes those).
+            UserError: logits of a network that is aligned with a teacher, which only `AlignedLoss` takes.
         """
-        if hasattr(logits, "pairs"):
+        if isinstance(logits, AlignedLogits):
             raise UserError(
                 "model.teacher is set, and this loss does not use it; choose loss=ce_siam, or set it to null"
             )
@@ -66,17 +64,18 @@ class CombinedLoss(nn.Module):
 
 
 def _weights(terms: dict[str, dict], alpha: float | None) -> dict[str, float]:
+    """The weight of each term by name."""
     given = [name for name, term in terms.items() if term.get("weight") is not None]
     if alpha is not None:
         if len(terms) != 2 or given:
-            told = ", ".join(f"{name} (weight {terms[name].get('weight')})" for name in terms)
-            raise UserError(f"loss.alpha={alpha} weighs two terms without a weight; loss.terms has {told}")
+            text = ", ".join(f"{name} (weight {terms[name].get('weight')})" for name in terms)
+            raise UserError(f"loss.alpha={alpha}: needs two terms without a weight; loss.terms has {text}")
         if not 0 <= alpha <= 1:
             raise UserError(f"loss.alpha={alpha}: must be 0 to 1, the share of {next(iter(terms))}")
         return dict(zip(terms, (alpha, 1 - alpha), strict=True))
     for name, term in terms.items():
         if name not in given:
-            raise UserError(f"loss.terms.{name}.weight is not set; give it, or loss.alpha where there are two terms")
+            raise UserError(f"loss.terms.{name}.weight is not set; give it, or loss.alpha if there are two terms")
         if term["weight"] < 0:
             raise UserError(f"loss.terms.{name}.weight={term['weight']}: must not be negative")
     return {name: terms[name]["weight"] for name in terms}

@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from src.errors import UserError
-from src.losses.rows import Rows
-from src.losses.term import PixelMean
+from src.losses.banded import PixelMean, Rows
 
 
 class CrossEntropy(PixelMean):
-    """Mean over the pixels that are not ignored, weighted by class; 0 with zero gradient where all are ignored.
+    """The mean over the pixels not ignored, weighted by class; 0 with zero gradient if all are ignored.
 
     Args:
         label_smoothing: epsilon in [0, 1): the target is (1 - epsilon) one-hot + epsilon / K.

@@ -1,11 +1,10 @@
-"""Soft Dice loss (Milletari et al. 2016), over the classes that are there."""
+"""Soft Dice loss (Milletari et al. 2016), over the classes that are present."""
 
 import torch
 from torch import Tensor
 
 from src.errors import UserError
-from src.losses.rows import Rows
-from src.losses.term import Term, ratio
+from src.losses.banded import Rows, Term, ratio
 
 PER = ("batch", "image")
 
@@ -13,12 +12,12 @@ PER = ("batch", "image")
 class Dice(Term):
     """1 - mean over present classes of (2 I + s) / (P + T + s), sums over the pixels that are not ignored.
 
-    A class without a pixel in the truth does not count: with it, a perfect prediction of 12 of 19 classes would have
-    loss .37 (R2's error). 0 with zero gradient where all pixels are ignored.
+    A class without a pixel in the truth does not count: if it did, a perfect prediction of 12 of 19 classes would have
+    loss .37 (R2's error). 0 with zero gradient if all pixels are ignored.
 
     Args:
         smooth: s, in pixels.
-        squared: P sums squared probabilities, as Milletari et al. and report R3 (T is a sum of ones either way).
+        squared: whether P sums squared probabilities, as in Milletari et al. and report R3 (T sums ones either way).
         per: "batch", or "image": the mean over the images that have labels.
 
     Raises:
@@ -35,7 +34,7 @@ class Dice(Term):
         self.per = per
 
     def statistics(self, rows: Rows, weights: Tensor | None) -> Tensor:
-        """I, P, T of each image and class: `(3, B, K)`."""
+        """I, P and T of each image and class: `(3, B, K)`."""
         probabilities = rows.probabilities
         labels = torch.arange(probabilities.shape[1], device=rows.mask.device).view(1, -1, 1, 1)
         is_truth = rows.mask.unsqueeze(1) == labels  # (B, K, h, W), bool: an eighth of F.one_hot's bytes
@@ -53,13 +52,13 @@ class Dice(Term):
 
 
 def check_per(per: str) -> None:
-    """UserError where it is neither "batch" nor "image"."""
+    """Raises UserError if `per` is neither "batch" nor "image"."""
     if per not in PER:
         raise UserError(f"per={per}: must be one of {', '.join(PER)}")
 
 
 def mean_of_present(losses: Tensor, present: Tensor) -> Tensor:
-    """Mean over images of the mean over classes, both `(images, K)`; only classes and images with pixels count."""
+    """Averages over classes, then over images; both arguments are `(images, K)`, only what has pixels counts."""
     counts = present.sum(dim=1)
     images = ratio((losses * present).sum(dim=1), counts)
     return ratio(images.sum(), (counts > 0).sum())

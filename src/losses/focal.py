@@ -6,18 +6,17 @@ import torch
 from torch import Tensor
 
 from src.errors import UserError
-from src.losses.rows import Rows
-from src.losses.term import PixelMean
+from src.losses.banded import PixelMean, Rows
 
 
 class Focal(PixelMean):
-    """Mean of -w_y (1 - p_y)^gamma log p_y over the pixels that are not ignored, divided by the mean of their w_y.
+    """The mean of -w_y (1 - p_y)^gamma log p_y over the pixels not ignored, divided by the mean of their w_y.
 
-    With gamma 0 it is the cross-entropy. No alpha: of one class among many it is what class weights are. Not smp's
-    FocalLoss, which sums a sigmoid for every class and means over them (with two classes, its binary mode is this).
+    With gamma 0 it is the cross-entropy. It has no alpha: with many classes, class weights take its place. It is not
+    smp's FocalLoss, which averages a sigmoid loss over the classes (with two classes, the binary mode of that is this).
 
     Args:
-        gamma: how much less a pixel counts that is already right; 2 in the paper and in report R0.
+        gamma: the larger, the less a pixel counts that is already right; 2 in the paper and in report R0.
         class_weights: K non-negative weights, or None for equal ones.
 
     Raises:
@@ -32,7 +31,7 @@ class Focal(PixelMean):
 
     def pixel_loss(self, rows: Rows) -> Tensor:
         truth = rows.log_truth
-        # Above 0, where a power below 1 has no gradient; expm1 keeps the digits of 1 - p near there.
+        # Above 0, where a power below 1 has no gradient; expm1 keeps the digits of 1 - p near 0.
         rest = (-truth.expm1()).clamp_min(torch.finfo(truth.dtype).tiny)
         loss = -truth * rest**self.gamma
         return loss if self.class_weights is None else loss * self.weight_of_truth(rows)

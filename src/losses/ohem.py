@@ -1,4 +1,4 @@
-"""Cross-entropy of the hard pixels alone: online hard example mining (Shrivastava et al. 2016), as PSA and HRNet do."""
+"""Cross-entropy of only the hard pixels: online hard example mining (Shrivastava et al. 2016), as PSA and HRNet do."""
 
 import math
 
@@ -6,21 +6,20 @@ import torch
 from torch import Tensor
 
 from src.errors import UserError
-from src.losses.rows import Rows
-from src.losses.term import Term, ratio
+from src.losses.banded import Rows, Term, ratio
 
 
 class OHEM(Term):
-    """Mean cross-entropy over the pixels whose true class has a probability below `threshold`, at least `min_kept`.
+    """The mean cross-entropy over the pixels whose true class has a probability below `threshold`, at least `min_kept`.
 
-    Where fewer are below it, the `min_kept` least probable ones count (and those that equal the last of them), or all
-    where there are fewer labelled pixels. Counted over the batch of a device. HRNet's `OhemCrossEntropy` and PSA's
-    (semseg's) keep the same pixels: theirs are below max(threshold, the probability of rank min_kept), which differs
-    where probabilities tie, and where no more pixels than min_kept are labelled (HRNet then drops one).
+    If fewer are below it, the `min_kept` least probable ones count (and those that equal the last of them), or all if
+    fewer pixels are labelled. Pixels are counted over the batch of a device. HRNet's `OhemCrossEntropy` and PSA's (in
+    semseg) keep the same pixels: those below max(threshold, the probability of rank min_kept). They differ from this if
+    probabilities tie, or if no more pixels than min_kept are labelled (HRNet then drops one).
 
     Args:
         threshold: probability in (0, 1); .7 in the public code.
-        min_kept: pixels; 100,000 in the public code, for crops of 512x1024 and batches of 2 to 3 a device.
+        min_kept: pixels; 100,000 in the public code, for crops of 512x1024 and batches of 2 to 3 per device.
 
     Raises:
         UserError: a threshold outside (0, 1), or a min_kept below 1.
@@ -38,7 +37,7 @@ class OHEM(Term):
         self.min_kept = min_kept
 
     def statistics(self, rows: Rows, weights: Tensor | None) -> Tensor:
-        """Cross-entropy of each pixel, -1 where ignored: `(B, h, W)`."""
+        """Cross-entropy of each pixel, -1 at ignored ones: `(B, h, W)`."""
         return torch.where(rows.valid, -rows.log_truth, -1)
 
     def finish(self, statistics: Tensor) -> Tensor:

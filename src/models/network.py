@@ -1,34 +1,39 @@
 """The shell around every architecture: from uint8 pixels of any size to logits."""
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from src.models.architecture import AlignedLogits, Architecture, Encoder
 from src.models.init import initialise
 
 
 class Network(nn.Module):
-    """Normalises, pads to what the architecture can take, and crops its logits.
+    """Normalises an image, pads it to a size that the architecture takes, and crops the logits.
 
     Mean and standard deviation are buffers beside the weights, so that training, evaluation, prediction and an exported
     file cannot disagree.
 
     Args:
-        architecture: `forward(image) -> tuple` of logits at its own strides, main first, for a normalised float
-            `(B, 3, H, W)` whose sides are multiples of its attribute `divisor`. Its attribute `align_corners` says how
-            the logits are brought up to the image; `encoder` is what `backbone=` chose, or None.
-        mean, std: of the training images, RGB, in 0..1.
-        channels_last: memory format; faster on CPU and with bf16 on GPU.
-        init: of all weights but a pretrained encoder's: "xavier", "kaiming", or "default", what the architecture's own
-            constructors chose.
+        architecture: see `Architecture`.
+        mean: of the training images, RGB, in 0..1.
+        std: as `mean`.
+        channels_last: memory format; faster on a CPU, and with bf16 on a GPU.
+        init: "xavier" or "kaiming" draws all weights anew, except those of a pretrained encoder; "default" keeps what
+            the architecture's constructor drew.
 
     Raises:
         UserError: unknown init.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
-        architecture: nn.Module,
+        architecture: Architecture,
         mean: list[float],
         std: list[float],
         channels_last: bool = True,
@@ -41,17 +46,26 @@ class Network(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1) * 255)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1) * 255)
         if channels_last:
-            self.to(memory_format=torch.channels_last)
+            self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     @property
     def align_corners(self) -> bool:
+        """How the logits are to be brought up to the image, see `src.upsampling.upsample`."""
         return self.architecture.align_corners
 
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Image `(B, 3, H, W)`, uint8 or float in 0..255, to logits `(B, K, ceil(H / s), ceil(W / s))` each.
+    @property
+    def encoder(self) -> Encoder | None:
+        """The backbone that `backbone=` chose; None if the architecture has none."""
+        return cast(Encoder | None, getattr(self.architecture, "encoder", None))
 
-        Main logits come first; auxiliary ones follow in training mode only. A network that is aligned with a teacher
-        gives `sctnet_alignment.Outputs` in training.
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Computes logits `(B, K, ceil(H / s), ceil(W / s))`, the main ones first.
+
+        Auxiliary logits follow in training mode only, each with a stride s of its own. An architecture that is trained
+        by a teacher gives `AlignedLogits` in training mode.
+
+        Args:
+            image: `(B, 3, H, W)`, uint8 or float in 0..255.
         """
         height, width = image.shape[-2:]
         x = (image - self.mean) / self.std
@@ -61,13 +75,12 @@ class Network(nn.Module):
             x = F.pad(x, (0, (divisor - width % divisor) % divisor, 0, (divisor - height % divisor) % divisor))
         if self.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
-        outputs = self.architecture(x)
+        logits: tuple[Tensor, ...] = self.architecture(x)
         if divisor == 1:
-            return outputs
-        # What an aligned network gives beside its logits is compared with a teacher's maps of the same padded image.
-        logits = getattr(outputs, "logits", outputs)
+            return logits
         cropped = tuple(self._crop(output, x, height, width) for output in logits)
-        return outputs._replace(logits=cropped) if hasattr(outputs, "logits") else cropped
+        # The maps of an aligned network are compared with a teacher's maps of the same padded image.
+        return AlignedLogits(cropped, logits.pairs) if isinstance(logits, AlignedLogits) else cropped
 
     @staticmethod
     def _crop(logits: Tensor, padded: Tensor, height: int, width: int) -> Tensor:

@@ -1,22 +1,20 @@
 """SCTNet: a single-branch CNN with transformer semantic information (Xu et al. 2024, AAAI, arXiv 2312.17071)."""
 
-import re
-from pathlib import Path
-
 import torch
 import torch.nn.functional as F
 from timm.layers import DropPath
 from torch import Tensor, nn
 
 from src.errors import UserError
-from src.models.encoder import read_weights
+from src.models.architecture import AlignedLogits, Architecture, Encoder
 from src.models.init import initialise
 from src.models.parts.dappm import DAPPM, bn_relu_conv
 from src.models.parts.layers import resize
-from src.models.sctnet_alignment import Alignment, Outputs
+from src.models.sctnet_alignment import Alignment
+from src.models.weights import ENCODER_WRAPPERS, find_weights, load_weights, read_weights, strip
 
 
-class SCTNet(nn.Module):
+class SCTNet(Architecture):
     """Residual stages, attention by convolution at strides 16 and 32, DAPPM, head; logits at stride 8.
 
     S has 32 base channels and 64 in the DAPPM, B has 64 and 128.
@@ -57,16 +55,18 @@ class SCTNet(nn.Module):
         self.aux_head = None
         if aux:
             self.aux_head = nn.Sequential(*bn_relu_conv(2 * c, 2 * c, kernel_size=3), *bn_relu_conv(2 * c, num_classes))
-        self.encoder.pretrained = False
         initialise(self, "kaiming")
         if weights is not None:
-            _load(self.encoder, weights)
+            path = find_weights("model.weights", weights, "a .safetensors or .pth file, or null")
+            state = strip(read_weights(path), ENCODER_WRAPPERS)
+            remedy = "give a file of an SCTNet with this model.base_channels, or null"
+            load_weights(self.encoder, state, f"model.weights={path}", "this SCTNet", remedy, optional="spp.")
             self.encoder.pretrained = True
         # Last, so that the student starts from the same weights with and without a teacher.
-        self.alignment = None if teacher is None else Alignment(teacher, num_classes, 4 * c, 8 * c, 4 * c)
+        self.alignment = None if teacher is None else Alignment(teacher, num_classes, *self.encoder.out_channels[1:])
 
-    def forward(self, image: Tensor) -> tuple[Tensor, ...] | Outputs:
-        """`(B, 3, H, W)` to `(B, K, H / 8, W / 8)` each, sides rounded up; `Outputs` where a teacher trains it."""
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """`(B, 3, H, W)` to `(B, K, H / 8, W / 8)` each, sides rounded up; `AlignedLogits` if a teacher trains it."""
         x2, x3, x5, x_out = self.encoder(image)
         logits = (self.head(x_out),)
         if not self.training:
@@ -75,15 +75,19 @@ class SCTNet(nn.Module):
             logits = (*logits, self.aux_head(x2))
         if self.alignment is None:
             return logits
-        return Outputs(logits, self.alignment(image, x3, x5, x_out))
+        return AlignedLogits(logits, self.alignment(image, x3, x5, x_out))
 
 
-class SCTEncoder(nn.Module):
+class SCTEncoder(Encoder):
     """All of SCTNet but its heads. The parts have the names of the official code, so that its weight files load."""
+
+    divisor = 1
+    pretrained = False
 
     def __init__(self, channels: int, spp_channels: int, drop_path: float) -> None:
         super().__init__()
         c = channels
+        self.out_channels = [2 * c, 4 * c, 8 * c, 4 * c]
         self.conv1 = nn.Sequential(*_down(3, c), *_down(c, c))
         self.layer1 = _stage(c, c)
         self.layer2 = _stage(c, 2 * c, stride=2)
@@ -203,24 +207,3 @@ def _stage(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequentia
         BasicBlock(in_channels, out_channels, stride, final_relu=True),
         BasicBlock(out_channels, out_channels, 1, final_relu=False),
     )
-
-
-def _load(encoder: SCTEncoder, weights: str) -> None:
-    path = Path(weights).expanduser()
-    if not path.is_file():
-        raise UserError(f"model.weights={weights}: no such file; give a .safetensors or .pth file, or null")
-    expected = encoder.state_dict()
-    # "module.layer1...", "backbone.layer1..." (mmsegmentation), "network.architecture.encoder.layer1..." (src.train)
-    prefix = re.compile(r"^(.*\.)?(module|backbone|encoder)\.")
-    given = {prefix.sub("", key): value for key, value in read_weights(path).items()}
-    has_dappm = any(key.startswith("spp.") for key in given)
-    needed = [
-        key for key in expected if not key.endswith("num_batches_tracked") and (has_dappm or not key.startswith("spp."))
-    ]
-    wrong = [key for key in needed if key not in given or given[key].shape != expected[key].shape]
-    if wrong:
-        raise UserError(
-            f"model.weights={path}: weights of another network: {len(wrong)} of {len(needed)} tensors are missing or "
-            f"have another shape (first: {wrong[0]}); give a file of an SCTNet with this model.base_channels, or null"
-        )
-    encoder.load_state_dict({key: given.get(key, expected[key]) for key in expected})

@@ -1,30 +1,16 @@
 """Semantic information alignment of SCTNet with a trained SegFormer (Xu et al. 2024, section 3.3); training only."""
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from src.errors import UserError
-from src.models.encoder import read_weights
 from src.models.init import initialise
 from src.models.parts.layers import resize
 from src.models.smp_network import SMPNetwork
-
-
-class Outputs(NamedTuple):
-    """What an aligned network returns in training; `losses.alignment.AlignedLoss` takes it.
-
-    Args:
-        logits: main first.
-        pairs: by name, maps of the student and of the teacher, `(B, C, h, w)` each.
-    """
-
-    logits: tuple[Tensor, ...]
-    pairs: dict[str, tuple[Tensor, Tensor]]
+from src.models.weights import find_weights, load_weights, read_weights, select
 
 
 class Alignment(nn.Module):
@@ -144,25 +130,17 @@ def _build(teacher: dict, num_classes: int) -> SMPNetwork:
     options = {key: value for key, value in teacher.items() if key not in ("backbone", "weights")}
     network = SMPNetwork("Segformer", backbone, num_classes, **options)
     if weights is not None:
-        _load(network, Path(weights).expanduser(), backbone["name"])
+        path = find_weights(
+            "model.teacher.weights",
+            weights,
+            f"runs/NAME/checkpoints/best.ckpt of a run of model=segformer on {backbone['name']}",
+        )
+        load_weights(
+            network,
+            select(read_weights(path), "network.architecture."),
+            f"model.teacher.weights={path}",
+            f"smp's Segformer on {backbone['name']} for these classes",
+            "give a checkpoint of a run of model=segformer with this model.teacher.backbone and these data.classes",
+            exact=True,  # MiT-B2 is MiT-B3 without some of its blocks
+        )
     return network
-
-
-def _load(network: SMPNetwork, path: Path, name: str) -> None:
-    if not path.is_file():
-        raise UserError(
-            f"model.teacher.weights={path}: no such file; give runs/NAME/checkpoints/best.ckpt of a run of "
-            f"model=segformer on {name}"
-        )
-    prefix = "network.architecture."
-    given = {key.removeprefix(prefix): value for key, value in read_weights(path).items() if key.startswith(prefix)}
-    expected = network.state_dict()
-    # What is too much counts: MiT-B2 is MiT-B3 without some of its blocks.
-    wrong = sorted(given.keys() ^ expected.keys())
-    wrong += [key for key in expected.keys() & given.keys() if given[key].shape != expected[key].shape]
-    if wrong:
-        raise UserError(
-            f"model.teacher.weights={path}: not a checkpoint of smp's Segformer on {name} with {len(expected)} tensors "
-            f"for these classes: {len(wrong)} are missing, too much or of another shape (first: {wrong[0]})"
-        )
-    network.load_state_dict(given)

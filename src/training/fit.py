@@ -8,14 +8,16 @@ import lightning as L
 import torch
 
 from src.data.datamodule import SegmentationDataModule
-from src.draw import draw_run
 from src.errors import UserError
 from src.evaluation.measure import evaluate, find_taints
 from src.evaluation.quiet import quieten
 from src.machine import is_first_process
-from src.reports.tables import MARK, class_table, marked_figures
+from src.reports.dashboard import marked_figures
+from src.reports.figures import draw_run
+from src.reports.tables import class_table
 from src.runs.folder import RunFolder
-from src.runs.leakage import exposure_before
+from src.runs.leakage import leakage_before
+from src.runs.marks import MARK
 from src.task import SegmentationTask
 from src.training.banner import banner
 
@@ -63,9 +65,9 @@ def fit(
     with ExitStack() as stack:
         for logger in loggers:
             stack.enter_context(logger)
-        if taints := find_taints(data, data.validation_split, exposure_before(run.path)):
+        if taints := find_taints(data, data.validation_split, leakage_before(run.path)):
             if is_first_process():
-                log.info("note: %s figures of this training's validation: %s", MARK, "; ".join(taints))
+                log.info("note: %s figures of this training's validation: %s", MARK, "; ".join(map(str, taints)))
             for logger in loggers:
                 logger.mark(taints)
         for logger in loggers:

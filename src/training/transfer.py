@@ -1,7 +1,6 @@
 """Transfer: copies the weights of another training, `init_from=RUN|FILE`, as far as they fit by name and shape."""
 
 import logging
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +12,12 @@ from torch import Tensor, nn
 
 from src.errors import UserError
 from src.machine import is_first_process
-from src.models.encoder import read_weights
+from src.models.weights import read_weights, strip
 from src.reports.tables import render
 from src.runs.origin import Origin
 from src.task import SegmentationTask
 
 log = logging.getLogger(__name__)
-# Prefixes of an architecture's own names: in src.train's checkpoints, under DataParallel, after torch.compile.
-WRAPPERS = re.compile(r"^(?:(?:module|network|architecture|_orig_mod)\.)+")
 MOST_NAMED = 6  # tensors that are named in the table
 
 
@@ -93,7 +90,7 @@ def plan_transfer(architecture: nn.Module, origin: Origin, class_tensors: set[st
         UserError: nothing that was learnt fits.
     """
     content = read_weights(Path(origin.path))
-    given = {WRAPPERS.sub("", name): value for name, value in content.items() if not name.startswith("confusion.")}
+    given = strip({name: value for name, value in content.items() if not name.startswith("confusion.")})
     normalisation = (given.pop("mean", None), given.pop("std", None))
     expected = architecture.state_dict()
     loaded, reshaped, anew, missing = {}, {}, [], []

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from src.folds.soup import check_same_tensors, greedy_soup, mean_state, rank
-from src.inference import Protocol, predict_scores
+from src.inference import Ensemble, Protocol, predict_scores
 from src.models.network import Network
 from tests.support.small import Small
 
@@ -113,9 +113,9 @@ def test_probabilities_of_several_networks_are_averaged() -> None:
     image = torch.randint(0, 256, (2, 3, 21, 30), dtype=torch.uint8)
     protocol = Protocol(flip=True)
     with torch.no_grad():
-        scores = predict_scores(torch.nn.ModuleList(networks), image, protocol)
+        scores = predict_scores(Ensemble(networks), image, protocol)
         expected = sum(predict_scores(network, image, protocol).exp() for network in networks) / 3
-        single = predict_scores(torch.nn.ModuleList(networks[:1]), image, Protocol())
+        single = predict_scores(Ensemble(networks[:1]), image, Protocol())
         torch.testing.assert_close(single, predict_scores(networks[0], image, Protocol()), rtol=0, atol=0)
     torch.testing.assert_close(scores.exp(), expected)
     torch.testing.assert_close(scores.exp().sum(1), torch.ones(2, 21, 30))

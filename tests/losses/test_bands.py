@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from src.losses import bands
+from src.losses import banded
 from src.losses.alignment import AlignedLoss
 from src.losses.combined import CombinedLoss
 from src.losses.dice import Dice
@@ -60,7 +60,7 @@ def naive_combined(loss: CombinedLoss, logits: list[Tensor], mask: Tensor, align
 
 @pytest.fixture
 def rows_a_band(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    return lambda rows: monkeypatch.setattr(bands, "band_rows", lambda row_bytes, budget: rows)
+    return lambda rows: monkeypatch.setattr(banded, "band_rows", lambda row_bytes, budget: rows)
 
 
 @each_yaml
@@ -147,7 +147,7 @@ class Largest(TorchDispatchMode):
 
 @each_yaml
 def test_no_tensor_is_near_a_full_size_copy(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(bands.BAND_BYTES, "cpu", 2**16)
+    monkeypatch.setitem(banded.BAND_BYTES, "cpu", 2**16)
     num_classes, (height, width) = 19, (256, 128)
     logits = torch.randn(2, num_classes, height // 4, width // 4, requires_grad=True)
     mask = torch.randint(0, num_classes, (2, height, width), dtype=torch.uint8)
@@ -163,11 +163,11 @@ def test_no_tensor_is_near_a_full_size_copy(name: str, monkeypatch: pytest.Monke
 
 
 def test_bands_fit_their_budget(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert [bands.band_rows(*pair) for pair in ((10, 100), (30, 100), (101, 100))] == [10, 3, 1]
+    assert [banded.band_rows(*pair) for pair in ((10, 100), (30, 100), (101, 100))] == [10, 3, 1]
     heights = []
     statistics = Dice.statistics
     monkeypatch.setattr(Dice, "statistics", lambda *a: heights.append(a[1].logits.shape[2]) or statistics(*a))
-    monkeypatch.setitem(bands.BAND_BYTES, "cpu", 10 * 4 * 2 * K * 24)  # ten rows of 2 x K x 24 float32
+    monkeypatch.setitem(banded.BAND_BYTES, "cpu", 10 * 4 * 2 * K * 24)  # ten rows of 2 x K x 24 float32
     (logits,), mask = make_batch((35, 24), [4], False)
     Dice()(logits, mask)
     assert heights == [10, 10, 10, 5]

@@ -85,6 +85,7 @@ def test_dice_by_hand() -> None:
 def test_per_image_is_the_mean_of_the_images_with_labels(make: type) -> None:
     logits, mask = torch.randn(3, 4, 5, 6), torch.randint(0, 4, (3, 5, 6))
     mask[1] = 255
+    mask[2] %= 2  # other classes than the first image, so that the two means differ
     alone = [make()(logits[i : i + 1], mask[i : i + 1]).item() for i in (0, 2)]
     assert make(per="image")(logits, mask).item() == pytest.approx(sum(alone) / 2, abs=1e-6)
     assert make(per="batch")(logits, mask).item() != pytest.approx(sum(alone) / 2, abs=1e-3)
@@ -250,9 +251,9 @@ def test_alpha_weighs_two_terms(batch) -> None:
     assert ours.item() == pytest.approx(combined(ce=0.6, dice=0.4)((logits,), mask)["loss"].item(), abs=1e-6)
     with pytest.raises(ValueError, match=r"loss.alpha=1.5: must be 0 to 1, the share of ce"):
         CombinedLoss(terms, alpha=1.5)
-    with pytest.raises(ValueError, match=r"loss.alpha=0.5 weighs two terms without a weight; .* ce \(weight 1\)"):
+    with pytest.raises(ValueError, match=r"loss.alpha=0.5: needs two terms without a weight; .* ce \(weight 1\)"):
         CombinedLoss(terms | {"ce": {"loss": CrossEntropy(), "weight": 1}}, alpha=0.5)
-    with pytest.raises(ValueError, match=r"loss.alpha=0.5 weighs two terms"):
+    with pytest.raises(ValueError, match=r"loss.alpha=0.5: needs two terms"):
         CombinedLoss({"ce": {"loss": CrossEntropy()}}, alpha=0.5)
     with pytest.raises(ValueError, match=r"loss.terms.ce.weight is not set; give it, or loss.alpha"):
         CombinedLoss(terms)
@@ -262,7 +263,7 @@ def test_alpha_weighs_two_terms(batch) -> None:
     ("make", "message"),
     [
         (lambda: CrossEntropy(1), r"label_smoothing=1: must be at least 0 and below 1"),
-        (lambda: CrossEntropy(0, "enet"), "class_weights=enet: want numbers"),
+        (lambda: CrossEntropy(0, "enet"), "class_weights=enet: must be numbers"),
         (lambda: Focal(class_weights=[1.0, -1.0]), r"class_weights=\[1.0, -1.0\]: none may be negative"),
         (lambda: Focal(-1.0), r"gamma=-1.0: must not be negative"),
         (lambda: Dice(-1.0), r"smooth=-1.0: must not be negative"),

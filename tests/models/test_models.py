@@ -12,10 +12,11 @@ from torchvision.transforms.functional import normalize
 
 from src.models.deeplabv3plus import DeepLabV3Plus
 from src.models.dpt import DPT
-from src.models.encoder import build_encoder, read_weights
+from src.models.encoder import build_encoder
 from src.models.network import Network
 from src.models.smp_network import SMPNetwork
 from src.models.upernet import UPerNet
+from src.models.weights import read_weights
 
 SWIN = {
     "name": "tu-swin_tiny_patch4_window7_224",
@@ -69,7 +70,7 @@ def test_what_cannot_be_built_is_refused() -> None:
     with pytest.raises(ValueError, match=r"swin.* cannot be dilated to output stride 16; use a ResNet"):
         SMPNetwork("PAN", SWIN, 3, output_stride=16)
     for name in ("resnet18", "tu-test_resnet"):
-        with pytest.raises(ValueError, match=rf"{name}: this model takes plain vision transformers"):
+        with pytest.raises(ValueError, match=rf"{name}: this model takes only plain vision transformers"):
             DPT({"name": name, "weights": None}, 3)
     with pytest.raises(ValueError, match=r"patches of 14 pixels; they must have 8, 16 or 32"):
         DPT({"name": "tu-vit_small_patch14_dinov2", "weights": None}, 3)

@@ -265,7 +265,7 @@ def test_encoder_weights_from_a_file(tmp_path: Path) -> None:
         torch.save({f"{prefix}{key}": value for key, value in weights.items()}, path)
         loaded = small(weights=str(path)).encoder.state_dict()
         assert all(torch.equal(loaded[key], weights[key]) for key in weights)
-    with pytest.raises(ValueError, match=r"model.weights=.*weights of another network: \d+ of \d+ tensors are missing"):
+    with pytest.raises(ValueError, match=r"model.weights=.*than this SCTNet, which has \d+ tensors: \d+ of another"):
         SCTNet(K, 16, 8, weights=str(path))
     with pytest.raises(ValueError, match=r"model.weights=nowhere.pth: no such file"):
         small(weights="nowhere.pth")

@@ -1,0 +1,3 @@
+"""The label that stands for no class, in masks, losses and figures."""
+
+IGNORE_INDEX = 255

@@ -1,0 +1,53 @@
+"""The contracts between `Network`, an architecture, its encoder and a loss."""
+
+from torch import Tensor, nn
+
+
+class Encoder(nn.Module):
+    """A backbone without its classifier: `forward(image)` takes a normalised image and gives several maps.
+
+    smp's encoders are no subclasses: `build_encoder` sets the two attributes that smp lacks on them, and wraps nothing,
+    so that their tensors keep smp's names in a state dict.
+
+    Attributes:
+        out_channels: channels of each map that it gives.
+        divisor: both sides of an image must be multiples of it.
+        pretrained: whether its weights were given; `initialise` then leaves them as they are.
+    """
+
+    out_channels: list[int]
+    divisor: int
+    pretrained: bool
+
+
+class Architecture(nn.Module):
+    """A network without normalisation and padding; `Network` is the shell around it.
+
+    `forward(image)` takes a normalised float `(B, 3, H, W)` whose sides are multiples of `divisor`. It returns a tuple
+    of logits `(B, K, h, w)`, each at a stride of its own: the main ones first, in training mode auxiliary ones after
+    them. One that is trained by a teacher returns `AlignedLogits`, which is such a tuple too.
+
+    An architecture with a backbone keeps it as its attribute `encoder`.
+
+    Attributes:
+        align_corners: how the logits are to be brought up to the image, see `src.upsampling.upsample`.
+        divisor: of both sides of an image.
+    """
+
+    align_corners: bool
+    divisor: int
+
+
+class AlignedLogits(tuple[Tensor, ...]):
+    """A tuple of logits, main first, that also has the maps by which a student is aligned with its teacher.
+
+    Attributes:
+        pairs: by name, maps of the student and of the teacher, `(B, C, h, w)` each; for `losses.alignment.AlignedLoss`.
+    """
+
+    pairs: dict[str, tuple[Tensor, Tensor]]
+
+    def __new__(cls, logits: tuple[Tensor, ...], pairs: dict[str, tuple[Tensor, Tensor]]) -> "AlignedLogits":
+        self = super().__new__(cls, logits)
+        self.pairs = pairs
+        return self
