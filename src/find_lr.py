@@ -1,4 +1,4 @@
-"""Finds a learning rate by Smith's range test; takes all that src.train takes. `python -m src.find_lr --help`"""
+"""Finds a learning rate by Smith's range test; takes all that src.train takes. See `python -m src.find_lr --help`."""
 
 import logging
 from functools import partial

@@ -1,4 +1,4 @@
-"""Trains a network; the same command continues an interrupted run. `python -m src.train --help`"""
+"""Trains a network; the same command continues an interrupted run. See `python -m src.train --help`."""
 
 import logging
 import math

@@ -30,7 +30,9 @@ def build_data(datamodule: DictConfig, source: Source, **changes: Any) -> Segmen
     """Builds the data module around a dataset that is built already.
 
     Args:
-        changes: arguments of the data module other than the configuration's.
+        datamodule: the part of the configuration that describes the data module.
+        source: the dataset.
+        changes: arguments of the data module that differ from the configuration's.
     """
     arguments = OmegaConf.create({key: value for key, value in datamodule.items() if key not in ("dataset", *changes)})
     return instantiate(arguments, _partial_=True)(dataset=source, **changes)
@@ -42,7 +44,8 @@ def build(
     """Builds data, task and callbacks by the run's seed; settles in `cfg` whether BatchNorm is synchronised.
 
     Args:
-        cfg: resolved.
+        cfg: the resolved configuration.
+        source: the dataset, as `complete` built it.
         continues: whether the weights will come from the run's last checkpoint.
     """
     if cfg.backbone is not None and cfg.backbone.weights == "imagenet":
@@ -55,7 +58,7 @@ def build(
         trainer.sync_batchnorm, trainer.accelerator, several_devices=has_several_devices(cfg)
     )
     begin(cfg.seed)
-    data = build_data(cfg.datamodule, source)
+    data = build_data(cfg.datamodule, source, pack=None)  # the source has its pack already
     task = build_task(cfg, continues=continues)
     callbacks = instantiate(cfg.callbacks)
     if not trainer.enable_progress_bar:
