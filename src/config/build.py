@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.utils import instantiate
@@ -90,13 +89,3 @@ def _of_other_classes(network: DictConfig) -> Any:
     if "teacher" in other.architecture:
         other.architecture.teacher = None
     return instantiate(other, _convert_="all").architecture
-
-
-def build_loggers(cfg: DictConfig) -> list[Any]:
-    """Builds the loggers of a run, each a context manager with `mark` and `publish`."""
-    return list(instantiate(cfg.logger).values())
-
-
-def build_trainer(cfg: DictConfig, callbacks: list[Any], folder: Path, **options: Any) -> Any:
-    """Builds Lightning's trainer, which writes to `folder`; `options` take the place of the configuration's."""
-    return instantiate(cfg.trainer, callbacks=callbacks, default_root_dir=str(folder), **options)
