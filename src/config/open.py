@@ -58,7 +58,7 @@ def claimed(run: RunFolder, cfg: DictConfig) -> Iterator[bool]:
         if not is_first_process():
             yield False
             return
-        with run.lock(), closing(logging.FileHandler(run.path / "train.log")) as handler:
+        with run.lock(), closing(logging.FileHandler(run.log)) as handler:
             check_configuration(cfg, run)
             run.note_session()
             logging.getLogger().addHandler(handler)

@@ -129,7 +129,7 @@ class AverageComparison:
             networks = [copy.deepcopy(self._network) for _ in states]
             for network, state in zip(networks, states, strict=True):
                 network.load_state_dict(state)
-            self.task.network = Ensemble(networks)
+            self.task.add_module("network", Ensemble(networks))
         elif len(states) == 1:
             self._network.load_state_dict(states[0])
         else:

@@ -33,7 +33,7 @@ def plot_folds(record: FoldsRecord, path: Path, title: str) -> None:
     kinds = [kind for kind in KINDS if kind in record.summaries]
     figure, panels = plt.subplots(1, len(kinds), figsize=(5.5 * len(kinds), 4), layout="constrained", squeeze=False)
     for axes, kind in zip(panels[0], kinds, strict=True):
-        found = {fold.fold: fold.own if kind == "own" else fold.official for fold in record.folds}
+        found = {fold.fold: fold.evaluation(kind) for fold in record.folds}
         done = {f"fold {fold}": evaluation for fold, evaluation in found.items() if evaluation is not None}
         bars = axes.bar(list(done), [each.miou for each in done.values()], color="C0", alpha=0.8)
         labels = [f"{each.miou:.3f}{mark(each)}" for each in done.values()]

@@ -87,7 +87,7 @@ def fold_table(record: FoldsRecord) -> str:
     columns = [kind for kind in KINDS if kind in record.summaries]
     rows = []
     for each in record.folds:
-        evaluations = [each.own if kind == "own" else each.official for kind in columns]
+        evaluations = [each.evaluation(kind) for kind in columns]
         cells = ["" if evaluation is None else figure(evaluation) for evaluation in evaluations]
         rows.append([str(each.fold), Path(each.run).name, each.state, *cells])
     for name in ("mean", "standard deviation", "95 % interval"):

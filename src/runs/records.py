@@ -211,6 +211,10 @@ class FoldRecord:
     own: Evaluation | None
     official: Evaluation | None
 
+    def evaluation(self, kind: str) -> Evaluation | None:
+        """Returns the evaluation of a kind."""
+        return {"own": self.own, "official": self.official}[kind]
+
 
 @dataclass(frozen=True)
 class FoldsRecord:
@@ -225,7 +229,7 @@ class FoldsRecord:
 
     def evaluations(self, kind: str) -> list[Evaluation]:
         """Returns the evaluations of a kind, of the folds that have one."""
-        found = (fold.own if kind == "own" else fold.official for fold in self.folds)
+        found = (fold.evaluation(kind) for fold in self.folds)
         return [evaluation for evaluation in found if evaluation is not None]
 
 

@@ -2,8 +2,8 @@
 
 import json
 import os
-from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +13,11 @@ from PIL import Image
 
 from src.callbacks.wandb_logger import OneRunLogger, build_wandb_logger
 from src.config.dashboards import grouped, publish
+from src.processes import children
 from src.reports.dashboard import fold_figures, marked_figures, stage_figures
 from src.runs.folder import RunFolder
 from src.runs.records import StageRecord, Taint
+from tests.support.fake_commands import THREE_FOLDS, TWO_STAGES, FakeFolds, FakeStages
 from tests.support.paths import CONF, TINY
 from tests.support.records import average_record, candidate, evaluation, fold_record, folds_record
 from tests.support.wandb_files import run_record, summary
@@ -111,19 +113,16 @@ def test_results_are_published_only_to_wandb(
 def test_one_command_is_a_group_with_a_run_of_its_own(
     kind: str, pictures: set[str], figures: dict, cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tests.folds import test_crossval, test_stages
-
-    words = {"crossval": test_crossval.FOLDS, "stages": test_stages.TWO}[kind]
-    fake = {"crossval": test_crossval, "stages": test_stages}[kind].Processes()
+    words, fake = {"crossval": (THREE_FOLDS, FakeFolds()), "stages": (TWO_STAGES, FakeStages())}[kind]
     groups = []
 
-    def start(*arguments: object) -> int:
+    def run_module(*arguments: Any) -> int:
         groups.append(os.environ["WANDB_RUN_GROUP"])
-        return fake.start(*arguments)
+        return fake.run_module(*arguments)
 
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.delenv("WANDB_RUN_GROUP", raising=False)
-    monkeypatch.setattr(import_module(f"src.{kind}"), "start", start)
+    monkeypatch.setattr(children, "run_module", run_module)
     command = [kind, *(word for word in words if not word.startswith("logger")), f"runs={tmp_path}", "name=x"]
     for _ in range(2):  # the second time there is nothing new to tell
         cli(*command)
