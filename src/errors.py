@@ -33,6 +33,8 @@ def whole(key: str, value: Any, least: int, *, also: str = "") -> int:
 
     Args:
         key: dotted key of the configuration, for the message.
+        value: the value given.
+        least: the lowest value allowed.
         also: other values that the key takes, for the message (`"null"`, `"auto"`).
 
     Raises:
