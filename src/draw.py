@@ -1,4 +1,4 @@
-"""Draws the figures of runs, folds, averages and stages from their folders. `python -m src.draw --help`"""
+"""Draws the figures of runs, folds, averages and stages from their folders: `python -m src.draw --help`."""
 
 import logging
 from pathlib import Path

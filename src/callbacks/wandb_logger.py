@@ -62,6 +62,8 @@ def build_wandb_logger(
     Args:
         run_dir: the run folder, which W&B's files go to; its id becomes that of the W&B run, which a resumed run
             continues.
+        project: W&B's project.
+        entity: W&B's user or team; None for that of the key.
         mode: `auto`, `online` or `offline`; WANDB_MODE decides if it is set.
         job_type: W&B's word for the kind of a run.
 

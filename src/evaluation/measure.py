@@ -42,6 +42,10 @@ def measure(
     """Evaluates the task's weights as they are on a split.
 
     Args:
+        trainer: made by `evaluation_trainer`, or that of the training.
+        task: has the weights.
+        data: has the images.
+        split: the split to count.
         checkpoint: the record of these weights.
         before: leakage of the weights that the run started from; the run's own training images are not included.
     """

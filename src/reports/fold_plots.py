@@ -51,6 +51,8 @@ def plot_averages(records: Sequence[tuple[str, AverageRecord]], path: Path, titl
 
     Args:
         records: name and averages of each stage; the figures are on val, or on what decided if there is no val.
+        path: the PNG file.
+        title: title of the figure.
     """
     names = list(dict.fromkeys(each.name for _, record in records for each in record.candidates))
     width = 0.8 / len(names)
@@ -104,6 +106,9 @@ def plot_progress(stages: Sequence[tuple[str, Evaluation]], palette: Palette, pa
 
     Args:
         stages: name of each stage and evaluation of its winner.
+        palette: colours of the classes.
+        path: the PNG file.
+        title: title of the figure.
     """
     names, evaluations = [f"{name}{mark(each)}" for name, each in stages], [each for _, each in stages]
     figure, axes = plt.subplots(figsize=(max(7, 1.5 * len(names)), 5), layout="constrained")

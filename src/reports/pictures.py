@@ -36,9 +36,11 @@ def error_map(image: np.ndarray, prediction: np.ndarray, truth: np.ndarray) -> n
 
 
 def panel(rows: list[tuple[np.ndarray, np.ndarray, np.ndarray]], palette: Palette, width: int = 320) -> np.ndarray:
-    """Draws one row per (image, truth, prediction): these three and the error map; a legend below.
+    """Draws one row per image: the image, its truth, its prediction and the error map; a legend below.
 
     Args:
+        rows: image `(H, W, 3)`, truth ids `(H, W)` and predicted ids `(H, W)` each.
+        palette: colours of the classes, in the order of the ids.
         width: width of each picture in pixels; heights keep the aspect.
     """
     strips = [_header(("image", "truth", "prediction", "errors (red), ignored (black)"), width)]

@@ -31,6 +31,8 @@ def save_figure(figure: Figure, path: Path, title: str = "", notes: Sequence[str
     """Writes a figure as PNG and closes it.
 
     Args:
+        figure: closed afterwards.
+        path: the PNG file.
         title: above all axes, if not empty.
         notes: lines below the title that explain the marks in the figure.
     """

@@ -74,9 +74,7 @@ class RunFolder:
     @property
     def has_weights(self) -> bool:
         """Whether there is a checkpoint, or was one to evaluate."""
-        # A checkpoint that is being written, or was cut off, has a name with a dot.
-        checkpoints = [path for path in self.path.rglob("*.ckpt") if not path.name.startswith(".")]
-        return bool(checkpoints) or self.read_results().finished
+        return bool(self._checkpoints("**/*.ckpt")) or self.read_results().finished
 
     @property
     def palette(self) -> dict[str, list[int]]:
@@ -103,9 +101,13 @@ class RunFolder:
         """
         path = self.path / "checkpoints" / f"{which}.ckpt" if which in ("best", "last") else Path(which)
         if not path.is_file():
-            stems = sorted(file.stem for file in (self.path / "checkpoints").glob("*.ckpt"))
-            raise UserError(f"checkpoint={which}: no file {path}; this run has {', '.join(stems) or 'none yet'}")
+            names = ", ".join(sorted(file.stem for file in self._checkpoints("checkpoints/*.ckpt"))) or "none yet"
+            raise UserError(f"checkpoint={which}: no file {path}; this run has {names}")
         return path
+
+    def _checkpoints(self, pattern: str) -> list[Path]:
+        """Lists checkpoints, but for those that are being written or were cut off: their names begin with a dot."""
+        return [path for path in self.path.glob(pattern) if not path.name.startswith(".")]
 
     def read_results(self) -> Results:
         """Reads `results.json`; without evaluations before the first."""

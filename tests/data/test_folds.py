@@ -43,7 +43,7 @@ class Names(Source):
         return [Sample(f"{group}_{i:04d}", group) for group, size in self.sizes.items() for i in range(size)]
 
     def read(self, sample: Sample) -> None:
-        raise AssertionError("folds are made of names alone")
+        raise AssertionError("folds are made only of names")
 
     def image_id(self, sample: Sample) -> str:
         return sample.name
@@ -232,9 +232,11 @@ def test_a_run_of_a_fold(cli, fails, capfd: pytest.CaptureFixture[str], tmp_path
     miou = cli("train", *tiny)
     (run,) = (path for path in tmp_path.iterdir() if path.is_dir())
     assert run.name.startswith("streets-unet_small-tiny-fold1of2-s0-")
-    told = capfd.readouterr().out
-    assert "2 train, 2 fold" in told
-    assert "note: fold 1 of 2 (by block, gap 0) of train: 2 images train, 2 validate; train has 1 groups, fewer" in told
+    printed = capfd.readouterr().out
+    assert "2 train, 2 fold" in printed
+    assert (
+        "note: fold 1 of 2 (by block, gap 0) of train: 2 images train, 2 validate; train has 1 groups, fewer" in printed
+    )
     lists = {path.stem: path.read_text().split() for path in (run / "folds").iterdir()}
     assert lists == {"train": ["train_00000", "train_00001"], "fold": ["train_00002", "train_00003"], "left_out": []}
     (own,) = json.loads((run / "results.json").read_text())["evaluations"].values()

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from src.callbacks.wandb_logger import OneRunLogger, build_wandb_logger
-from src.config.dashboards import grouped, open_dashboards
+from src.config.dashboards import grouped, publish
 from src.processes import children
 from src.reports.dashboard import fold_figures, marked_figures, stage_figures
 from src.runs.folder import RunFolder
@@ -87,14 +87,19 @@ def test_only_the_names_of_tainted_figures_have_marks() -> None:
     assert found["1/miou"] == found["2/miou†"] == pytest.approx(0.775)
 
 
-def test_dashboards_of_results_are_only_those_of_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("name", "count"), [("csv", 0), ("default", 1)])
+def test_results_are_published_only_to_wandb(
+    name: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     RunFolder(tmp_path).note_session()
-    assert open_dashboards(None, tmp_path, "aggregate") == []
-    assert open_dashboards(OmegaConf.load(CONF / "logger" / "csv.yaml"), tmp_path, "crossval") == []
-    (dashboard,) = open_dashboards(OmegaConf.load(CONF / "logger" / "default.yaml"), tmp_path, "crossval")
-    assert isinstance(dashboard, OneRunLogger)
-    assert (dashboard._wandb_init["job_type"], dashboard.save_dir) == ("crossval", str(tmp_path))
+    logger = OmegaConf.load(CONF / "logger" / f"{name}.yaml")
+    publish(logger, tmp_path, "crossval", {}, "a table", {"own/miou_mean": 0.5})
+    publish(None, tmp_path, "aggregate", {}, "a table", {})
+    assert len(list(tmp_path.glob("wandb/offline-run-*"))) == count
+    if count:
+        assert run_record(tmp_path).job_type == "crossval"
+        assert summary(tmp_path)["own/miou_mean"] == 0.5
 
 
 @pytest.mark.e2e
