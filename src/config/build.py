@@ -17,8 +17,6 @@ from src.machine import spare_hub_retries
 from src.runs.origin import Origin
 
 if TYPE_CHECKING:
-    from lightning import Callback, Trainer
-
     from src.data.datamodule import SegmentationDataModule
     from src.task import SegmentationTask
 
@@ -40,7 +38,7 @@ def build_data(datamodule: DictConfig, source: Source, **changes: Any) -> Segmen
 
 def build(
     cfg: DictConfig, source: Source, *, continues: bool
-) -> tuple[SegmentationDataModule, SegmentationTask, list[Callback]]:
+) -> tuple[SegmentationDataModule, SegmentationTask, list[Any]]:
     """Builds data, task and callbacks by the run's seed; settles in `cfg` whether BatchNorm is synchronised.
 
     Args:
@@ -96,6 +94,6 @@ def build_loggers(cfg: DictConfig) -> list[Any]:
     return list(instantiate(cfg.logger).values())
 
 
-def build_trainer(cfg: DictConfig, callbacks: list[Callback], folder: Path, **options: Any) -> Trainer:
+def build_trainer(cfg: DictConfig, callbacks: list[Any], folder: Path, **options: Any) -> Any:
     """Builds Lightning's trainer, which writes to `folder`; `options` take the place of the configuration's."""
     return instantiate(cfg.trainer, callbacks=callbacks, default_root_dir=str(folder), **options)

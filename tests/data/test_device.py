@@ -1,4 +1,4 @@
-"""Colour steps on the device: the same pixels as a worker's, to the rounding."""
+"""Colour steps on the device: the same pixels as from a worker, up to rounding."""
 
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def test_recolour_is_opencvs_transform() -> None:
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("recipe", ["scale_crop_flip", "cityscapes"])
-def test_the_device_does_what_the_workers_did(recipe: str, workers: int) -> None:
+def test_device_and_workers_make_the_same_batches(recipe: str, workers: int) -> None:
     by_worker = list(module(recipe, "worker", 0).train_dataloader())
     data = module(recipe, "device", workers)
     raw = list(data.train_dataloader())
@@ -53,15 +53,16 @@ def test_the_device_does_what_the_workers_did(recipe: str, workers: int) -> None
     assert data.on_after_batch_transfer(evaluated := next(iter(data.val_dataloader())), 0) is evaluated
 
 
-def test_a_recipe_that_ends_in_something_else_is_refused() -> None:
-    for recipe, end in (("r2_standard", "Blur"), ("r2_advanced", "Elastic"), ("none", "the crop")):
+def test_a_recipe_that_does_not_end_in_colour_steps_is_refused() -> None:
+    for recipe, end in (("r2_standard", "GaussianBlur"), ("r2_advanced", "Elastic"), ("none", "the crop")):
         with pytest.raises(ValueError, match=rf"augment_on=device: the last step .* not {end}; set augment_on=worker"):
             module(recipe, "device", 0)
     with pytest.raises(ValueError, match="augment_on=gpu: must be worker or device"):
         module("light", "gpu", 0)
 
 
-def test_a_network_is_trained_on_what_the_device_made(cli, tmp_path: Path) -> None:
+@pytest.mark.e2e
+def test_training_on_batches_that_the_device_coloured(cli, tmp_path: Path) -> None:
     options = [*TINY, f"runs={tmp_path}", "augmentation=light"]
     figures = [cli("train", *options, f"augment_on={where}", f"name={where}") for where in ("worker", "device")]
     assert figures[0] == pytest.approx(figures[1], abs=0.05)
