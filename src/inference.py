@@ -1,10 +1,12 @@
-"""From an image of any size to scores at its own size: whole, sliding window, several scales, flipped.
+"""From an image of any size to scores at its own size: whole, by sliding window, at several scales, mirrored.
 
-Pure functions of (network, image); training's validation, `src.eval` and `src.predict` all come through here.
+Pure functions of (network, image), which validation in training, `src.eval` and `src.predict` share.
 """
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -16,15 +18,15 @@ from src.upsampling import upsample
 
 @dataclass(frozen=True)
 class Protocol:
-    """How an image is put through the network; part of the tag of every figure.
+    """The way in which an image passes through the network; part of the tag of every figure.
 
     Args:
-        size: `(H, W)` the image is resized to for the network, or None for its own size. Scores always come back at
-            the image's own size, where the labels are.
+        size: `(H, W)` to which the image is resized for the network, or None for its own size. Scores always have the
+            image's own size, which is that of the labels.
         window: `(H, W)` of a sliding window, or None for the whole image at once.
         overlap: of neighbouring windows, a fraction in [0, 1).
         scales: factors on the size; probabilities are averaged over them.
-        flip: also average over the mirrored image.
+        flip: whether to average over the mirrored image too.
     """
 
     size: tuple[int, int] | None = None
@@ -49,27 +51,28 @@ class Ensemble(nn.Module):
         super().__init__()
         self.networks = nn.ModuleList(networks)
 
+    def __iter__(self) -> Iterator[Network]:
+        return cast(Iterator[Network], iter(self.networks))
+
 
 def predict_scores(network: Network | Ensemble, image: Tensor, protocol: Protocol) -> Tensor:
     """Scores an image `(B, 3, H, W)` in 0..255: float32 `(B, K, H, W)` logits, or logarithms of mean probabilities.
 
     Probabilities are averaged over scales, mirror images and the networks of an ensemble; a single view gives logits.
     """
-    networks = network.networks if isinstance(network, Ensemble) else [network]
-    mirrors = (False, True)[: 1 + protocol.flip]
-    views = [
-        (each, protocol, scale, mirrored) for each in networks for scale in protocol.scales for mirrored in mirrors
-    ]
+    networks = list(network) if isinstance(network, Ensemble) else [network]
+    views = list(itertools.product(networks, protocol.scales, (False, True)[: 1 + protocol.flip]))
     if len(views) == 1:
-        return _view_logits(views[0][0], image, *views[0][1:])
-    probabilities = sum(_view_logits(each, image, *view).softmax(dim=1) for each, *view in views)
+        return _view_logits(image, protocol, *views[0])
+    probabilities = cast(Tensor, sum(_view_logits(image, protocol, *view).softmax(dim=1) for view in views))
     return (probabilities / len(views)).clamp_min(torch.finfo(torch.float32).tiny).log()
 
 
-def _view_logits(network: Network, image: Tensor, protocol: Protocol, scale: float, mirrored: bool) -> Tensor:
-    """Logits of the image resized and mirrored, brought back to the image's own frame."""
-    size = tuple(image.shape[-2:])
-    target = tuple(max(1, round(side * scale)) for side in (protocol.size or size))
+def _view_logits(image: Tensor, protocol: Protocol, network: Network, scale: float, mirrored: bool) -> Tensor:
+    """Computes the logits of the resized and mirrored image, and brings them back to the image's own frame."""
+    size = (image.shape[-2], image.shape[-1])
+    height, width = protocol.size or size
+    target = (max(1, round(height * scale)), max(1, round(width * scale)))
     view = image if target == size else _resize_image(image, target)
     if mirrored:
         view = view.flip(-1)
@@ -83,21 +86,24 @@ def _view_logits(network: Network, image: Tensor, protocol: Protocol, scale: flo
 
 
 def _sliding_logits(network: Network, image: Tensor, window: tuple[int, int], overlap: float) -> Tensor:
-    """Mean of the logits of overlapping windows; the last of a row is moved back so that it ends with the image."""
+    """Averages the logits of overlapping windows; the last window of a row is moved back to end with the image."""
     height, width = image.shape[-2:]
-    total, visits = None, image.new_zeros((1, 1, height, width), dtype=torch.float32)
+    total: Tensor | None = None
+    visits = image.new_zeros((1, 1, height, width), dtype=torch.float32)
     for rows in _spans(height, window[0], overlap):
         for columns in _spans(width, window[1], overlap):
             crop = image[..., rows, columns]
-            logits = upsample(network(crop)[0].float(), tuple(crop.shape[-2:]), network.align_corners)
+            logits = upsample(network(crop)[0].float(), (crop.shape[-2], crop.shape[-1]), network.align_corners)
             if total is None:
                 total = logits.new_zeros((*logits.shape[:2], height, width))
             total[..., rows, columns] += logits
             visits[..., rows, columns] += 1
+    assert total is not None
     return total / visits
 
 
 def _spans(length: int, window: int, overlap: float) -> Iterator[slice]:
+    """Yields the windows along one side of the image."""
     step = max(1, round(window * (1 - overlap)))
     last = max(0, length - window)
     for start in range(0, last + step, step):
@@ -108,5 +114,5 @@ def _spans(length: int, window: int, overlap: float) -> Iterator[slice]:
 
 
 def _resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear, smoothed when it shrinks, as OpenCV's INTER_AREA does for the training crops."""
+    """Resizes bilinearly, with smoothing if it shrinks, as OpenCV's INTER_AREA does for the training crops."""
     return F.interpolate(image.float(), size=size, mode="bilinear", align_corners=False, antialias=True)

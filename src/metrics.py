@@ -1,4 +1,4 @@
-"""One confusion matrix a split, and every figure derived from it."""
+"""One confusion matrix per split, and every figure derived from it."""
 
 from dataclasses import dataclass
 
@@ -9,10 +9,10 @@ from torchmetrics import Metric
 
 
 class ConfusionMatrix(Metric):
-    """int64 `(K, K)` counts, rows truth and columns prediction, over all pixels of a split, summed across ranks.
+    """Counts the pixels of a split: int64 `(K, K)`, rows truth and columns prediction, summed across ranks.
 
-    Pixels whose truth is 255 do not count; 255 as a prediction does not occur (argmax over K). This is the accumulation
-    of cityscapesScripts' evalPixelLevelSemanticLabeling.
+    Pixels whose truth is 255 do not count; no prediction is 255 (argmax over K). This is the accumulation of
+    cityscapesScripts' evalPixelLevelSemanticLabeling.
     """
 
     full_state_update = False
@@ -37,19 +37,19 @@ class ConfusionMatrix(Metric):
 
 @dataclass(frozen=True)
 class Figures:
-    """What a confusion matrix says, each as a fraction; NaN where there is nothing to divide by."""
+    """The figures of a confusion matrix, as fractions; NaN if there is nothing to divide by."""
 
     miou: float
     pixel_accuracy: float
     mean_accuracy: float
     frequency_weighted_iou: float
-    iou: np.ndarray  # (K,), NaN for a class that neither truth nor prediction has
-    accuracy: np.ndarray  # (K,), NaN for a class that truth does not have
+    iou: np.ndarray  # (K,), NaN for a class that is in neither truth nor prediction
+    accuracy: np.ndarray  # (K,), NaN for a class that is not in truth
     share: np.ndarray  # (K,), of the labelled pixels
 
 
 def figures(matrix: Tensor | np.ndarray) -> Figures:
-    """Figures of an int `(K, K)` matrix, rows truth. mIoU is the mean over the classes whose union is not 0."""
+    """Computes the figures of an int `(K, K)` matrix, rows truth; mIoU averages the classes with a union above 0."""
     counts = np.asarray(matrix).astype(np.float64)
     hits = counts.diagonal()
     truth, predicted = counts.sum(1), counts.sum(0)
@@ -70,5 +70,5 @@ def figures(matrix: Tensor | np.ndarray) -> Figures:
 
 
 def _mean(values: np.ndarray) -> float:
-    there = values[~np.isnan(values)]
-    return float(there.mean()) if there.size else float("nan")
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")

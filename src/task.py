@@ -1,7 +1,8 @@
-"""The only LightningModule: how a network is trained and validated."""
+"""The only LightningModule: trains and validates a network."""
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import lightning as L
 import torch
@@ -11,7 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from src.data.dataset import derive_seed
 from src.errors import UserError
-from src.inference import Protocol, predict_scores
+from src.inference import Ensemble, Protocol, predict_scores
 from src.metrics import ConfusionMatrix, figures
 from src.models.network import Network
 
@@ -25,23 +26,34 @@ class SegmentationTask(L.LightningModule):
         network: uint8 images to a tuple of logits.
         loss: `(logits, mask, align_corners) -> dict` of scalars with "loss".
         optimizer: `(network) -> Optimizer`.
-        scheduler: `(optimizer, total_steps, steps_per_epoch) -> LRScheduler`, all three in optimiser steps, stepped
-            after each; its `observe`, if it has one, is told val/miou after each validation.
+        scheduler: `(optimizer, total_steps, steps_per_epoch) -> LRScheduler`, counted in optimiser steps and stepped
+            after each. If the scheduler has a method `observe`, it is called with val/miou after each validation.
         inference: the arguments of `Protocol`, for validation and prediction.
         classes: names, in the order of the ids.
         seed: the run's seed; dropout is a function of (seed, epoch, batch, rank).
-        compile: torch.compile the network (the network alone, not the LightningModule).
+        compile: whether to torch.compile the network (only the network, not the LightningModule).
+
+    Attributes:
+        network: the network that is trained; for an evaluation, averaged weights or an ensemble may stand in its place.
+        build_scheduler: the argument `scheduler`; a learning-rate range test puts another in its place.
+        bad_step: int64 scalar, the first optimiser step whose loss was not finite, or -1.
+        matrix: int64 `(K, K)` confusion matrix of the last validation, rows truth, or None.
 
     Raises:
         UserError: the loss is not finite; names the step.
     """
+
+    network: Network | Ensemble
+    build_scheduler: Callable[[Optimizer, int, int], LRScheduler]
+    bad_step: Tensor
+    matrix: Tensor | None
 
     def __init__(
         self,
         network: Network,
         loss: nn.Module,
         optimizer: Callable[[Network], Optimizer],
-        scheduler: Callable[..., LRScheduler],
+        scheduler: Callable[[Optimizer, int, int], LRScheduler],
         inference: dict,
         classes: list[str],
         seed: int,
@@ -56,19 +68,20 @@ class SegmentationTask(L.LightningModule):
         self.classes = classes
         self.seed = seed
         self.confusion = ConfusionMatrix(len(classes))
-        self.matrix: Tensor | None = None  # int64 (K, K) of the last validation, rows truth
+        self.matrix = None
         self.register_buffer("bad_step", torch.tensor(-1), persistent=False)
-        # In a list, for a compiled module shares its parameters with the network and must not be registered beside it.
+        # In a list, because a compiled module shares its parameters with the network and must not be registered too.
         self._forward = [torch.compile(network) if compile else network]
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         torch.manual_seed(derive_seed(self.seed, self.current_epoch, batch_idx, self.global_rank))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        assert isinstance(self.network, Network)
         logits = self._forward[0](batch["image"])
         losses = self.loss(logits, batch["mask"], self.network.align_corners)
         loss = losses["loss"]
-        # Noted on the device and read only now and then: reading it here would stop the device at every step.
+        # Kept on the device and read only now and then: reading it here would make every step wait for the device.
         bad = (self.bad_step < 0) & ~torch.isfinite(loss.detach())
         self.bad_step = torch.where(bad, self.global_step, self.bad_step)
         terms = {f"train/{name}": value.detach() for name, value in losses.items() if name != "loss"}
@@ -78,11 +91,13 @@ class SegmentationTask(L.LightningModule):
         return loss
 
     def on_train_batch_end(self, outputs: object, batch: Batch, batch_idx: int) -> None:
-        if self.trainer.is_last_batch or self.global_step % self.trainer.log_every_n_steps == 0:
+        # Lightning sets `log_every_n_steps` on its Trainer from outside of the class.
+        interval: int = self.trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]
+        if self.trainer.is_last_batch or self.global_step % interval == 0:
             self.check_finite()
 
     def check_finite(self) -> None:
-        """UserError where a loss was not finite; called before anything is saved."""
+        """Raises UserError if a loss was not finite; called before anything is saved."""
         if (step := int(self.bad_step)) >= 0:
             raise UserError(
                 f"train/loss is not finite at step {step} (epoch {self.current_epoch}); the last good checkpoint is "
@@ -101,8 +116,9 @@ class SegmentationTask(L.LightningModule):
         if self.trainer.sanity_checking:
             return
         result = figures(self.matrix)
-        # The same on all ranks, for the matrix is their sum; and before the epoch's checkpoint, so that it is resumed.
-        if self.trainer.state.fn == "fit" and hasattr(scheduler := self.lr_schedulers(), "observe"):
+        # The same on all ranks, since the matrix is their sum, and before the epoch's checkpoint, so that it resumes.
+        scheduler: Any = self.lr_schedulers() if self.trainer.state.fn == "fit" else None
+        if hasattr(scheduler, "observe"):
             scheduler.observe(float(result.miou))
         self.log("val/miou", result.miou, prog_bar=True, sync_dist=True)
         others = {
@@ -115,18 +131,19 @@ class SegmentationTask(L.LightningModule):
 
     @torch.inference_mode()
     def predict_ids(self, image: Tensor) -> Tensor:
-        """Images uint8 `(B, 3, H, W)` on any device to ids uint8 `(B, H, W)` on the CPU, by the run's protocol."""
+        """Predicts ids uint8 `(B, H, W)` on the CPU of images uint8 `(B, 3, H, W)` on any device."""
         scores = predict_scores(self.network, image.to(self.device), self.protocol)
         return scores.argmax(dim=1).to(torch.uint8).cpu()
 
     def configure_optimizers(self) -> dict:
+        assert isinstance(self.network, Network)
         optimizer = self.build_optimizer(self.network)
         total_steps = int(self.trainer.estimated_stepping_batches)
-        # Lightning steps on an epoch's last batch too, with the gradients of those that do not fill an accumulation.
+        # Lightning also steps on an epoch's last batch, with the gradients of an accumulation that is not full.
         steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         scheduler = self.build_scheduler(optimizer, total_steps, steps_per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
-def _tuple(value: object) -> object:
+def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value

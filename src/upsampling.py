@@ -1,4 +1,4 @@
-"""Bringing logits to the size of the mask. Used by losses and inference, so that the two cannot disagree."""
+"""The upsampling of logits to the size of the mask, which losses and inference share."""
 
 from dataclasses import dataclass
 
@@ -8,11 +8,11 @@ from torch import Tensor
 
 
 def upsample(logits: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
-    """Logits `(B, K, h, w)` of a network at stride s to `(B, K, *size)`.
+    """Brings logits `(B, K, h, w)` of a network at stride s to `(B, K, *size)`.
 
     A network pads its input to a multiple of its stride and returns ceil(size / s) rows, so scaling by size / h would
     stretch the map by up to one stride; this scales by s exactly and crops. With `align_corners` the corners of map and
-    image coincide and the map is stretched, as in the networks that ask for it (PSPNet's 8n + 1 inputs).
+    image coincide and the map is stretched, as the networks that ask for it do (PSPNet's 8n + 1 inputs).
     """
     if tuple(logits.shape[-2:]) == tuple(size):
         return logits
@@ -25,12 +25,12 @@ def upsample(logits: Tensor, size: tuple[int, int], align_corners: bool) -> Tens
 
 @dataclass(frozen=True)
 class RowUpsampling:
-    """What `upsample` does, some rows at a time.
+    """Computes `upsample` some rows at a time.
 
     Args:
         source: `(h, w)` of the logits.
-        size: `(H, W)` that they are brought to.
-        align_corners: as `upsample`.
+        size: `(H, W)` of the result.
+        align_corners: as in `upsample`.
     """
 
     source: tuple[int, int]
@@ -38,22 +38,22 @@ class RowUpsampling:
     align_corners: bool
 
     def needed(self, start: int, stop: int) -> slice:
-        """Rows of the logits that rows start..stop-1 of the result are made of, and up to one more at each end."""
+        """The rows of the logits that affect rows start..stop-1 of the result, and up to one more at each end."""
         if self.source == self.size:
             return slice(start, stop)
         step = self._step()
         return slice(max(0, int(start * step) - 1), min(self.source[0], int((stop - 1) * step) + 3))
 
     def rows(self, part: Tensor, start: int, stop: int) -> Tensor:
-        """Rows start..stop-1 of `upsample(logits)`, `(B, K, stop - start, W)`, of `part = logits[:, :, needed]`."""
+        """Computes rows start..stop-1 of `upsample(logits)`, `(B, K, stop - start, W)`, of `logits[:, :, needed]`."""
         if self.source == self.size:
             return part
         # In the precision of the logits, as F.interpolate computes them.
-        place = torch.arange(start, stop, dtype=part.dtype, device=part.device)
-        place = place * self._step() if self.align_corners else ((place + 0.5) * self._step() - 0.5).clamp_min(0)
+        row = torch.arange(start, stop, dtype=part.dtype, device=part.device)
+        row = row * self._step() if self.align_corners else ((row + 0.5) * self._step() - 0.5).clamp_min(0)
         last = self.source[0] - 1
-        upper = place.floor().clamp_max(last)
-        weight = (place - upper).unsqueeze(1)
+        upper = row.floor().clamp_max(last)
+        weight = (row - upper).unsqueeze(1)
         first = self.needed(start, stop).start
         above, below = upper.long(), (upper.long() + 1).clamp_max(last)
         mixed = torch.lerp(part.index_select(2, above - first), part.index_select(2, below - first), weight)
@@ -64,14 +64,14 @@ class RowUpsampling:
         return full[..., : self.size[1]]
 
     def _step(self) -> float:
-        """Rows of the logits a row of the result."""
+        """Rows of the logits per row of the result."""
         if self.align_corners:
             return (self.source[0] - 1) / max(1, self.size[0] - 1)
         return 1 / _stride(self.size[0], self.source[0])
 
 
 def _stride(pixels: int, rows: int) -> int:
-    """The power of two s with rows = ceil(pixels / s); where rows is 1 any s gives the same map."""
+    """The power of two s with rows = ceil(pixels / s); if rows is 1, any s gives the same map."""
     stride = 1
     while rows * stride < pixels:
         stride *= 2

@@ -1,5 +1,7 @@
 """The loss of a network: weighted terms on its main logits and on its auxiliary ones."""
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -55,7 +57,9 @@ class CombinedLoss(nn.Module):
                 values = score(banded, output, mask, pixel_weights, align_corners)
                 others = {n: t(output, mask, align_corners) for n, t in self.terms.items() if n not in banded}
                 scores.append({name: (values | others)[name] for name in self.terms})
-            totals = [sum(self.weights[name] * value for name, value in terms.items()) for terms in scores]
+            totals = [
+                cast(Tensor, sum(self.weights[name] * value for name, value in terms.items())) for terms in scores
+            ]
             result = {"loss": totals[0], **scores[0]}
             if len(totals) > 1:
                 result["aux"] = torch.stack(totals[1:]).sum()

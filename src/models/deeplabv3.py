@@ -1,29 +1,31 @@
 """DeepLabV3 (Chen et al. 2017, Rethinking Atrous Convolution; reports R2, R4)."""
 
 from collections.abc import Sequence
+from typing import Any, cast
 
 from timm.models.mobilenetv3 import MobileNetV3Features
 from torch import Tensor, nn
 
+from src.models.architecture import Architecture
 from src.models.encoder import build_encoder
 from src.models.parts.aspp import ASPP, default_rates
 from src.models.parts.layers import FCNHead, conv_bn_relu
 
 
-class DeepLabV3(nn.Module):
-    """Dilated encoder, ASPP, 3x3 convolution, classifier; an auxiliary head on the stage before the last.
+class DeepLabV3(Architecture):
+    """A dilated encoder, ASPP, 3x3 convolution and classifier; an auxiliary head on the stage before the last.
 
-    torchvision's networks, as tests prove: `deeplabv3_resnet50` and `_resnet101` are ResNets at stride 8,
+    It equals torchvision's networks, as tests prove: `deeplabv3_resnet50` and `_resnet101` are ResNets at stride 8,
     `deeplabv3_mobilenet_v3_large` is backbone=mobilenetv3 at stride 16 with atrous_rates=[12,24,36].
 
     Args:
         backbone: `name` and `weights`, see `build_encoder`.
         num_classes: K.
-        output_stride: 8 or 16, of the encoder and of the logits.
+        output_stride: of the encoder and of the logits, 8 or 16.
         atrous_rates: of the ASPP; None for 6, 12, 18 at stride 16 and twice that at 8.
         channels: of the ASPP and the convolution after it.
         dropout: after the ASPP's projection.
-        aux: auxiliary head.
+        aux: whether there is an auxiliary head.
 
     Raises:
         UserError: another output stride, or a backbone that cannot be dilated to it.
@@ -66,11 +68,11 @@ class DeepLabV3(nn.Module):
         return self.head(deep), self.aux_head(middle)
 
     def _mobilenetv3_maps(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """The first map of stride 8, where torchvision has MobileNetV3's auxiliary head, and the last map.
+        """Computes the first map of stride 8, on which torchvision has MobileNetV3's auxiliary head, and the last map.
 
-        It lies within a stage; the encoder gives ends of stages alone.
+        The former lies within a stage; the encoder gives only ends of stages.
         """
-        model = self.encoder.model
+        model = cast(Any, self.encoder).model
         x = model.act1(model.bn1(model.conv_stem(image)))
         maps = []
         for stage in model.blocks:

@@ -7,26 +7,28 @@ import torch
 from torch import Tensor, nn
 
 from src.errors import UserError
+from src.models.architecture import Architecture
 from src.models.encoder import build_encoder
 from src.models.parts.aspp import ASPP, default_rates
 from src.models.parts.layers import FCNHead, conv_bn_relu, resize, separable_conv_bn_relu
 
 
-class DeepLabV3Plus(nn.Module):
-    """Dilated encoder, ASPP, and a decoder that joins it with the map of stride 4; logits at stride 4.
+class DeepLabV3Plus(Architecture):
+    """A dilated encoder, ASPP, and a decoder that joins it with the map of stride 4; logits at stride 4.
 
     Args:
         backbone: `name` and `weights`, see `build_encoder`.
         num_classes: K.
-        output_stride: 8 or 16, of the encoder.
+        output_stride: of the encoder, 8 or 16.
         atrous_rates: of the ASPP; None for 6, 12, 18 at stride 16 and twice that at 8.
         channels: of the ASPP and the decoder.
         low_level_channels: to which the map of stride 4 is reduced.
-        aspp_separable, decoder_separable: depthwise separable 3x3 convolutions there, as in the paper's best networks.
+        aspp_separable: depthwise separable 3x3 convolutions in the ASPP, as in the paper's best networks.
+        decoder_separable: the same in the decoder.
         num_decoder_convs: 3x3 convolutions after the join: 2 as in the paper, or 1.
         dropout: after the ASPP's projection.
         decoder_dropout: before the classifier.
-        aux: auxiliary head on the stage before the last (mmsegmentation's recipe; the paper has none).
+        aux: whether there is an auxiliary head on the stage before the last (mmsegmentation has one, the paper none).
         contract_dilation: see `build_encoder`.
 
     Raises:

@@ -5,14 +5,14 @@ from src.models.init import initialise
 
 
 class DeepLabV3PlusR2(DeepLabV3Plus):
-    """R2's own network: basic blocks 3-4-6-3 (ResNet-34's layout) with every 3x3 of the last two stages dilated.
+    """R2's own network: basic blocks 3-4-6-3 (ResNet-34's layout), every 3x3 of the last two stages dilated.
 
     ASPP with rates 12, 24, 36, a skip of 48 channels, two plain 3x3 convolutions; Kaiming-normal (fan_out) weights.
     26.72 M parameters with 19 classes, 21.28 M of them the backbone's.
 
     Args:
         num_classes: K.
-        weights: of the backbone: None for random ones (R2), or ResNet-34's: "imagenet", or a file.
+        weights: of the backbone: None for random ones (R2), or those of a ResNet-34: "imagenet", or a file.
         dropout: after the ASPP's projection.
     """
 

@@ -1,12 +1,13 @@
 """DPT (Ranftl et al. 2021, Vision Transformers for Dense Prediction), through smp's decoder."""
 
 from segmentation_models_pytorch.decoders.dpt.decoder import DPTDecoder, DPTSegmentationHead
-from torch import Tensor, nn
+from torch import Tensor
 
+from src.models.architecture import Architecture
 from src.models.encoder import build_vit_encoder
 
 
-class DPT(nn.Module):
+class DPT(Architecture):
     """Four maps of a plain vision transformer, reassembled as a pyramid and fused from coarse to fine.
 
     Args:

@@ -68,7 +68,7 @@ def build_vit_encoder(backbone: dict, depth: int = 4) -> "ViTEncoder":
         depth: number of maps, taken evenly over the blocks.
 
     Raises:
-        UserError: another kind of network, a patch that has not 8, 16 or 32 pixels, weights that cannot be had.
+        UserError: another kind of network, patches of other than 8, 16 or 32 pixels, weights that cannot be had.
     """
     name = backbone["name"]
     _check_name(name)
@@ -79,8 +79,8 @@ def build_vit_encoder(backbone: dict, depth: int = 4) -> "ViTEncoder":
             "vit_base, or backbone.name=tu-vit_... of timm"
         )
     with _explained(backbone):
-        options = _given_weights(backbone, "pretrained")
-        encoder = cast(ViTEncoder, TimmViTEncoder(bare, depth=depth, dynamic_img_size=True, **options))
+        options = {**_given_weights(backbone, "pretrained"), "dynamic_img_size": True}
+        encoder = cast(ViTEncoder, TimmViTEncoder(bare, depth=depth, **options))
     if (patch := encoder.output_stride) not in (8, 16, 32):
         raise UserError(f"backbone.name={name}: patches of {patch} pixels; they must have 8, 16 or 32")
     # The maps are taken before these, whose parameters would never have a gradient.
@@ -122,6 +122,8 @@ def _explained(backbone: dict, otherwise: str | None = None) -> Iterator[None]:
             # smp warns that "weights" is only a flag for timm's encoders.
             warnings.filterwarnings("ignore", message="For 'tu-'", category=UserWarning)
             yield
+    except UserError:
+        raise
     except OSError as error:
         raise UserError(
             f"backbone.weights={weights}: the weights of {name} are not in this machine's cache and cannot be "

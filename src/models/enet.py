@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from src.errors import UserError
+from src.models.architecture import Architecture
 
-Activation = Callable[[int], nn.Module]  # of the channels it follows
+Activation = Callable[[int], nn.Module]  # made for a number of channels
 
 # Bottlenecks 2.1 to 2.8, and again 3.1 to 3.8.
 CONTEXT: tuple[dict, ...] = (
@@ -23,20 +24,20 @@ CONTEXT: tuple[dict, ...] = (
 )
 
 
-class ENet(nn.Module):
+class ENet(Architecture):
     """Bottlenecks at stride 8, max-unpooling by the encoder's indices on the way back; logits at stride 1.
 
-    PReLU in the encoder and ReLU in the decoder, as in the authors' code. Where the paper leaves a choice, theirs is
-    taken: a bottleneck is a quarter of its output wide, nothing stands between the two asymmetric convolutions, the
-    last deconvolution is 2x2. By the paper's text dropout is in the decoder too, which their code leaves out.
+    The encoder has PReLU and the decoder ReLU, as in the authors' code. If the paper leaves a choice, it is made as in
+    that code: a bottleneck is a quarter as wide as its output, nothing stands between the two asymmetric convolutions,
+    the last deconvolution is 2x2. Dropout is in the decoder too, as in the paper's text but not in the code.
 
-    Parameters with 19 classes: 363,618. Cost at 375x1242, padded to 376x1248: 3.51 GMAC, 7.02 GFLOPs (2 a MAC). Report
-    R4 has 6.64. Its counter probably left out the three deconvolutions: without them 6.69 remain, which is 6.64 for the
-    pixels of 375x1242 alone.
+    Parameters with 19 classes: 363,618. Cost at 375x1242, padded to 376x1248: 3.51 GMAC, 7.02 GFLOPs (2 per MAC).
+    Report R4 has 6.64. Its counter probably left out the three deconvolutions: without them 6.69 remain, which is 6.64
+    for only the pixels of 375x1242.
 
     Args:
         num_classes: K.
-        dropout: probability of Dropout2d before bottleneck 2.0, and from it on.
+        dropout: two probabilities of Dropout2d, before bottleneck 2.0 and from it on.
 
     Raises:
         UserError: `dropout` is not two numbers.
@@ -89,13 +90,13 @@ class InitialBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """Keeps size and channels (figure 2b).
+    """A bottleneck that keeps size and channels (figure 2b).
 
     Args:
         channels: of input and output.
         dropout: of the branch.
         dilation: of its 3x3 convolution.
-        asymmetric: 5x1 and 1x5 in the place of the 3x3.
+        asymmetric: whether a 5x1 and a 1x5 replace the 3x3.
         activation: PReLU in the encoder, ReLU in the decoder.
     """
 
@@ -125,7 +126,7 @@ class Bottleneck(nn.Module):
 
 
 class DownsamplingBottleneck(nn.Module):
-    """Halves the size; the pooled input gets as many channels of zeros as it lacks."""
+    """A bottleneck that halves the size; channels of zeros fill up the pooled input."""
 
     def __init__(self, in_channels: int, channels: int, dropout: float) -> None:
         super().__init__()
@@ -137,14 +138,14 @@ class DownsamplingBottleneck(nn.Module):
         self.activation = nn.PReLU(channels)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """`(B, C, h, w)` to `(B, channels, h / 2, w / 2)`, and where the maxima stood, `(B, C, h / 2, w / 2)`."""
+        """`(B, C, h, w)` to `(B, channels, h / 2, w / 2)` and the positions of the maxima, `(B, C, h / 2, w / 2)`."""
         pooled, indices = F.max_pool2d(x, 2, return_indices=True)
         main = F.pad(pooled, (0, 0, 0, 0, 0, self.lacking))
         return self.activation(main + self.branch(x)), indices
 
 
 class UpsamplingBottleneck(nn.Module):
-    """Doubles the size: a 1x1 convolution and max-unpooling beside a deconvolution."""
+    """A bottleneck that doubles the size: a 1x1 convolution and max-unpooling beside a deconvolution."""
 
     def __init__(self, in_channels: int, channels: int, dropout: float) -> None:
         super().__init__()
@@ -156,12 +157,12 @@ class UpsamplingBottleneck(nn.Module):
         self.activation = _relu(channels)
 
     def forward(self, x: Tensor, indices: Tensor) -> Tensor:
-        """`(B, C, h, w)` and the indices of a pooling to `(B, channels, h, w)`, to `(B, channels, 2 h, 2 w)`."""
+        """`(B, C, h, w)` to `(B, channels, 2 h, 2 w)`, by the `indices` `(B, channels, h, w)` of a pooling."""
         return self.activation(max_unpool(self.main(x), indices) + self.branch(x))
 
 
 def max_unpool(x: Tensor, indices: Tensor) -> Tensor:
-    """`F.max_unpool2d(x, indices, 2)`, which has no deterministic form; this one has."""
+    """Computes `F.max_unpool2d(x, indices, 2)` in a deterministic form, which torch does not have."""
     batch, channels, height, width = x.shape
     flat = x.new_zeros(batch, channels, 4 * height * width).scatter(2, indices.flatten(2), x.flatten(2))
     return flat.view(batch, channels, 2 * height, 2 * width)

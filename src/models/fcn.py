@@ -4,16 +4,17 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from src.models.architecture import Architecture
 from src.models.parts.deconv import DeconvDecoder
 
 CHANNELS = (32, 64, 128, 256, 512)
 
 
-class FCN(nn.Module):
+class FCN(Architecture):
     """Five 3x3 convolutions of stride 2, five deconvolutions, no skips; logits at stride 1 (R3; systems.md 2.6).
 
-    Not the FCN of Long et al. (2015), whose encoder is pretrained and whose shallow maps are added. The biases before
-    BatchNorm are R3's, and so is Xavier, which is `Network`'s: `init="xavier"`.
+    It is not the FCN of Long et al. (2015), whose encoder is pretrained and whose shallow maps are added. The biases
+    before BatchNorm are R3's, and so is Xavier's initialisation, which `Network` does with `init="xavier"`.
 
     Args:
         num_classes: K.

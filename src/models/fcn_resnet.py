@@ -1,22 +1,23 @@
-"""FCN on a dilated encoder (Long et al. 2015, as torchvision and mmsegmentation train it; report R4)."""
+"""An FCN on a dilated encoder (Long et al. 2015, as torchvision and mmsegmentation train it; report R4)."""
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from src.models.architecture import Architecture
 from src.models.encoder import build_encoder
 from src.models.parts.layers import FCNHead
 
 
-class FCNResNet(nn.Module):
-    """Dilated encoder, one 3x3 convolution, classifier; an auxiliary head of the same form on the stage before.
+class FCNResNet(Architecture):
+    """A dilated encoder, one 3x3 convolution, a classifier; an auxiliary head of the same form on the stage before.
 
-    With ResNet-50 or ResNet-101 at stride 8 it is torchvision's `fcn_resnet50` / `fcn_resnet101` (a test proves it).
+    With ResNet-50 or ResNet-101 at stride 8 it is torchvision's `fcn_resnet50` or `fcn_resnet101` (a test proves it).
 
     Args:
         backbone: `name` and `weights`, see `build_encoder`.
         num_classes: K.
-        output_stride: 8, 16 or 32, of the encoder and of the logits.
+        output_stride: of the encoder and of the logits, 8, 16 or 32.
         dropout: before each classifier.
-        aux: auxiliary head.
+        aux: whether there is an auxiliary head.
 
     Raises:
         UserError: a backbone that cannot be dilated to the output stride.

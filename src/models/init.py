@@ -1,4 +1,4 @@
-"""Initialisation of what has no pretrained weights. Its names are checked before torch is loaded."""
+"""The initialisation of weights that are not pretrained. Its names are checked before torch is loaded."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ SCHEMES = ("default", "xavier", "kaiming")
 
 
 def check_scheme(scheme: str) -> None:
-    """UserError for an unknown scheme."""
+    """Raises UserError for an unknown scheme."""
     if scheme not in SCHEMES:
         raise UserError(f"init={scheme}: must be one of {', '.join(SCHEMES)}")
 
 
 def initialise(architecture: nn.Module, scheme: str) -> None:
-    """Draws the weights of convolutions and linear layers anew, but for those of a pretrained `encoder`.
+    """Draws the weights of convolutions and linear layers anew, except those of a pretrained `encoder`.
 
     - `xavier`: normal with variance 2 / (n_in + n_out) (Glorot & Bengio 2010; report R3);
     - `kaiming`: normal with variance 2 / n_out (He et al. 2015, fan_out; report R2);
-    - `default`: whatever their constructors drew.
+    - `default`: as the constructors drew them.
 
-    With the first two biases start at 0 and normalisation layers at weight 1 and bias 0.
+    With the first two, biases start at 0, and normalisation layers at weight 1 and bias 0.
 
     Raises:
         UserError: unknown scheme.

@@ -4,25 +4,27 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from src.models.architecture import Architecture
 from src.models.encoder import build_encoder
 from src.models.parts.layers import FCNHead, PyramidPooling
 
 
-class PSPNet(nn.Module):
-    """Encoder dilated to stride 8, pyramid pooling, 3x3 convolution, classifier; an auxiliary head on layer3.
+class PSPNet(Architecture):
+    """An encoder dilated to stride 8, pyramid pooling, 3x3 convolution, classifier; an auxiliary head on layer3.
 
-    The deep stem of the paper's own code (semseg; 3x3 convolutions of 64, 64 and 128 channels) is timm's: backbone=
-    resnet50s, resnet101s, resnet152s. backbone=resnet50 has the plain 7x7 stem.
+    The deep stem of the paper's own code (semseg; 3x3 convolutions of 64, 64 and 128 channels) is that of timm's
+    backbones: backbone=resnet50s, resnet101s, resnet152s. backbone=resnet50 has the plain 7x7 stem.
 
     Args:
         backbone: `name` and `weights`, see `build_encoder`.
         num_classes: K.
-        output_stride: 8, 16 or 32, of the encoder and of the logits.
-        bins: sides of the pooled maps; each has a quarter of the encoder's channels divided by their number.
-        use_ppm: False leaves pyramid pooling out and nothing else (R1's ablation).
-        channels, aux_channels: of the 3x3 convolution of the head and of the auxiliary head.
+        output_stride: of the encoder and of the logits, 8, 16 or 32.
+        bins: sides of the pooled maps; each map has the encoder's channels divided by the number of bins.
+        use_ppm: False leaves out pyramid pooling and nothing else (R1's ablation).
+        channels: of the 3x3 convolution of the head.
+        aux_channels: of the 3x3 convolution of the auxiliary head.
         dropout: before each classifier.
-        aux: auxiliary head.
+        aux: whether there is an auxiliary head.
 
     Raises:
         UserError: a backbone that cannot be dilated to the output stride.
@@ -43,7 +45,7 @@ class PSPNet(nn.Module):
         aux: bool = True,
     ) -> None:
         super().__init__()
-        # Every 3x3 of a dilated stage has its rate, as in semseg.
+        # Every 3x3 of a dilated stage has the full rate, as in semseg.
         self.encoder = build_encoder(backbone, output_stride, contract_dilation=False)
         self.divisor = self.encoder.divisor
         *_, middle, deep = self.encoder.out_channels

@@ -1,28 +1,29 @@
-"""ResNet with one or two ASPPs as classifiers (report R3, its best network)."""
+"""A ResNet with one or two ASPPs as classifiers (report R3, its best network)."""
 
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from src.errors import UserError
+from src.models.architecture import Architecture
 from src.models.encoder import build_encoder
 from src.models.parts.aspp import ASPPR3
 
 
-class ResNetASPP(nn.Module):
-    """R3's dual form: encoder dilated to stride 8, an ASPP on layer3 and one on layer4, their logits summed.
+class ResNetASPP(Architecture):
+    """R3's dual form: an encoder dilated to stride 8, an ASPP on layer3 and one on layer4, their logits summed.
 
     Args:
         backbone: `name` and `weights`, see `build_encoder`; ResNet-50 in R3 (its text says ResNet-101 once).
         num_classes: K.
-        output_stride: 8 in the dual form, 32 in R3's simple one; of the encoder and of the logits.
-        dual: False for the ASPP on layer4 alone.
+        output_stride: of the encoder and of the logits; 8 in the dual form, 32 in R3's simple one.
+        dual: False for only the ASPP on layer4.
         rates: of the ASPPs.
         hidden: channels of their branches (R3's table says 128, its code for ResNets 256).
-        final_activation: BatchNorm and ReLU on the logits, as R3 had it by mistake: no logit is then negative.
+        final_activation: BatchNorm and ReLU on the logits, R3's mistake: no logit is then negative.
 
     Raises:
-        UserError: a backbone that cannot be dilated, or maps of two strides to be summed.
+        UserError: a backbone that cannot be dilated, or a dual form whose maps have two strides.
     """
 
     align_corners = True  # as in R3's code

@@ -1,16 +1,17 @@
-"""Report R3's ResNet with deconvolutions: a pretrained encoder under its baseline's decoder."""
+"""Report R3's ResNet with deconvolutions: a pretrained encoder with the decoder of its baseline."""
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from src.models.architecture import Architecture
 from src.models.encoder import build_encoder
 from src.models.parts.deconv import DeconvDecoder
 
 
-class ResNetDeconv(nn.Module):
-    """Encoder to stride 32, then the five deconvolutions of `FCN`, no skips; logits at stride 1 (R3, systems.md 2.6).
+class ResNetDeconv(Architecture):
+    """An encoder of stride 32, the five deconvolutions of `FCN`, no skips; logits at stride 1 (R3, systems.md 2.6).
 
     Args:
-        backbone: `name` and `weights`, see `build_encoder`; R3's is resnet50 with ImageNet's weights.
+        backbone: `name` and `weights`, see `build_encoder`; R3's is resnet50 with ImageNet weights.
         num_classes: K.
     """
 

@@ -1,24 +1,25 @@
-"""SCT-ResNet: what report R0 calls SCTNet, a dilated ResNet with channel and spatial attention (systems.md 2.1b)."""
+"""SCT-ResNet, which report R0 calls SCTNet: a dilated ResNet with channel and spatial attention (systems.md 2.1b)."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from src.errors import UserError
+from src.models.architecture import Architecture
 from src.models.encoder import build_encoder
 from src.models.parts.layers import FCNHead
 
 
-class SCTResNet(nn.Module):
+class SCTResNet(Architecture):
     """PSPNet's encoder and heads with attention in place of its pooling pyramid; logits at stride 8.
 
-    It shares a name with the SCTNet of the AAAI paper (`sctnet.py`) and nothing else.
+    It shares only its name with the SCTNet of the AAAI paper (`sctnet.py`).
 
     Args:
         backbone: `name` and `weights`, see `build_encoder`.
         num_classes: K.
         num_heads: of the spatial attention.
         reduction: of the channels inside the channel attention.
-        aux: auxiliary head, with attention of its own, on the stage before the last.
+        aux: whether there is an auxiliary head, with attention of its own, on the stage before the last.
         aux_channels: of its 3x3 convolution.
         dropout: of the auxiliary head; R0's main head has none.
         contract_dilation: see `build_encoder`.
@@ -61,7 +62,7 @@ class SCTResNet(nn.Module):
 
 
 class SpatialChannelAttention(nn.Sequential):
-    """Channel attention, then spatial attention.
+    """Channel attention followed by spatial attention.
 
     Args:
         channels: of input and output.
@@ -83,7 +84,7 @@ class SpatialChannelAttention(nn.Sequential):
 
 
 class ChannelAttention(nn.Module):
-    """A gate for each channel from its mean and its maximum, through shared layers (Woo et al. 2018, CBAM)."""
+    """A gate per channel, computed from its mean and its maximum by shared layers (Woo et al. 2018, CBAM)."""
 
     def __init__(self, channels: int, reduction: int) -> None:
         super().__init__()
@@ -100,11 +101,11 @@ class ChannelAttention(nn.Module):
 
 
 class SpatialAttention(nn.Module):
-    """Every position attends to all others, and adds what it finds (Vaswani et al. 2017).
+    """Attention of every position to all positions, added to the input (Vaswani et al. 2017).
 
     The matrix of positions by positions is never made. For a 512x1024 image (64x128 positions, 2048 channels, 4 heads)
-    the process peaks at 1.33 GiB, of which 0.92 are there before the call; with softmax(Q K^T) V written out it peaks
-    at 3.07 GiB. (ru_maxrss of one process each, float32 inference of this module alone, 2-core CPU, 2026-11-21.)
+    the process peaks at 1.33 GiB, 0.92 of them in use before the call; with softmax(Q K^T) V written out it peaks at
+    3.07 GiB. (ru_maxrss of one process each, float32 inference of only this module, 2-core CPU, 2026-11-21.)
 
     Args:
         channels: of input and output.
@@ -121,7 +122,7 @@ class SpatialAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, h, w)` to the same."""
-        # Contiguous: where the channels of a position lie apart, torch makes the whole matrix after all.
+        # Contiguous: if the channels of a position lie apart, torch makes the whole matrix after all.
         query, key, value = (
             projection(x).flatten(2).unflatten(1, (self.num_heads, -1)).mT.contiguous()  # (B, heads, h w, C / heads)
             for projection in (self.query, self.key, self.value)

@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from timm.layers import DropPath
+from timm.layers.drop import DropPath
 from torch import Tensor, nn
 
 from src.errors import UserError
@@ -15,18 +15,18 @@ from src.models.weights import ENCODER_WRAPPERS, find_weights, load_weights, rea
 
 
 class SCTNet(Architecture):
-    """Residual stages, attention by convolution at strides 16 and 32, DAPPM, head; logits at stride 8.
+    """Residual stages, attention by convolution at strides 16 and 32, DAPPM and head; logits at stride 8.
 
-    S has 32 base channels and 64 in the DAPPM, B has 64 and 128.
+    SCTNet-S has 32 base channels and 64 in the DAPPM, SCTNet-B has 64 and 128.
 
     Args:
         num_classes: K.
         base_channels: C, of the stem; the stages have C, 2 C, 4 C and 8 C.
         spp_channels: of each scale of the DAPPM.
-        drop_path: probability of leaving out a branch of a CFBlock for an image, in training.
-        aux: auxiliary head at stride 8, before the context.
+        drop_path: probability of leaving out a branch of a CFBlock per image, in training.
+        aux: whether there is an auxiliary head at stride 8, before the context.
         weights: of the encoder: None, or a .safetensors or .pth file (the authors' ImageNet weights, or a checkpoint
-            of an SCTNet). A classifier in it is not used; the DAPPM may be missing, for a classifier needs none.
+            of an SCTNet). A classifier in it is not used; the DAPPM may be missing, since a classifier has none.
         teacher: of the semantic information alignment, see `Alignment`; None trains without one.
 
     Raises:
@@ -79,7 +79,7 @@ class SCTNet(Architecture):
 
 
 class SCTEncoder(Encoder):
-    """All of SCTNet but its heads. The parts have the names of the official code, so that its weight files load."""
+    """SCTNet without its heads; the parts have the names of the official code, so that its weight files load."""
 
     divisor = 1
     pretrained = False
@@ -110,7 +110,7 @@ class SCTEncoder(Encoder):
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions around a shortcut (He et al. 2016), with biases; `final_relu` False leaves the sum as is."""
+    """Two 3x3 convolutions with biases beside a shortcut (He et al. 2016); `final_relu` applies to the sum."""
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, final_relu: bool) -> None:
         super().__init__()
@@ -132,11 +132,11 @@ class BasicBlock(nn.Module):
 
 
 class CFBlock(nn.Module):
-    """Conv-former block: attention by convolution, then a 3x3 MLP, each a residual branch that DropPath may leave out.
+    """A conv-former block: attention by convolution, then a 3x3 MLP, each a residual branch under DropPath.
 
     Args:
         channels: of input and output.
-        drop_path: probability for each branch and image, in training.
+        drop_path: probability per branch and image, in training.
     """
 
     def __init__(self, channels: int, drop_path: float) -> None:
@@ -152,12 +152,12 @@ class CFBlock(nn.Module):
 
 
 class ConvolutionalAttention(nn.Module):
-    """Attention to learned tokens: a 7x1 and a 1x7 kernel are both its keys and, transposed, its values.
+    """Attention to learned tokens; a 7x1 and a 1x7 kernel are its keys and, transposed, its values.
 
     Args:
         channels: of input and output.
-        num_tokens: of the learned tokens.
-        num_heads: groups of tokens that are normalised together.
+        num_tokens: number of learned tokens.
+        num_heads: number of groups of tokens that are normalised together.
     """
 
     def __init__(self, channels: int, num_tokens: int = 64, num_heads: int = 8) -> None:
@@ -166,7 +166,7 @@ class ConvolutionalAttention(nn.Module):
         self.norm = nn.BatchNorm2d(channels)
         self.kv = nn.Parameter(torch.empty(num_tokens, channels, 7, 1))
         self.kv3 = nn.Parameter(torch.empty(num_tokens, channels, 1, 7))
-        # As the authors intend. Theirs start at 0: mmcv's initialiser takes modules and leaves a bare tensor as it is.
+        # As the authors intend; in their code they start at 0, for mmcv's initialiser skips a tensor that is no module.
         nn.init.trunc_normal_(self.kv, std=0.001)
         nn.init.trunc_normal_(self.kv3, std=0.001)
 
@@ -196,13 +196,13 @@ class MLP(nn.Sequential):
 
 
 def _down(in_channels: int, out_channels: int) -> tuple[nn.Module, ...]:
-    """3x3 convolution of stride 2 with bias, BatchNorm, ReLU."""
+    """A 3x3 convolution of stride 2 with bias, BatchNorm, ReLU."""
     convolution = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
     return convolution, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)
 
 
 def _stage(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:
-    """Two blocks; whoever reads the stage applies the ReLU that its last block leaves out."""
+    """Two blocks; the reader of the stage applies the ReLU that its last block leaves out."""
     return nn.Sequential(
         BasicBlock(in_channels, out_channels, stride, final_relu=True),
         BasicBlock(out_channels, out_channels, 1, final_relu=False),

@@ -1,4 +1,4 @@
-"""Semantic information alignment of SCTNet with a trained SegFormer (Xu et al. 2024, section 3.3); training only."""
+"""The semantic information alignment of SCTNet with a trained SegFormer in training (Xu et al. 2024, section 3.3)."""
 
 from collections.abc import Callable
 
@@ -14,23 +14,26 @@ from src.models.weights import find_weights, load_weights, read_weights, select
 
 
 class Alignment(nn.Module):
-    """The student's projections, and the teacher whose maps they are compared with.
+    """The student's projections, and the teacher with whose maps they are compared.
 
-    Stages 3 and 4 are compared as they are (backbone feature alignment). The decoder's map goes, at the teacher's
-    stride 4 and with the statistics of the teacher's own, through the teacher's fusion and classifier (shared decoder
-    head alignment).
+    Stages 3 and 4 are compared as they are (backbone feature alignment). The decoder's map is brought to the teacher's
+    stride 4 and to the statistics of the teacher's own map, and then passes through the teacher's fusion and classifier
+    (shared decoder head alignment).
 
     The teacher is frozen, always in evaluation mode, and no part of this module: it is neither trained nor saved, but
-    follows to another device. Without its weights only the projections are built, so that a checkpoint loads.
+    moves to another device with it. Without the teacher's weights only the projections are built, so that a checkpoint
+    loads.
 
     Args:
-        teacher: `backbone` (`name`, and `weights`, which must be None), `weights` (a checkpoint that src.train made of
-            smp's Segformer on that backbone, or None) and, where it is not 256, `decoder_segmentation_channels`.
+        teacher: `backbone` (`name`, and `weights`, which must be None), `weights` (a checkpoint of src.train, of smp's
+            Segformer on that backbone, or None) and, if it is not 256, `decoder_segmentation_channels`.
         num_classes: K, of student and teacher.
-        stage3_channels, stage4_channels, decoder_channels: of the student's maps at strides 16, 32 and 8.
+        stage3_channels: of the student's map at stride 16.
+        stage4_channels: of the student's map at stride 32.
+        decoder_channels: of the student's map at stride 8.
 
     Raises:
-        UserError: an unknown key or a missing one, weights that do not fit.
+        UserError: an unknown or a missing key, weights that do not fit.
     """
 
     def __init__(
@@ -47,17 +50,22 @@ class Alignment(nn.Module):
         self._teacher = [] if teacher["weights"] is None else [Teacher(network)]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Alignment":
-        # What `to`, `cuda` and `bfloat16` call for a module's parts; the teacher is none, but goes where they go.
+        # `to`, `cuda` and `bfloat16` call this for a module's parts; the teacher is no part, but has to follow.
         for teacher in self._teacher:
             teacher._apply(fn)
         return super()._apply(fn, recurse)
 
     def forward(self, image: Tensor, x3: Tensor, x5: Tensor, x_out: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """Pairs `stage3` (stride 16), `stage4` (32), `decoder` and `logits` (4), the student's map first.
+        """Computes the pairs `stage3` (stride 16), `stage4` (32), `decoder` and `logits` (4), the student's map first.
 
         Args:
             image: normalised, `(B, 3, H, W)`.
-            x3, x5, x_out: of the student, strides 16, 32, 8, sides rounded up.
+            x3: the student's map at stride 16, sides rounded up.
+            x5: at stride 32.
+            x_out: at stride 8.
+
+        Raises:
+            UserError: the teacher has no weights.
         """
         if not self._teacher:
             raise UserError(
@@ -81,7 +89,7 @@ class Alignment(nn.Module):
 
 
 class Teacher(nn.Module):
-    """A frozen SegFormer, taken apart where the student meets it."""
+    """A frozen SegFormer, divided at the maps with which the student's are compared."""
 
     def __init__(self, network: SMPNetwork) -> None:
         super().__init__()
@@ -94,20 +102,21 @@ class Teacher(nn.Module):
         divisor = self.network.divisor
         features = self.network.encoder(F.pad(image, (0, -width % divisor, 0, -height % divisor)))
         decoder, size = self.network.decoder, [side // 4 for side in features[0].shape[-2:]]
-        # Deepest first, as smp's decoder has it.
+        # Deepest first, as in smp's decoder.
         levels = zip(decoder.mlp_stage, reversed(features), strict=False)
         joined = torch.cat([resize(mlp(feature), size) for mlp, feature in levels], dim=1)
         maps = zip((16, 32, 4), (features[-2], features[-1], joined), strict=True)
-        return tuple(x[..., : -(-height // stride), : -(-width // stride)] for stride, x in maps)
+        stage3, stage4, joined = (x[..., : -(-height // stride), : -(-width // stride)] for stride, x in maps)
+        return stage3, stage4, joined
 
     def decode(self, joined: Tensor) -> tuple[Tensor, Tensor]:
-        """The fused map and the logits of joined maps, the teacher's own or a student's."""
+        """Computes the fused map and the logits of joined maps, the teacher's own or a student's."""
         feature = self.network.decoder.fuse_stage(joined)
         return feature, self.network.head(feature)
 
 
 def match_statistics(student: Tensor, teacher: Tensor) -> Tensor:
-    """Gives each channel of the student the mean and the deviation, over images and positions, of the teacher's."""
+    """Gives each of the student's channels the teacher's mean and deviation over images and positions."""
     with torch.autocast(student.device.type, enabled=False):
         deviation, mean = torch.std_mean(student.float(), dim=(0, 2, 3), keepdim=True)
         target_deviation, target_mean = torch.std_mean(teacher.float(), dim=(0, 2, 3), keepdim=True)
@@ -120,12 +129,12 @@ def _build(teacher: dict, num_classes: int) -> SMPNetwork:
     if not isinstance(teacher, dict) or not {"backbone", "weights"} <= set(teacher) <= allowed:
         raise UserError(
             f"model.teacher={teacher}: must be null, or have backbone and weights, and decoder_segmentation_channels "
-            "where that is not 256"
+            "if that is not 256"
         )
     backbone, weights = teacher["backbone"], teacher["weights"]
     if backbone["weights"] is not None:
         raise UserError(
-            f"model.teacher.backbone.weights={backbone['weights']}: must be null; model.teacher.weights has them all"
+            f"model.teacher.backbone.weights={backbone['weights']}: must be null; model.teacher.weights has them"
         )
     options = {key: value for key, value in teacher.items() if key not in ("backbone", "weights")}
     network = SMPNetwork("Segformer", backbone, num_classes, **options)

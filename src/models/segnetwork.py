@@ -4,24 +4,25 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from src.errors import UserError
+from src.errors import UserError, whole
+from src.models.architecture import Architecture
 
 NUM_STAGES = 5
 ORDERS = {False: ("conv_relu",), True: ("conv_bn_relu", "conv_relu_bn")}  # by use_bn, the default first
 
 
-class SegNetwork(nn.Module):
+class SegNetwork(Architecture):
     """Five stages of 3x3 convolutions, each closed by max pooling, then a 1x1 score (report R4; systems.md 2.9).
 
-    R4's code is not public: this is what its text says, on the layers of VGG (Simonyan & Zisserman 2015). Pooling
-    rounds up, so that every size works without padding.
+    R4's code is not public: this follows its text, on the layers of VGG (Simonyan & Zisserman 2015). Pooling rounds up,
+    so that every size works without padding.
 
-    Cost at 375x1242 with 19 classes, where a multiply-add (MAC) is 2 FLOPs, as torch's FlopCounterMode counts:
+    Cost at 375x1242 with 19 classes, with 2 FLOPs per multiply-add (MAC), as torch's FlopCounterMode counts:
 
         convs 2-2-3-3-3, as in VGG-16 (default): 143.40 GMAC = 286.81 GFLOPs
         convs 1-1-2-2-2, as in VGG-11:            70.06 GMAC = 140.12 GFLOPs
 
-    R4's ratios make its baseline about 143 G: VGG-16's where a multiply-add is 1, or VGG-11's where it is 2.
+    R4's ratios make its baseline about 143 G: VGG-16's with 1 FLOP per multiply-add, or VGG-11's with 2.
 
     Args:
         num_classes: K.
@@ -30,7 +31,8 @@ class SegNetwork(nn.Module):
         extra_convs: further 3x3 convolutions in every stage.
         use_bn: a BatchNorm with every 3x3 convolution.
         order: of a convolution's layers: "conv_relu" without BatchNorm, "conv_bn_relu" or "conv_relu_bn" with it; None
-            takes the first that `use_bn` allows. Pooling is not in it: max pooling before or behind a ReLU is the same.
+            takes the first that `use_bn` allows. Pooling has no place in it: max pooling before or after a ReLU is the
+            same.
         dropout: probability of Dropout2d at the end of the last stage.
 
     Raises:
@@ -54,13 +56,12 @@ class SegNetwork(nn.Module):
         for name, value in (("convs", convs), ("channels", channels)):
             if len(value) != NUM_STAGES or not all(isinstance(count, int) and count > 0 for count in value):
                 raise UserError(f"model.{name}={list(value)}: must be {NUM_STAGES} whole numbers, each at least 1")
-        if not isinstance(extra_convs, int) or extra_convs < 0:
-            raise UserError(f"model.extra_convs={extra_convs}: must be a whole number, at least 0")
+        whole("model.extra_convs", extra_convs, 0)
         order = ORDERS[use_bn][0] if order is None else order
         if order not in ORDERS[use_bn]:
             raise UserError(
                 f"model.order={order}: must be {' or '.join(ORDERS[False])} with model.use_bn=false, "
-                f"{' or '.join(ORDERS[True])} with model.use_bn=true; null chooses by it"
+                f"{' or '.join(ORDERS[True])} with model.use_bn=true; null takes the first of these"
             )
         widths = (3, *channels)
         self.stages = nn.Sequential(
@@ -71,7 +72,7 @@ class SegNetwork(nn.Module):
         )
         self.dropout = nn.Dropout2d(dropout)
         self.score = nn.Conv2d(channels[-1], num_classes, kernel_size=1)
-        # With PyTorch's default the signal dies on its way through 13 convolutions without BatchNorm (He et al. 2015).
+        # With PyTorch's default the signal dies within 13 convolutions without BatchNorm (He et al. 2015).
         for layer in self.stages.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
@@ -88,12 +89,11 @@ def _stage(in_channels: int, channels: int, num_convs: int, order: str) -> nn.Se
     layers: list[nn.Module] = []
     for width in (in_channels, *(num_convs - 1) * [channels]):
         layers.extend(_conv_layers(width, channels, order))
-    # As MaxPool2d(2, ceil_mode=True), which cannot be exported for sizes that are not known yet.
-    return nn.Sequential(*layers, nn.ConstantPad2d((0, 1, 0, 1), float("-inf")), nn.MaxPool2d(2))
+    return nn.Sequential(*layers, nn.MaxPool2d(2, ceil_mode=True))
 
 
 def _conv_layers(in_channels: int, channels: int, order: str) -> list[nn.Module]:
-    # A BatchNorm takes away the bias before it, unless a ReLU stands between them.
+    # A BatchNorm cancels the bias before it, unless a ReLU stands between them.
     bias = order != "conv_bn_relu"
     layers = {
         "conv": nn.Conv2d(in_channels, channels, 3, padding=1, bias=bias),

@@ -2,11 +2,12 @@
 
 from torch import Tensor, nn
 
+from src.models.architecture import Architecture
 from src.models.encoder import build_encoder
 
 
-class SimpleSegmentationNet(nn.Module):
-    """An encoder of stride 32 and one 1x1 convolution. R1's has the deep stem: backbone=resnet50s.
+class SimpleSegmentationNet(Architecture):
+    """An encoder of stride 32 and one 1x1 convolution; R1's encoder has the deep stem, backbone=resnet50s.
 
     Args:
         backbone: `name` and `weights`, see `build_encoder`.

@@ -1,24 +1,25 @@
-"""Any architecture of segmentation_models_pytorch that is faithful to its paper, by one yaml."""
+"""The architectures of segmentation_models_pytorch that are faithful to their papers, one yaml each."""
 
 import segmentation_models_pytorch as smp
-from torch import Tensor, nn
+from torch import Tensor
 
 from src.errors import UserError
+from src.models.architecture import Architecture
 from src.models.encoder import build_encoder
 
-# smp refuses these by name; the other families of conf/backbone work (but for ViTs, which DPT alone takes).
+# smp refuses these with MiT; the other families of conf/backbone work (except ViTs, which only DPT takes).
 WITHOUT_MIT = ("UnetPlusPlus", "Linknet")
 
 
-class SMPNetwork(nn.Module):
-    """smp's decoder on our encoder, its logits at the decoder's own stride.
+class SMPNetwork(Architecture):
+    """A decoder of smp on an encoder of `build_encoder`; logits at the decoder's own stride.
 
     Args:
         arch: class name in smp, e.g. "Unet" (Ronneberger et al. 2015, with a pretrained encoder).
         backbone: `name` and `weights`, see `build_encoder`.
         num_classes: K.
-        output_stride: of the encoder, for decoders that want a dilated one.
-        divisor: of the sides that the decoder can take.
+        output_stride: of the encoder, for decoders that need a dilated one.
+        divisor: of the sides that the decoder takes.
         options: passed on to smp's class.
 
     Raises:
@@ -47,10 +48,10 @@ class SMPNetwork(nn.Module):
         self.encoder = build_encoder(backbone, output_stride)
         if output_stride != 32:
             options["encoder_output_stride"] = output_stride
-        # Its decoder and head are taken, its encoder is not.
+        # Only its decoder and head are used.
         model = getattr(smp, arch)(name, encoder_weights=None, classes=num_classes, **options)
         self.decoder = model.decoder
-        # The head's convolution alone: its upsampling is left to whoever needs another size.
+        # Only the head's convolution, without its upsampling.
         self.head = model.segmentation_head[0]
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:

@@ -1,4 +1,4 @@
-"""Report R3's U-Net from scratch (after Ronneberger et al. 2015), and its form with two ASPPs in the decoder."""
+"""Report R3's U-Net from scratch (after Ronneberger et al. 2015), with or without two ASPPs in the decoder."""
 
 from itertools import pairwise
 
@@ -6,32 +6,33 @@ import torch
 from torch import Tensor, nn
 
 from src.errors import UserError
+from src.models.architecture import Architecture
 from src.models.parts.aspp import ASPPR3
 from src.models.parts.layers import resize
 
 CHANNELS = (64, 128, 256, 512, 1024)
 
 
-class UNetPA3(nn.Module):
-    """U-Net with BatchNorm, padded convolutions and bilinear upsampling; logits at stride 1 (R3; systems.md 2.6).
+class UNetPA3(Architecture):
+    """A U-Net with BatchNorm, padded convolutions and bilinear upsampling; logits at stride 1 (R3; systems.md 2.6).
 
-    With `aspp` an ASPP stands for the double convolution at stride 2, and another for the one at stride 1 and the
-    classifier. That is R3's code; its text says "deconv4 layer and final classifier".
+    With `aspp` one ASPP replaces the double convolution at stride 2, and another replaces the one at stride 1 with the
+    classifier. R3's code does so; its text says "deconv4 layer and final classifier".
 
     Parameters with 19 classes: 34,528,083; with `aspp` 35,078,987, or 35,079,025 with R3's own last layers. The biases
-    before BatchNorm are R3's, and so is Xavier, which is `Network`'s: `init="xavier"`.
+    before BatchNorm are R3's, and so is Xavier's initialisation, which `Network` does with `init="xavier"`.
 
     Args:
         num_classes: K.
         aspp: R3's "U-Net + ASPP".
-        aspp_final_activation: BatchNorm and ReLU after the classifying ASPP. R3 had them by mistake: no logit is then
-            negative (systems.md 4.3 no. 4).
+        aspp_final_activation: BatchNorm and ReLU after the classifying ASPP, R3's mistake: no logit is then negative
+            (systems.md 4.3 no. 4).
 
     Raises:
         UserError: `aspp_final_activation` without `aspp`.
     """
 
-    align_corners = True  # as in R3's code, which so upsamples inside; its logits are as large as the image
+    align_corners = True  # as R3's code does inside; the logits themselves are as large as the image
     divisor = 16
 
     def __init__(self, num_classes: int, aspp: bool = False, aspp_final_activation: bool = False) -> None:
@@ -43,7 +44,7 @@ class UNetPA3(nn.Module):
         self.pool = nn.MaxPool2d(2)
         self.down = nn.ModuleList([_first_double_conv(CHANNELS[0])])
         self.down.extend(_double_conv(*widths) for widths in pairwise(CHANNELS))
-        widths = CHANNELS[-2::-1]  # of the skips, deepest first, and of what is joined with them
+        widths = CHANNELS[-2::-1]  # of the skips, deepest first, and of the maps that are joined with them
         self.halve = nn.ModuleList(_conv_bn_relu(2 * width, width) for width in widths)
         if aspp:
             *double, third, fourth = widths
@@ -60,7 +61,7 @@ class UNetPA3(nn.Module):
         """`(B, 3, H, W)`, sides divisible by 16, to `((B, K, H, W),)`."""
         maps = [self.down[0](image)]  # 64 channels at stride 1
         for level in self.down[1:]:
-            maps.append(level(self.pool(maps[-1])))  # at last 1024 at stride 16
+            maps.append(level(self.pool(maps[-1])))  # in the end 1024 channels at stride 16
         x = maps.pop()
         for halve, level in zip(self.halve, self.up, strict=True):
             skip = maps.pop()
@@ -79,7 +80,7 @@ def _double_conv(in_channels: int, out_channels: int) -> nn.Sequential:
 
 
 def _first_double_conv(channels: int) -> nn.Sequential:
-    """R3's very first convolution has no BatchNorm."""
+    """R3's first level, whose first convolution has no BatchNorm."""
     return nn.Sequential(
         nn.Conv2d(3, channels, 3, padding=1), nn.ReLU(inplace=True), *_conv_bn_relu(channels, channels)
     )

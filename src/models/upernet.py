@@ -3,24 +3,25 @@
 from collections.abc import Sequence
 
 import torch
-from timm.layers import LayerNorm2d
+from timm.layers.norm import LayerNorm2d
 from torch import Tensor, nn
 
+from src.models.architecture import Architecture
 from src.models.encoder import build_encoder
 from src.models.parts.layers import FCNHead, PyramidPooling, conv_bn_relu, resize
 
 
-class UPerNet(nn.Module):
-    """Undilated encoder, pyramid pooling on its deepest map, cumulative top-down pathway, fusion at stride 4.
+class UPerNet(Architecture):
+    """An undilated encoder, pyramid pooling on its deepest map, a cumulative top-down pathway, fusion at stride 4.
 
     Args:
-        backbone: `name` and `weights`, see `build_encoder`; ResNets, ConvNeXt, Swin and others.
+        backbone: `name` and `weights`, see `build_encoder`: ResNets, ConvNeXt, Swin and others.
         num_classes: K.
         bins: of the pyramid pooling.
         channels: of every level of the pyramid (512 in the paper).
         aux_channels: of the auxiliary head on the map of stride 16.
         dropout: before each classifier.
-        aux: auxiliary head.
+        aux: whether there is an auxiliary head.
     """
 
     align_corners = False
@@ -39,8 +40,8 @@ class UPerNet(nn.Module):
         self.encoder = build_encoder(backbone)
         self.divisor = self.encoder.divisor
         widths = self.encoder.out_channels[2:]  # strides 4, 8, 16, 32
-        # Maps of patch-based encoders are sums over residual branches; as in Swin's and ConvNeXt's own segmentation
-        # code each is normalised before use.
+        # The maps of patch-based encoders are sums over residual branches. Each is normalised before use, as in the
+        # segmentation code of Swin and ConvNeXt.
         is_patch_based = self.encoder.out_channels[1] == 0
         self.norms = nn.ModuleList(LayerNorm2d(width) if is_patch_based else nn.Identity() for width in widths)
         self.ppm = PyramidPooling(widths[-1], channels, bins)
@@ -57,7 +58,7 @@ class UPerNet(nn.Module):
         top = self.bottleneck(self.ppm(features[-1]))
         levels = [top]
         for lateral, x in zip(reversed(self.laterals), reversed(features[:-1]), strict=True):
-            # The merged level goes on downwards, not the lateral alone.
+            # The merged level is passed downwards, not only the lateral.
             top = lateral(x) + resize(top, x.shape[-2:])
             levels.append(top)
         *smoothed, finest = [

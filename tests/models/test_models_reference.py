@@ -282,5 +282,5 @@ def test_networks_with_batch_statistics_of_one_pixel_refuse_a_batch_of_one() -> 
         DeepLabV3({"name": "resnet18", "weights": None}, 3),
         PSPNet({"name": "resnet18", "weights": None}, 3),
     ):
-        with pytest.raises(ValueError, match=r"cannot be trained on one image a device; set data\.batch_size to 2"):
+        with pytest.raises(ValueError, match=r"cannot be trained on one image per device; set data\.batch_size to 2"):
             model.train()(torch.zeros(1, 3, 64, 64))

@@ -18,7 +18,7 @@ NARROW = (8, 8, 8, 8, 8)  # channels, where their number does not matter
 
 
 def flops(build: Callable[[], nn.Module], height: int, width: int) -> int:
-    """As torch counts them, 2 a multiply-add; on the meta device, where no number is computed."""
+    """As torch counts them, 2 per multiply-add; on the meta device, where no number is computed."""
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         build().eval()(torch.empty(1, 3, height, width))
     return counter.get_total_flops()
@@ -78,7 +78,7 @@ def test_segnetwork_options(extra_convs: int, options: dict, expected: list[str]
     convs = (1, 1, 2, 2, 3)
     network = SegNetwork(5, convs, NARROW, extra_convs, dropout=0.4, **options)
     for stage, count in zip(network.stages, convs, strict=True):
-        assert layers(stage) == [*(count + extra_convs) * expected, "ConstantPad2d", "MaxPool2d"]
+        assert layers(stage) == [*(count + extra_convs) * expected, "MaxPool2d"]
         assert all((conv.bias is not None) is bias for conv in stage if isinstance(conv, nn.Conv2d))
     assert layers(network)[-2:] == ["Dropout2d", "Conv2d"]
     assert network.dropout.p == 0.4

@@ -1,4 +1,4 @@
-"""Atrous spatial pyramid pooling: DeepLab's, and the variant of report R3."""
+"""Atrous spatial pyramid pooling: that of DeepLab, and the variant of report R3."""
 
 from collections.abc import Sequence
 
@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from src.errors import UserError
 from src.models.parts.layers import conv_bn_relu, needs_two_images, separable_conv_bn_relu
 
-# The rates of the paper at stride 16; at half the stride twice the rates, for the same field of view.
+# The paper's rates at stride 16; at half the stride, twice the rates give the same field of view.
 RATES = {16: (6, 12, 18), 8: (12, 24, 36)}
 
 
 def default_rates(output_stride: int) -> tuple[int, int, int]:
-    """Atrous rates by output stride. UserError for another than 8 and 16."""
+    """Returns the atrous rates for an output stride; raises UserError if it is neither 8 nor 16."""
     if output_stride not in RATES:
         raise UserError(f"model.output_stride={output_stride}: must be one of {', '.join(map(str, RATES))}")
     return RATES[output_stride]
@@ -23,9 +23,10 @@ class ASPP(nn.Module):
     """1x1, three atrous 3x3 and image pooling, all with BatchNorm and ReLU, projected (Chen et al. 2017, section 3.3).
 
     Args:
-        in_channels, channels: of the input; of each branch and of the output.
+        in_channels: of the input.
+        channels: of each branch and of the output.
         rates: of the 3x3 convolutions.
-        separable: depthwise separable 3x3 convolutions (Chen et al. 2018).
+        separable: whether the 3x3 convolutions are depthwise separable (Chen et al. 2018).
         dropout: after the projection.
     """
 
@@ -58,13 +59,14 @@ class ASPP(nn.Module):
 
 
 class ASPPR3(nn.Module):
-    """R3's ASPP: its 1x1 branch is a plain convolution, and it serves as a decoder level or as the classifier.
+    """R3's ASPP, whose 1x1 branch is a plain convolution; it serves as a decoder level or as the classifier.
 
     Args:
-        in_channels, out_channels: of the input and the output.
+        in_channels: of the input.
+        out_channels: of the output.
         hidden: channels of each of the five branches.
         rates: of the 3x3 convolutions.
-        final_activation: BatchNorm and ReLU after the projection. R3 had them in the classifier too, where they make
+        final_activation: BatchNorm and ReLU after the projection. R3 has them in the classifier too, where they make
             every logit non-negative; leave them out there (systems.md 4.3).
     """
 

@@ -1,4 +1,4 @@
-"""Deep aggregation pyramid pooling module (Pan et al. 2022, DDRNet), as SCTNet has it."""
+"""The deep aggregation pyramid pooling module (Pan et al. 2022, DDRNet) in SCTNet's form."""
 
 import torch
 import torch.nn.functional as F
@@ -16,12 +16,13 @@ def bn_relu_conv(in_channels: int, out_channels: int, kernel_size: int = 1) -> t
 class DAPPM(nn.Module):
     """Five scales of context, each joined with the one before it: y_0 = s_0(x), y_i = p_i(up(s_i(x)) + y_(i-1)).
 
-    s_0 sees the map itself, s_1 to s_3 averages over 5, 9 and 17 cells at strides 2, 4 and 8 (zeros beyond the border
-    count), s_4 the mean. The parts have the names of the official code, so that its weight files load.
+    s_0 sees the map itself, s_1 to s_3 its averages over 5, 9 and 17 cells at strides 2, 4 and 8 (zeros beyond the
+    border count), s_4 its mean. The parts have the names of the official code, so that its weight files load.
 
     Args:
-        in_channels, out_channels: of the input and the output.
+        in_channels: of the input.
         channels: of each scale.
+        out_channels: of the output.
     """
 
     def __init__(self, in_channels: int, channels: int, out_channels: int) -> None:
@@ -49,9 +50,11 @@ class DAPPM(nn.Module):
         return self.compression(torch.cat([y0, y1, y2, y3, y4], dim=1)) + self.shortcut(x)
 
     def _pooled(self, x: Tensor, scale: nn.Module, stride: int) -> Tensor:
-        """The scale's map, `(B, channels, ceil(h / stride), ceil(w / stride))`, brought up to `(h, w)`."""
-        # torch.export forks on sides of 1, which these maps have for images under 257 pixels, and then takes no others.
-        # One more row and column, of weight 0, hide that; not in training, where BatchNorm would see them.
+        """Computes a scale's map, `(B, channels, ceil(h / stride), ceil(w / stride))`, and resizes it to `(h, w)`."""
+        # F.interpolate(scale(x), x.shape[-2:]) would do, but torch.export (2.15) guards whether a side of its input is
+        # 1, as it is for images under 257 pixels at stride 8, and the program refuses all others ("Guard failed:
+        # image.size()[3] <= 256"). A matrix of bilinear weights has no such case, and a spare row and column, of
+        # weight 0, keep every side above 1. Not in training, where BatchNorm would see them.
         spare = 0 if self.training else 1
         pooled = scale(F.pad(x, (0, spare * stride, 0, spare * stride)))
         (h, w), (rows, columns) = x.shape[-2:], pooled.shape[-2:]
@@ -69,7 +72,7 @@ class GlobalAverage(nn.Module):
 
 
 def bilinear_matrix(cells: int, size: int, spare: int, like: Tensor) -> Tensor:
-    """`(size, cells + spare)`: brings cells up to `size` as F.interpolate does; the spare ones have weight 0."""
+    """Builds the matrix `(size, cells + spare)` that resizes as F.interpolate does; spare cells have weight 0."""
     target = torch.arange(size, device=like.device, dtype=torch.float32)
     source = ((target + 0.5) * cells / size - 0.5).clamp(0, cells - 1)
     distance = (source.unsqueeze(1) - torch.arange(cells + spare, device=like.device)).abs()

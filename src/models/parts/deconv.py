@@ -1,4 +1,4 @@
-"""The decoder that report R3's FCN and its ResNet share: five deconvolutions back to the image's size."""
+"""The decoder that report R3's FCN and ResNet share: five deconvolutions back to the size of the image."""
 
 from itertools import pairwise
 

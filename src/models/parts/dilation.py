@@ -1,14 +1,18 @@
-"""Output stride: where an encoder's last stages are dilated instead of strided, and what it measures."""
+"""Output stride: the dilation of an encoder's last stages, and the measured sides of its maps."""
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from src.models.architecture import Encoder
+
 
 def contract(encoder: nn.Module, output_stride: int, contract_dilation: bool) -> None:
-    """Sets the dilation of a dilated ResNet's stages block by block; other families keep what smp or timm gave them.
+    """Sets the dilation of a dilated ResNet's stages block by block; other families keep that of smp or timm.
 
-    A stage that lost its stride has dilation r = 2 or 4. Its first block sees a map that the stage before it made with
-    dilation r / 2. Two conventions are in use:
+    A stage that lost its stride has dilation r = 2 or 4. Its first block reads the map of the stage before, whose
+    dilation is r / 2. Two conventions are in use:
 
     - contracted: the first block keeps r / 2 (torchvision, and mmsegmentation's `contract_dilation=True`);
     - not contracted: every block has r (semseg's PSPNet, reports R0 to R2).
@@ -16,13 +20,13 @@ def contract(encoder: nn.Module, output_stride: int, contract_dilation: bool) ->
     smp dilates its own ResNets in the second way and timm's in the first, so both are set here. MobileNetV3 follows
     torchvision, whose first block is dilated too (Howard et al. 2019, section 6.4).
     """
-    model = getattr(encoder, "model", encoder)  # timm's networks are inside smp's wrapper
+    model: Any = getattr(encoder, "model", encoder)  # timm's networks are inside smp's wrapper
     if hasattr(model, "layer4") and hasattr(model, "layer3"):
         stages = {8: (model.layer3, model.layer4), 16: (model.layer4,)}[output_stride]
         for rate, stage in zip((2, 4), stages, strict=False):
             for index, block in enumerate(stage):
                 rates = [rate // 2 if contract_dilation and index == 0 else rate, rate]
-                # Of a bottleneck the only 3x3; of a basic block both, and only the first sees the former stage's map.
+                # A bottleneck has one 3x3. A basic block has two, and only the first reads the map of the stage before.
                 for convolution, own in zip(_spatial(block), rates, strict=False):
                     _dilate(convolution, own)
     elif type(model).__name__.startswith("MobileNetV3") and output_stride == 16:
@@ -41,7 +45,7 @@ def _dilate(convolution: nn.Conv2d, rate: int) -> None:
 
 @torch.no_grad()
 def map_sides(encoder: nn.Module, side: int) -> list[int]:
-    """Sides of the maps that the encoder makes of a square image, measured."""
+    """Measures the sides of the maps that an encoder makes of a square image."""
     training = encoder.training
     image = torch.zeros(1, 3, side, side)
     features: list[Tensor] = encoder.eval()(image)
@@ -49,8 +53,8 @@ def map_sides(encoder: nn.Module, side: int) -> list[int]:
     return [feature.shape[-1] for feature in features]
 
 
-def find_divisor(encoder: nn.Module) -> int:
-    """1 where maps of any image have ceil(side / stride) cells, as padded convolutions make them; else 32.
+def find_divisor(encoder: Encoder) -> int:
+    """Returns 1 if the maps of any image have ceil(side / stride) cells, as padded convolutions make them; else 32.
 
     Encoders without a map of stride 2 begin with patches of 4x4, and drop or refuse the pixels that do not fill one.
     """

@@ -1,4 +1,4 @@
-"""Blocks that more than one architecture is made of."""
+"""Blocks that more than one architecture uses."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from src.errors import UserError
 def conv_bn_relu(
     in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1, dilation: int = 1, groups: int = 1
 ) -> nn.Sequential:
-    """Convolution without bias that keeps the size (but for its stride), BatchNorm, ReLU."""
+    """A convolution without bias that keeps the size (apart from its stride), BatchNorm, ReLU."""
     padding = dilation * (kernel_size // 2)
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias=False),
@@ -30,21 +30,21 @@ def separable_conv_bn_relu(in_channels: int, out_channels: int, dilation: int = 
 
 
 def resize(x: Tensor, size: Sequence[int], align_corners: bool = False) -> Tensor:
-    """Bilinear; `(B, C, h, w)` to `(B, C, *size)`."""
+    """Resizes `(B, C, h, w)` bilinearly to `(B, C, *size)`."""
     return F.interpolate(x, size=size, mode="bilinear", align_corners=align_corners)
 
 
-def needs_two_images(x: Tensor, module: nn.Module, what: str) -> None:
-    """UserError where `module` trains on one image: BatchNorm has no variance over a single pixel."""
+def needs_two_images(x: Tensor, module: nn.Module, name: str) -> None:
+    """Raises UserError if `module` trains on one image: BatchNorm has no variance over a single pixel."""
     if module.training and x.shape[0] == 1:
         raise UserError(
-            f"{what} normalises over the batch and cannot be trained on one image a device; set data.batch_size to 2 "
-            "or more a device"
+            f"{name} normalises over the batch and cannot be trained on one image per device; set data.batch_size to "
+            "2 or more per device"
         )
 
 
 class FCNHead(nn.Sequential):
-    """3x3 convolution, dropout, classifier (Long et al. 2015, as in torchvision); the usual auxiliary head."""
+    """A 3x3 convolution, dropout and classifier (Long et al. 2015, as in torchvision); the usual auxiliary head."""
 
     def __init__(self, in_channels: int, channels: int, num_classes: int, dropout: float = 0.1) -> None:
         super().__init__(
@@ -53,10 +53,10 @@ class FCNHead(nn.Sequential):
 
 
 def pooling_matrix(size: int, num_bins: int, like: Tensor) -> Tensor:
-    """`(num_bins, size)`: row i averages the cells floor(i size / bins) to ceil((i + 1) size / bins) - 1.
+    """Builds `(num_bins, size)`: row i averages the cells floor(i size / bins) to ceil((i + 1) size / bins) - 1.
 
-    These are adaptive average pooling's cells. As a matrix it is exported with a size that is not known yet, which
-    `F.adaptive_avg_pool2d` is not: it is unrolled for the size it was exported at, and silently wrong at another.
+    These are the cells of adaptive average pooling. A matrix is exported with a size that is not known yet, whereas
+    `F.adaptive_avg_pool2d` is unrolled for the size at which it was exported, and silently wrong at another.
     """
     cell = torch.arange(size, device=like.device)
     row = torch.arange(num_bins, device=like.device).unsqueeze(1)
@@ -70,7 +70,8 @@ class PyramidPooling(nn.Module):
     """The branches of the pyramid pooling module (Zhao et al. 2017): bins, 1x1, BatchNorm, ReLU, upsampled.
 
     Args:
-        in_channels, channels: of the input, and of each branch.
+        in_channels: of the input.
+        channels: of each branch.
         bins: side of each pooled map.
         align_corners: of the upsampling; True in PSPNet's own code.
     """
@@ -87,7 +88,7 @@ class PyramidPooling(nn.Module):
         """`(B, C, h, w)` to `(B, C + len(bins) * channels, h, w)`, the input first."""
         needs_two_images(x, self, "pyramid pooling")
         height, width = x.shape[-2:]
-        # Pooled along the width for all bins at once: one pass over the large map instead of one a bin.
+        # Pooled along the width for all bins at once: one pass over the large map instead of one per bin.
         columns = torch.cat([pooling_matrix(width, bins, x) for bins in self.bins])
         rows = (x @ columns.T).split(self.bins, dim=-1)  # (B, C, h, bins) each
         maps = [x]
