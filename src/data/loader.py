@@ -3,6 +3,7 @@
 import ctypes
 import signal
 from collections.abc import Iterator
+from multiprocessing.connection import wait
 
 import cv2
 from torch import Tensor
@@ -35,8 +36,11 @@ def _raise_errors(batches: Iterator[Batch | UserError]) -> Iterator[Batch]:
                 raise batch
             yield batch
     except (OSError, EOFError, RuntimeError) as error:  # torch raises any of them if a worker is killed
-        for number, worker in enumerate(getattr(batches, "_workers", [])):
-            if worker.exitcode:
+        workers = getattr(batches, "_workers", [])
+        ended = wait([worker.sentinel for worker in workers], timeout=1)
+        for number, worker in enumerate(workers):
+            if worker.sentinel in ended:
+                worker.join()
                 raise RuntimeError(
                     f"data process {number} ended with status {worker.exitcode}; was it killed for its memory? "
                     "data.num_workers sets the number of data processes"
