@@ -127,7 +127,7 @@ def test_layer_decay_of_features_that_timm_renames(name: str, num_layers: int) -
     ("encoder", "factor", "message"),
     [
         (None, 0.9, r"optimizer.layer_decay=0.9: this network has no backbone; set it to null"),
-        ("resnet18", 0.9, r"optimizer.layer_decay=0.9: this backbone does not tell its layers; set it to null"),
+        ("resnet18", 0.9, r"optimizer.layer_decay=0.9: the layers of this backbone are unknown; set it to null"),
         ("tu-test_resnet", 1.5, r"optimizer.layer_decay=1.5: must be above 0 and at most 1"),
     ],
 )

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau
 
-from src.training import optim
 from src.training.schedules import constant, cosine, one_cycle, plateau, poly, step
 from tests.support.small import KilledError, Rates, StopAt, adamw, checkpoint, differing, fit, small_data, small_task
 
@@ -166,10 +165,6 @@ def test_plateau_after_a_warm_up_and_down_to_a_floor() -> None:
 def test_wrong_options_are_refused(schedule: Callable, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         rates(schedule)
-
-
-def test_configurations_of_earlier_runs_find_their_schedules() -> None:
-    assert (optim.poly, optim.cosine, optim.constant) == (poly, cosine, constant)
 
 
 SCHEDULES = {
