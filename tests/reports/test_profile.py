@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchvision.models.segmentation import deeplabv3_mobilenet_v3_large
 
 from scripts.profile_models import main, model_jobs, parser, split
-from src.reports.network_cost import cells, chart, count_flops, count_parameters, cpu_latency, place_labels, profile
+from src.reports.network_cost import cells, chart, count_flops, count_parameters, cpu_latency, profile
 from src.runs.folder import RunFolder
 from tests.config.test_configs import composed
 from tests.support.paths import ROOT
@@ -95,21 +95,6 @@ def test_a_profile_on_cuda() -> None:
     assert result["images_per_s"] > 0
     # At least the two outputs in float32 and their gradients.
     assert result["training_gib"] * 2**30 > 4 * (2 * 2 * 64 * 64) * 4
-
-
-def test_labels_cover_neither_points_nor_each_other() -> None:
-    points = [(50.0 + 25 * (i % 7), 60.0 + 17 * (i // 7) + i % 5) for i in range(28)]
-    halves = [(20.0, 5.0)] * len(points)
-    offsets = place_labels(points, halves, (0, 0, 600, 400))
-    boxes = [
-        (x + dx - 20, y + dy - 5, x + dx + 20, y + dy + 5)
-        for (x, y), (dx, dy) in zip(points, offsets, strict=True)
-    ]  # fmt: skip
-    for i, a in enumerate(boxes):
-        assert 0 < a[0] < a[2] < 600
-        assert 0 < a[1] < a[3] < 400
-        assert not any(a[0] < x < a[2] and a[1] < y < a[3] for x, y in points)
-        assert not any(a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3] for b in boxes[:i])
 
 
 def test_charts_of_one_point_and_of_points_in_one_place(tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ def test_layers_that_are_skipped_keep_and_use_their_statistics() -> None:
 
 @pytest.mark.parametrize(
     ("sizes", "message"),
-    [((), r"on no images; give at least one batch"), (((1, 9, 9),), r"architecture.pooled.1 has one value per channel")],
+    [((), r"on no images; give at least one batch"), (((1, 9, 9),), r"pooled.1 has one value per channel")],
 )
 def test_what_cannot_be_measured_is_refused_and_leaves_the_network(sizes: tuple, message: str) -> None:
     net = network().train()
