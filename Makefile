@@ -3,16 +3,21 @@
 #   make test        the fast tests
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
 	"$$p" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo "$$p" && break; done)
-PY := .venv/bin/python
+VENV ?= .venv
+PY := $(VENV)/bin/python
 ARGS ?=
 
-.PHONY: setup train test test-slow test-gpu check format smoke coverage lock
+.PHONY: setup train test test-e2e test-install test-slow test-gpu check format smoke coverage lock
 
 train: setup
 	$(PY) -m src.train $(ARGS)
 
 test: setup
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# The tests that train, kill, sweep or spawn processes through a command.
+test-e2e: setup
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m "e2e and not slow and not gpu" -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-slow: setup
 	$(PY) -m pytest -m slow $(ARGS)
@@ -23,6 +28,11 @@ test-gpu: setup
 check: setup
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(VENV)/bin/basedpyright --pythonpath $(PY) --level error
+
+# Installs the lock anew beside .venv, with the oldest pip that this Python came with.
+test-install: setup
+	$(PY) -m pytest -m install tests/test_installation.py $(ARGS)
 
 format: setup
 	$(PY) -m ruff check --fix .
@@ -33,17 +43,18 @@ smoke: setup
 	$(PY) scripts/smoke.py
 
 coverage: setup
-	$(PY) -m pytest --cov=src --cov-report=term-missing $(ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow and not gpu and not install" -n 2 --dist loadfile --cov=src --cov-report=term-missing $(ARGS)
 
-# Hashes of every file of every pinned release, for Linux and macOS; no addresses.
+# Keeps the pinned releases; make lock ARGS=--upgrade takes the newest. No addresses: they are each machine's own.
 lock: setup
-	$(PY) -m uv pip compile pyproject.toml --extra dev --extra export --universal --python-version 3.11 --generate-hashes \
-		--no-annotate --no-header --quiet --upgrade -o requirements.lock
+	$(VENV)/bin/uv pip compile pyproject.toml --extra dev --extra export --extra download --universal \
+		--python-version 3.11 --generate-hashes --no-strip-extras --no-annotate --no-header --quiet $(ARGS) \
+		-o requirements.lock
 
-setup: .venv/.installed
+# Into $(VENV), by hash, with whatever pip this Python has; docs/install.md.
+setup: $(VENV)/.installed
 
-.venv/.installed: requirements.lock
+$(VENV)/.installed: requirements.lock scripts/install.py
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 to 3.13 found; install one, or make PYTHON=/path/to/python"; exit 1; }
-	$(PYTHON) -m venv .venv
-	$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(PYTHON) scripts/install.py --venv $(VENV)
 	@touch $@

@@ -1,21 +1,26 @@
 """Downloads Cityscapes' images and fine labels (data=cityscapes), with --extra the coarse set too.
 
-Needs an account (https://www.cityscapes-dataset.com/register/), told in the environment alone:
+Needs an account (https://www.cityscapes-dataset.com/register/), which is read from the environment only:
 export CITYSCAPES_USERNAME=NAME; read -rs CITYSCAPES_PASSWORD; export CITYSCAPES_PASSWORD
 python scripts/download_cityscapes.py --root ~/data/cityscapes
 """
 
+import hashlib
 import os
-import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
-from urllib.parse import urlencode
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.data.tools.download import Archive, Folder, Session, arguments, install, launch
-from src.data.tools.fetch import ask, make_opener
+from src.data.tools.download import TIMEOUT, Archive, Folder, arguments, install, launch
+from src.errors import UserError
+
+if TYPE_CHECKING:
+    import requests
 
 LICENCE = (
     "Cityscapes (Cordts et al. 2016): free for non-commercial purposes such as research and teaching, not to be passed "
@@ -57,36 +62,66 @@ EXTRA = (
 )  # fmt: skip
 
 
-def login() -> Session:
-    """Logs in as the official csDownload does: form, cookie, and a redirect where the password was right.
+@cache
+def login() -> "requests.Session":
+    """Logs in as the official csDownload does: form, cookie, and a redirect if the password is right.
 
     Raises:
-        ValueError: no credentials in the environment, or wrong ones.
+        UserError: no credentials in the environment, or wrong ones.
     """
+    import requests
+
     unset = [name for name in (USERNAME, PASSWORD) if not os.environ.get(name)]
     if unset:
-        raise ValueError(
+        raise UserError(
             f"{' and '.join(unset)} not set: put the name and the password of your account at {SITE} into the "
             f"environment as {USERNAME} and {PASSWORD}, or give archives fetched by hand with --archive FILE"
         )
-    opener = make_opener(redirects=False)
-    ask(opener, f"{SITE}/login")
+    session = requests.Session()
+    session.request = partial(session.request, timeout=TIMEOUT)  # csDownload sets none, and would wait forever
+    session.get(f"{SITE}/login", allow_redirects=False).raise_for_status()
     form = {"username": os.environ[USERNAME], "password": os.environ[PASSWORD], "submit": "Login"}
-    status, _ = ask(opener, f"{SITE}/login", urlencode(form).encode())
-    if status != 302:
-        raise ValueError(f"{SITE}: refuses the login; check {USERNAME} and {PASSWORD}")
+    answer = session.post(f"{SITE}/login", data=form, allow_redirects=False)
+    answer.raise_for_status()
+    if answer.status_code != 302:
+        raise UserError(f"{SITE}: refuses the login; check {USERNAME} and {PASSWORD}")
+    return session
 
-    def checksum(archive: Archive) -> str:
-        """The site's md5 of now: it holds where the archive was replaced after this script was written."""
-        _, text = ask(opener, archive.url.replace("file-handling", "md5-sum"))
-        found = re.match(r"\s*([0-9a-f]{32})\b", text)
-        if not found:
-            raise ValueError(f"{SITE}: states no md5 of {archive.name}; may this account download it?")
-        if archive.checksum != f"md5:{found[1]}":
-            print(f"{archive.name}: was replaced on the site, which now states md5 {found[1]}", flush=True)
-        return f"md5:{found[1]}"
 
-    return Session(opener, checksum)
+def fetch(archive: Archive, folder: Path) -> Archive:
+    """Downloads a package by csDownload, which continues a part and compares the md5 that the site states.
+
+    Returns:
+        The archive with the checksum that the site states now: it may have been replaced after this script was written.
+    """
+    from cityscapesscripts.download.downloader import download_packages
+    from requests import RequestException
+
+    file = folder / archive.name
+    if file.is_file() and _md5(file) == archive.checksum:
+        return archive  # arrived whole, then the script was stopped
+    session = login()
+    try:
+        download_packages(session=session, package_names=[archive.name], destination_path=str(folder), resume=True)
+    except RequestException as error:
+        if error.response is not None and error.response.status_code == 416:
+            file.unlink()  # longer than the package of today
+        raise
+    except Exception as error:  # csDownload has no other
+        if "MD5" in str(error):
+            file.unlink()
+        raise UserError(
+            f"{SITE}: {archive.name}: {str(error).rstrip('.') or 'leads elsewhere in place of the file'}; run the same command again, "
+            "or see on the site whether this account may download it"
+        ) from error
+    if (stated := _md5(file)) != archive.checksum:
+        print(f"{archive.name}: was replaced on the site, which now states {stated}", flush=True)
+    return replace(archive, checksum=stated)
+
+
+def _md5(file: Path) -> str:
+    with file.open("rb") as stream:
+        return f"md5:{hashlib.file_digest(stream, 'md5').hexdigest()}"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -96,7 +131,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     options = parser.parse_args(argv)
     print(LICENCE, flush=True)
-    install(FINE + EXTRA if options.extra else FINE, options.root, options.archive, login)
+    install(FINE + EXTRA if options.extra else FINE, options.root, options.archive, fetch)
     print(f"ready: data=cityscapes data.root={options.root}")
 
 

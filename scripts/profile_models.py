@@ -30,7 +30,7 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import src.config.open  # noqa: E402, F401  registers the resolvers of conf/
+from src.config.resolvers import register_resolvers  # noqa: E402
 from src.errors import UserError  # noqa: E402
 from src.files import atomic_path, write_json, write_text  # noqa: E402
 from src.machine import num_cores  # noqa: E402
@@ -72,6 +72,7 @@ class Job:
 
 def main(arguments: list[str]) -> int:
     """Measures, writes, tells; returns the exit status."""
+    register_resolvers()
     if arguments[:1] == ["--worker"]:
         return work(Path(arguments[1]))
     args = parser().parse_intermixed_args(arguments, argparse.Namespace(load=os.getloadavg()[0]))
@@ -203,7 +204,7 @@ def run_jobs(folders: list[Path]) -> list[tuple[Job, dict[str, Any]]]:
             raise UserError(f"--runs {folder}: no such folder")
         run = RunFolder(folder)
         results = run.read_results()
-        if not results["finished"]:
+        if not results.finished:
             print(f"left out: {folder} has no results of a finished training", file=sys.stderr)
             continue
         config = OmegaConf.load(run.config)
@@ -211,7 +212,7 @@ def run_jobs(folders: list[Path]) -> list[tuple[Job, dict[str, Any]]]:
             config.task.network.architecture.backbone.weights = None
         network = json.dumps(OmegaConf.to_container(config.task.network), sort_keys=True)
         job = Job(config.choices.model, config.choices.get("backbone", ""), network)
-        jobs.append((job, next(iter(results["evaluations"].values()))))
+        jobs.append((job, results.own))
     return jobs
 
 

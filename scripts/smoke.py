@@ -21,9 +21,7 @@ def main() -> None:
         tiny = [*TINY, f"runs={runs}"]
         call("src.train", *tiny, "name=smoke")
         call("src.train", *tiny, "name=smoke")  # finished: told at once
-        call(
-            "src.train", *tiny, "find_lr=true", "lr_range.steps=20", "data.dataset.num_train=80", "lr_range.lowest=1e-4"
-        )
+        call("src.find_lr", *tiny, "lr_range.steps=20", "data.dataset.num_train=80", "lr_range.lowest=1e-4")
         call("src.train", *tiny, f"init_from={runs / 'smoke'}", "averaging=ema", "scheduler=poly", "name=after")
         call("src.eval", f"run={runs / 'smoke'}", "accelerator=cpu", "split=test")
         picture = next((runs / "smoke" / "panels").glob("*.png"))

@@ -1,11 +1,11 @@
-"""Errors that a user can mend. Whatever else is raised is a bug of this project and shows its traceback."""
+"""The errors that a user can mend. All others are bugs of this project, which show their traceback."""
 
 from pathlib import Path
 from typing import Any
 
 
 class UserError(ValueError):
-    """Says what was given, what is allowed, and what to do; printed in one line by `src.config.cli`."""
+    """States the value given, the values allowed, and the remedy; `src.config.cli` prints it in one line."""
 
 
 class DataError(UserError):
@@ -13,16 +13,16 @@ class DataError(UserError):
 
     Args:
         path: the file.
-        kind: the kind of fault, one of those that `src.check` lists.
-        text: what is wrong with it and what to do, without the path.
-        counts: pixels of each label or colour that is not allowed, if that is the fault.
+        kind: one of the kinds of faults that `src.check` lists.
+        text: the fault and its remedy, without the path.
+        counts: pixels of each label or colour that is not allowed, if these are the fault.
     """
 
     def __init__(self, path: Path, kind: str, text: str, counts: dict[str, int] | None = None) -> None:
         super().__init__(f"{path}: {text}")
         self.path, self.kind, self.text, self.counts = path, kind, text, counts or {}
 
-    def __reduce__(self) -> tuple[type, tuple]:
+    def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.path, self.kind, self.text, self.counts)
 
 

@@ -5,9 +5,12 @@ import logging
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from src.config.build import build_data
 from src.config.cli import launch
-from src.config.open import AS_RUN, load_data, load_run
-from src.draw import draw_evaluation
+from src.config.reopen import load_data, load_run
+from src.reports.figures import draw_evaluation
+from src.reports.tables import class_table
+from src.runs.marks import mark
 
 log = logging.getLogger(__name__)
 
@@ -15,26 +18,20 @@ log = logging.getLogger(__name__)
 def evaluate_run(cfg: DictConfig) -> float:
     """Evaluates `cfg.run` on `cfg.split`; returns the mIoU."""
     run, config = load_run(cfg)
-    source, split, _ = load_data(cfg, run, config)  # missing data is told before torch is imported
+    source, split, _ = load_data(cfg, run, config)
     source.check_labelled(split)
-    for key in ("pack", "num_workers"):
-        if cfg.data[key] != AS_RUN:
-            config.datamodule[key] = cfg.data[key]
 
-    from src.evaluation.measure import evaluate, evaluation_trainer
-    from src.reports.tables import class_table, mark
-    from src.training.banner import quieten
+    from src.evaluation.measure import evaluate, evaluation_trainer  # imports torch: the data are known to be there
 
-    quieten()
-    data = instantiate(config.datamodule, augmentation=None)
+    data = build_data(config.datamodule, source, augmentation=None)
     task = instantiate(config.task)
     trainer = evaluation_trainer(cfg.accelerator, config.trainer.precision)
     evaluation = evaluate(trainer, task, data, run, split, cfg.checkpoint)
     run.add_evaluation(evaluation, finished=False)
     draw_evaluation(run, evaluation)
-    told = f"{split}/miou {evaluation['miou']:.4f}{mark(evaluation)}"
-    log.info("%s\n%s   %s", class_table(evaluation), told, run.results)
-    return evaluation["miou"]
+    text = f"{split}/miou {evaluation.miou:.4f}{mark(evaluation)}"
+    log.info("%s\n%s   %s", class_table(evaluation), text, run.results)
+    return evaluation.miou
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Writing files whole or not at all."""
+"""Writes files whole or not at all."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from typing import Any
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to; it takes its place, in one step, when the block ends without an error."""
+    """Yields a path beside `path` to write to; it replaces `path` in one step if the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last, for writers that choose the format by it.
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
@@ -24,17 +24,18 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Writes text in one step."""
     with atomic_path(path) as temporary:
         temporary.write_text(text)
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Strict JSON: NaN becomes null, so that any reader takes it."""
+    """Writes strict JSON in one step: NaN becomes null, so that any reader takes it."""
     write_text(path, json.dumps(plain(content), indent=1, allow_nan=False) + "\n")
 
 
 def first_free(path: Path) -> Path:
-    """This path, or the first of `path-2`, `path-3`, ... that is not there."""
+    """Returns this path, or the first of `path-2`, `path-3`, ... that does not exist."""
     number = 2
     free = path
     while free.exists():
@@ -44,7 +45,7 @@ def first_free(path: Path) -> Path:
 
 
 def plain(value: Any) -> Any:
-    """The value as a file of `write_json` gives it back."""
+    """Returns the value as it is read back from a file of `write_json`."""
     if isinstance(value, dict):
         return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):

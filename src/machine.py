@@ -1,12 +1,37 @@
-"""What this machine is and has: cores, network, and this process's place among those of a run."""
+"""This machine and this process: its environment variables, cores, network, and place among the processes of a run."""
 
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import urlparse
+
+# Every variable that this project's processes hand on to each other.
+RUN_VARIABLE = (
+    "STREETSEG_RUN"  # set by rank 0 (src.config.open), read by the ranks that Lightning starts: the run folder
+)
+PARENT_VARIABLE = "STREETSEG_PARENT"  # set for a child, read by it (src.processes.orphans): the process to end with
+SWEEP_VARIABLE = "STREETSEG_SWEEP"  # set by src.config.cli, read by conf/train.yaml: a digest of the sweep's command
+GROUP_VARIABLE = "WANDB_RUN_GROUP"  # W&B's own; set by the commands of several runs: their name in the dashboard
+CACHE_VARIABLE = "STREETSEG_CACHE"  # set by the user, read by src.data.statistics: folder of class statistics
+
+
+@contextmanager
+def environment(name: str, value: str | None) -> Iterator[None]:
+    """Sets an environment variable (None: unsets it) for the duration of a block."""
+    before = os.environ.pop(name, None)
+    if value is not None:
+        os.environ[name] = value
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
+        if before is not None:
+            os.environ[name] = before
 
 
 def reachable(url: str, timeout: float = 3.0) -> bool:
-    """True when a connection to the URL's host opens within `timeout` seconds, or a proxy stands between.
+    """Returns whether a connection to the URL's host opens within `timeout` seconds, or a proxy stands between.
 
     A node without internet must find out in seconds, not in minutes of some client's retries.
     """
@@ -23,19 +48,19 @@ def reachable(url: str, timeout: float = 3.0) -> bool:
 
 
 def spare_hub_retries() -> None:
-    """Where the Hugging Face hub cannot be reached, lets its client look into its cache alone.
+    """Restricts the client of the Hugging Face hub to its cache if the hub cannot be reached.
 
-    It would otherwise retry for half a minute before it says so. To be called before it is imported.
+    The client would otherwise retry for half a minute before it says so. Call this before it is imported.
     """
     if not reachable(os.environ.get("HF_ENDPOINT", "https://huggingface.co")):
         os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 def num_cores() -> int:
-    """Cores that this process may use (a scheduler may have given it fewer than there are)."""
+    """Returns how many cores this process may use: a scheduler may have given it fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def is_first_process() -> bool:
-    """Whether this is the one process, or rank 0 of several (Lightning's, torchrun's or Slurm's)."""
+    """Returns whether this is the only process, or rank 0 of several (Lightning's, torchrun's or Slurm's)."""
     return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))

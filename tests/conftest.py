@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 
+from src.config.resolvers import register_resolvers
 from tests.support.paths import DATA, absent, told
 from tests.support.trees import write_camvid
 
@@ -19,6 +21,20 @@ LONGEST = ["test_train.py", "test_crossval.py", "test_aggregate.py", "test_ddp.p
 # Nothing may look for a network: weights and dashboards are tested in their offline form.
 os.environ.update(HF_HUB_OFFLINE="1", WANDB_MODE="offline")
 os.environ.pop("HYDRA_FULL_ERROR", None)
+register_resolvers()  # for tests that compose a configuration without the command line
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keeps class statistics out of the user's own cache, and shares them among the tests of a process."""
+    os.environ["STREETSEG_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(autouse=True)
+def _no_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves an empty file in place of each matplotlib figure, but in tests/reports and under the marker `draws`."""
+    if "reports" not in request.path.parts and request.node.get_closest_marker("draws") is None:
+        monkeypatch.setattr(Figure, "savefig", lambda self, path, **options: Path(path).touch())
 
 
 @pytest.fixture(autouse=True)

@@ -1,27 +1,45 @@
-"""Every logged figure in one CSV that survives a kill and a resume."""
+"""Logs every figure to one CSV that survives a kill and a resume."""
 
 import csv
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from src.files import atomic_path
 from src.runs.metrics_csv import read_metrics
+from src.runs.records import Taint
 
 
 class CSVLogger(Logger):
-    """One row a step, one column a figure, written whole each epoch.
+    """Writes one row per step and one column per figure, the whole file each epoch.
 
-    A resumed run repeats the steps after its checkpoint: the rows of those steps give way to the new ones. (Lightning's
-    own CSVLogger deletes what an earlier session wrote.)
+    A resumed run repeats the steps after its checkpoint: its rows replace the earlier ones of these steps. (Lightning's
+    CSVLogger deletes the file of the earlier session.)
+
+    Args:
+        path: the file; its folder gives the logger its name.
     """
 
     def __init__(self, path: str) -> None:
         super().__init__()
         self.path = Path(path)
         self._rows: list[dict[str, Any]] | None = None
+
+    def __enter__(self) -> Self:
+        """Does nothing; only a dashboard has a beginning and an end."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Does nothing."""
+
+    def mark(self, taints: Sequence[Taint]) -> None:
+        """Does nothing; reports mark the figures that they read from the file."""
+
+    def publish(self, pictures: Mapping[str, Path], table: str, figures: Mapping[str, float | str]) -> None:
+        """Does nothing; the run folder has pictures, table and figures already."""
 
     @property
     def name(self) -> str:
@@ -33,7 +51,7 @@ class CSVLogger(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the run folder has the resolved config."""
+        """Does nothing; the run folder has the resolved configuration."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:

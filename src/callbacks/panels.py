@@ -1,4 +1,4 @@
-"""Prediction panels of the same few validation images through training, to disk and to W&B."""
+"""Draws prediction panels of the same few validation images through training, to disk and to W&B."""
 
 from pathlib import Path
 
@@ -7,16 +7,17 @@ import numpy as np
 from lightning.pytorch.loggers import WandbLogger
 
 from src.reports.pictures import Palette, panel, save_png
+from src.task import SegmentationTask
 
 
 class PredictionPanels(L.Callback):
-    """`epoch_0005.png`: image, truth, prediction, error map of images spread over the validation split.
+    """Writes `epoch_0005.png`: image, truth, prediction and error map of images spread over the validation split.
 
     Args:
-        folder: where the pictures go.
+        folder: the folder of the pictures.
         palette: class name to RGB colour, in the order of the ids.
         num_images: rows of a panel.
-        every_n_epochs: how often, counted from 1; the last epoch has one always.
+        every_n_epochs: epochs from one panel to the next, counted from 1; the last epoch always has one.
     """
 
     def __init__(self, folder: str, palette: Palette, num_images: int, every_n_epochs: int) -> None:
@@ -25,11 +26,13 @@ class PredictionPanels(L.Callback):
         self.num_images = num_images
         self.every_n_epochs = every_n_epochs
 
-    def on_validation_epoch_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+    def on_validation_epoch_end(self, trainer: L.Trainer, task: SegmentationTask) -> None:
+        """Draws a panel if the epoch is due."""
         epoch = trainer.current_epoch + 1
         due = epoch % self.every_n_epochs == 0 or epoch == trainer.max_epochs
         if trainer.sanity_checking or not trainer.is_global_zero or not due or trainer.state.fn != "fit":
             return
+        assert trainer.val_dataloaders is not None
         dataset = trainer.val_dataloaders.dataset
         chosen = np.unique(np.linspace(0, len(dataset) - 1, self.num_images).round().astype(int))
         rows = []

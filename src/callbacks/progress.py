@@ -1,4 +1,4 @@
-"""The progress bar: loss, mIoU, images a second."""
+"""The progress bar: loss, mIoU, images per second."""
 
 import sys
 import time
@@ -9,9 +9,9 @@ from lightning.pytorch.callbacks import TQDMProgressBar
 
 
 class Progress(TQDMProgressBar):
-    """Lightning's bar with the training speed: images a second over all devices, data waiting included.
+    """Adds the training speed to Lightning's bar: images per second over all devices, waiting for data included.
 
-    In a log file, where a bar would write a line each refresh, it is refreshed once an epoch's tenth.
+    In a log file each refresh is a line, so that there are only two per epoch.
     """
 
     def __init__(self) -> None:

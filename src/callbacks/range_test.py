@@ -1,4 +1,4 @@
-"""A learning rate range test: training under a rate that rises step by step, and what it does to the loss."""
+"""The learning rate range test (Smith 2017): a training under a rate that rises step by step."""
 
 import math
 from typing import Any
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from src.metrics import ConfusionMatrix, figures
+from src.task import SegmentationTask
 from src.training.lr_range import Point
 from src.upsampling import upsample
 
@@ -16,14 +17,15 @@ SMOOTHING = 0.9  # of the loss that decides whether the test has diverged
 
 
 class RangeTest(L.Callback):
-    """Raises the learning rate of every group exponentially (Smith 2017), a step at a time, and notes what comes of it.
+    """Raises the learning rate of every group exponentially, once per step, and records loss and mIoU in `points`.
 
-    The groups keep their proportions; the run's schedule has no say. Ends after `steps` optimiser steps, or where the
-    loss is not finite or four times what it was.
+    The groups keep their proportions; the run's schedule has no effect. The test ends after `steps` optimiser steps, or
+    when the loss is not finite or four times its lowest.
 
     Args:
-        lowest, highest: of the base learning rate.
-        steps: optimiser steps from one to the other.
+        lowest: the base learning rate of the first step.
+        highest: that of the last step.
+        steps: optimiser steps.
     """
 
     def __init__(self, lowest: float, highest: float, steps: int) -> None:
@@ -32,31 +34,30 @@ class RangeTest(L.Callback):
         self.steps = steps
         self.points: list[Point] = []
         self._losses: list[float] = []  # of the batches of one step
-        self._matrix: ConfusionMatrix | None = None
+        self._matrix: ConfusionMatrix
         self._smoothed = 0.0
         self._best = math.inf
 
-    def on_fit_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+    def on_fit_start(self, trainer: L.Trainer, task: SegmentationTask) -> None:
         self._matrix = ConfusionMatrix(len(task.classes)).to(task.device)
         task.loss.register_forward_hook(self._watch)
 
     def _watch(self, module: nn.Module, inputs: tuple[Any, ...], losses: dict[str, Tensor]) -> None:
         (main, *_), mask, align_corners = inputs
         scores = main.detach()
-        for logits, truth in zip(
-            scores.split(1), mask.split(1), strict=True
-        ):  # one at a time: full-size logits are large
+        # One image at a time: logits of full size are large.
+        for logits, truth in zip(scores.split(1), mask.split(1), strict=True):
             full = upsample(logits.float(), tuple(truth.shape[-2:]), align_corners)
             self._matrix.update(full.argmax(dim=1), truth)
         self._losses.append(float(losses["loss"].detach()))
 
-    def on_train_batch_start(self, trainer: L.Trainer, task: L.LightningModule, *args: Any) -> None:
+    def on_train_batch_start(self, trainer: L.Trainer, task: SegmentationTask, *args: Any) -> None:
         (optimizer,) = trainer.optimizers
         lr = self.rate(trainer.global_step)
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * lr / optimizer.defaults["lr"]
 
-    def on_train_batch_end(self, trainer: L.Trainer, task: L.LightningModule, *args: Any) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, task: SegmentationTask, *args: Any) -> None:
         if trainer.global_step == len(self.points):
             return  # this batch's gradients are accumulated
         loss = sum(self._losses) / len(self._losses)
@@ -69,8 +70,8 @@ class RangeTest(L.Callback):
         self._best = min(self._best, unbiased)
         if not math.isfinite(loss) or (unbiased > DIVERGED * self._best and len(self.points) > 10):
             trainer.should_stop = True
-            task.bad_step.copy_(torch.tensor(-1))  # that it diverges is what the test is for
+            task.bad_step.copy_(torch.tensor(-1))  # diverging is the purpose of the test
 
     def rate(self, step: int) -> float:
-        """The base learning rate of a step, from 0 on."""
+        """Returns the base learning rate of a step, counted from 0."""
         return self.lowest * (self.highest / self.lowest) ** (step / (self.steps - 1))

@@ -1,4 +1,4 @@
-"""A W&B logger that never holds a run up."""
+"""Logs to W&B, without ever delaying a run."""
 
 import html
 import netrc
@@ -14,34 +14,37 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from src.errors import UserError
 from src.machine import reachable
-from src.reports.tables import MARK
 from src.runs.folder import RunFolder
+from src.runs.marks import MARK
+from src.runs.records import Taint
 
 
 class OneRunLogger(WandbLogger):
-    """A W&B run from `with` to its end, by its true exit code; the next job of a sweep would else log into it."""
+    """A W&B run that ends with its `with` block, so that the next job of a sweep does not log into it."""
 
     def __enter__(self) -> Self:
+        """Returns the logger; the run begins with the first figure."""
         return self
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        """Ends the run, with exit code 1 if there was an error."""
         if self._experiment is not None:
             self._experiment.finish(exit_code=int(error is not None))
             self._experiment = None
 
-    def mark(self, taints: Sequence[str]) -> None:
-        """Marks the run that will begin, whose curves are of images that its weights had seen: name, tag, notes."""
+    def mark(self, taints: Sequence[Taint]) -> None:
+        """Marks the run, before it begins, as one whose curves are of images that its weights have seen."""
         self._wandb_init["name"] += f" {MARK}"
-        self._wandb_init |= {"tags": ["tainted"], "notes": f"{MARK} {'; '.join(taints)}"}
+        self._wandb_init |= {"tags": ["tainted"], "notes": f"{MARK} {'; '.join(map(str, taints))}"}
 
     @rank_zero_only
     def publish(self, pictures: Mapping[str, Path], table: str, figures: Mapping[str, float | str]) -> None:
-        """Shows what a run came to.
+        """Shows the results of a run.
 
         Args:
             pictures: PNG files by name.
-            table: text, as the terminal has it.
-            figures: for the summary; a tainted one's mark is in its name (`src.reports.tables.marked_figures`).
+            table: text, as on the terminal.
+            figures: for the summary; those that are tainted have the mark in their names (`src.reports.dashboard`).
         """
         shown: dict[str, Any] = {f"figures/{name}": wandb.Image(str(path)) for name, path in pictures.items()}
         shown["figures/table"] = wandb.Html(f"<pre>{html.escape(table)}</pre>", inject=False, data_is_not_path=True)
@@ -52,15 +55,20 @@ class OneRunLogger(WandbLogger):
 def build_wandb_logger(
     run_dir: str, project: str, entity: str | None, mode: str, job_type: str = "train"
 ) -> OneRunLogger:
-    """Online with a key and a reachable server, else offline: wandb alone blocks for minutes without a network.
+    """Builds a logger that is online with a key and a reachable server, else offline.
+
+    Without a network wandb itself blocks for minutes. The group of the run is W&B's own variable WANDB_RUN_GROUP.
 
     Args:
-        run_dir: the run folder; W&B's own files go there, and its id is the run's, so that a resumed run goes on.
-        job_type: what W&B calls the kind of the run; WANDB_RUN_GROUP is the name of its group, W&B's own variable.
-        mode: "auto", "online" or "offline"; WANDB_MODE decides where it is set.
+        run_dir: the run folder, which W&B's files go to; its id becomes that of the W&B run, which a resumed run
+            continues.
+        project: W&B's project.
+        entity: W&B's user or team; None for that of the key.
+        mode: `auto`, `online` or `offline`; WANDB_MODE decides if it is set.
+        job_type: W&B's word for the kind of a run.
 
     Raises:
-        UserError: another mode, or online where there is no key or no server.
+        UserError: the mode is unknown, or online without a key or a server.
     """
     mode = os.environ.get("WANDB_MODE", mode)
     if mode not in ("auto", "online", "offline", "disabled"):
@@ -80,18 +88,18 @@ def build_wandb_logger(
         name=run.path.name,
         id=f"{run.path.name}-{run.read_environment()['id']}",
         save_dir=run_dir,
-        group=os.environ.get("WANDB_RUN_GROUP"),  # W&B itself reads it once a process, as it was at the first run
+        group=os.environ.get("WANDB_RUN_GROUP"),  # W&B itself reads it only once per process, at the first run
         job_type=job_type,
-        mode=mode,  # not offline=True, by which Lightning sets WANDB_MODE for every later run of this process
+        mode=mode,  # with offline=True Lightning would set WANDB_MODE for every later run of this process
         resume="allow" if mode == "online" else None,
         log_model=False,
     )
-    del logger._wandb_init["anonymous"]  # W&B warns of it, whatever it is
+    del logger._wandb_init["anonymous"]  # W&B warns of it, whatever its value
     return logger
 
 
 def _has_key(server: str) -> bool:
-    """Whether `wandb login` or the environment left a key; asking wandb itself would prompt for one."""
+    """Returns whether there is a key from `wandb login` or the environment; wandb itself would prompt for one."""
     file = Path(os.environ.get("NETRC", "~/.netrc")).expanduser()
-    in_file = file.is_file() and netrc.netrc(file).authenticators(urlparse(server).hostname) is not None
+    in_file = file.is_file() and netrc.netrc(file).authenticators(urlparse(server).hostname or "") is not None
     return bool(os.environ.get("WANDB_API_KEY")) or in_file

@@ -1,12 +1,20 @@
-"""Nested values as dotted keys, and as a few characters that stand for them."""
+"""Plain dicts of configurations: flattened to dotted keys, hashed, compared."""
 
 import hashlib
 import json
 from typing import Any
 
+from omegaconf import DictConfig, OmegaConf
+
+
+def to_dict(cfg: DictConfig, *, resolve: bool = False) -> dict[str, Any]:
+    """Returns a configuration as nested dicts; interpolations stay as they are written unless `resolve` is set."""
+    content: Any = OmegaConf.to_container(cfg, resolve=resolve)
+    return content
+
 
 def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
-    """The leaves of nested dicts, by dotted key."""
+    """Returns the leaves of nested dicts by dotted key; lists and empty dicts are leaves."""
     if not isinstance(node, dict) or not node:
         return {prefix: node}
     return {
@@ -17,11 +25,11 @@ def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def digest(content: Any) -> str:
-    """Six characters that stand for the content."""
+    """Hashes content that JSON can hold to six characters."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:6]
 
 
 def changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """What differs between two flat configurations, `key: old -> new`, by key."""
+    """Lists the differences between two flat configurations as `key: old -> new`, sorted by key."""
     differing = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
     return [f"{key}: {old.get(key)} -> {new.get(key)}" for key in differing]

@@ -1,6 +1,8 @@
-"""The summary table of a multirun, kept up to date after each job and built from run folders alone."""
+"""Sweeps (`-m`): jobs in processes of their own if they need several devices, and a table built from run folders."""
 
 import logging
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,23 +11,43 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from src.config.checks import has_several_devices
+from src.errors import UserError
 from src.files import write_text
-from src.reports.tables import MARK, mark
+from src.machine import RUN_VARIABLE, environment
 from src.runs.folder import RunFolder
+from src.runs.marks import MARK, mark
 
 log = logging.getLogger(__name__)
 POINTER = "run.txt"
 
 
 def note_run(run: RunFolder) -> None:
-    """In a sweep, writes which run folder this job uses into the sweep's folder."""
+    """Writes which run folder this job uses into the folder of its sweep, if it is a job of one."""
     hydra = HydraConfig.get()
     if hydra.mode == RunMode.MULTIRUN:
         write_text(Path(hydra.runtime.output_dir) / POINTER, str(run.path.absolute()))
 
 
+def needs_own_process(cfg: DictConfig) -> bool:
+    """Returns whether this is a job of a sweep that may use several devices.
+
+    The processes that Lightning starts repeat the command line, and would replay the whole sweep.
+    """
+    return HydraConfig.get().mode == RunMode.MULTIRUN and has_several_devices(cfg)
+
+
+def train_in_own_process(run: RunFolder) -> None:
+    """Trains this job of a sweep by a command of its own. Raises UserError with its status if it fails."""
+    command = [sys.executable, "-m", "src.train", *HydraConfig.get().overrides.task]
+    with environment(RUN_VARIABLE, str(run.path)):
+        status = subprocess.run(command, check=False).returncode
+    if status != 0:
+        raise UserError(f"{' '.join(command[1:])}: ended with status {status}")
+
+
 class SweepSummary(Callback):
-    """Writes `runs/sweeps/<digest>/summary.md` after each job, whatever the launcher, and tells it at the end."""
+    """Writes `runs/sweeps/<digest>/summary.md` after each job, whatever the launcher, and logs it at the end."""
 
     def on_job_end(self, config: DictConfig, **kwargs: Any) -> None:
         if config.hydra.mode == RunMode.MULTIRUN:
@@ -38,18 +60,17 @@ class SweepSummary(Callback):
 
 
 def summary(folder: Path) -> str:
-    """A Markdown table of a sweep's jobs: overrides' run, mIoU, pixel accuracy, best epoch, state."""
+    """Tabulates the jobs of a sweep as Markdown: run, mIoU, pixel accuracy, best epoch."""
     lines = ["| job | run | val/miou | pixel accuracy | best epoch |", "|--:|---|--:|--:|--:|"]
     jobs = sorted((path for path in folder.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
     for job in jobs:
         pointer = job / POINTER
         run = RunFolder(Path(pointer.read_text())) if pointer.is_file() else None
-        results = run.read_results() if run else {"finished": False}
         name = run.path.name if run else "-"
-        if results["finished"]:
-            best = next(iter(results["evaluations"].values()))
-            miou, accuracy = (f"{best[key]:.4f}{mark(best)}" for key in ("miou", "pixel_accuracy"))
-            figures = f"{miou} | {accuracy} | {best['checkpoint']['epoch']}"
+        if run and (results := run.read_results()).finished:
+            best = results.own
+            miou, accuracy = (f"{figure:.4f}{mark(best)}" for figure in (best.miou, best.pixel_accuracy))
+            figures = f"{miou} | {accuracy} | {best.checkpoint.epoch}"
         else:
             figures = "not finished | | "
         lines.append(f"| {job.name} | {name} | {figures} |")

@@ -1,34 +1,72 @@
-"""Cross-validation: the train split cut into folds, so that neighbouring frames never fall on both sides.
+"""Folds for cross-validation: cuts the train split so that neighbouring frames never fall on both sides.
 
-A run of fold k trains on the others and validates on the split called `fold`, the part held out. The dataset's own val
-is not touched: `src.eval split=val` measures on it.
+A run of fold k trains on the other folds and validates on the split called `fold`, the part held out. The dataset's own
+val is not touched; `src.eval split=val` measures on it.
 """
 
-import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from src.data.source import Sample, Source
-from src.errors import UserError
+from src.errors import UserError, whole
 
 HELD_OUT = "fold"
 
 
+@dataclass(frozen=True)
+class Split:
+    """A split as figures and the log name it: of the dataset, or of a run that holds out a fold of train.
+
+    Args:
+        name: `train`, `val`, `fold` (the part held out) or another split of the dataset.
+        fold: the fold held out, from 0; None if the split has nothing to do with folds, then and below.
+        num_folds: number of folds of the division.
+        by: `group`, `image` or `block`.
+        gap: frames on either side of a block that are left out of training; None unless by block.
+        seed: seed of the division; None if by block.
+    """
+
+    name: str
+    fold: int | None = None
+    num_folds: int | None = None
+    by: str | None = None
+    gap: int | None = None
+    seed: int | None = None
+
+    @property
+    def is_held_out(self) -> bool:
+        """Whether this is the held-out part of a fold."""
+        return self.name == HELD_OUT and self.fold is not None
+
+    @property
+    def division(self) -> str:
+        """The division that the fold belongs to, as `5 (by group, seed 42)`."""
+        way = f"gap {self.gap}" if self.by == "block" else f"seed {self.seed}"
+        return f"{self.num_folds} (by {self.by}, {way})"
+
+    def __str__(self) -> str:
+        if self.fold is None:
+            return self.name
+        fold = f"fold {self.fold} of {self.division}"
+        return f"{fold} of train" if self.name == HELD_OUT else f"{self.name} without {fold}"
+
+
 class Folds:
-    """What a run trains and validates on: one fold of `train`, or all of it and the dataset's val.
+    """The images that a run trains and validates on: those of one fold of train, or all of train and the dataset's val.
 
     The same arguments and file names give the same folds on any machine and with any version of numpy.
 
     Args:
-        num_folds: how many; None for no folds.
-        fold: the one held out, from 0.
-        by: `group`: groups (a drive, a city, a sequence) stay whole; where there are fewer groups than folds, each fold
-            is a block of consecutive frames of one group. `image`: images are shuffled, as scikit-learn's
-            `KFold(num_folds, shuffle=True, random_state=seed)` does it; neighbours fall on both sides.
-        gap: with blocks, frames of the same group on either side of the one held out that are left out of training.
-        seed: of the shuffle of images or groups; blocks take none.
+        num_folds: number of folds; None for no folds.
+        fold: the fold held out, from 0.
+        by: `group`: groups (a drive, a city, a sequence) stay whole; if there are fewer groups than folds, each fold is
+            a block of consecutive frames of one group. `image`: images are shuffled as by scikit-learn's
+            `KFold(num_folds, shuffle=True, random_state=seed)`, so that neighbours fall on both sides.
+        gap: frames left out of training on either side of a held-out block, within the same group.
+        seed: seed of the shuffle of images or groups; blocks take none.
 
     Raises:
         UserError: a value out of range.
@@ -38,29 +76,28 @@ class Folds:
         self, num_folds: int | None = None, fold: int | None = None, by: str = "group", gap: int = 5, seed: int = 42
     ) -> None:
         if num_folds is None and fold is not None:
-            raise UserError(f"data.fold={fold}: of how many? Give data.num_folds=5, or leave data.fold out")
+            raise UserError(
+                f"data.fold={fold}: needs the number of folds; give data.num_folds=5, or leave data.fold out"
+            )
         if num_folds is not None:
-            if not _is_whole(num_folds, 2):
-                raise UserError(f"data.num_folds={num_folds}: must be a whole number, at least 2, or null")
-            if not _is_whole(fold, 0) or fold >= num_folds:
+            whole("data.num_folds", num_folds, 2, also="null")
+            if type(fold) is not int or fold not in range(num_folds):
                 raise UserError(f"data.fold={fold}: must be the fold to hold out, 0 to {num_folds - 1}")
         if by not in ("group", "image"):
             raise UserError(f"data.fold_by={by}: must be group or image")
-        for name, value in {"fold_gap": gap, "fold_seed": seed}.items():
-            if not _is_whole(value, 0):
-                raise UserError(f"data.{name}={value}: must be a whole number, at least 0")
-        self.num_folds, self.fold, self.by, self.gap, self.seed = num_folds, fold, by, gap, seed
+        self.gap, self.seed = whole("data.fold_gap", gap, 0), whole("data.fold_seed", seed, 0)
+        self.num_folds, self.fold, self.by = num_folds, fold, by
 
     @property
     def validation_split(self) -> str:
-        """What training validates on."""
+        """The split that training validates on."""
         return "val" if self.num_folds is None else HELD_OUT
 
     def samples(self, source: Source, split: str) -> list[Sample]:
-        """Samples of a split as the run sees it: train without what is held out, and with the extra splits.
+        """Lists a split as the run sees it: train is without the held-out part, and with the extra splits.
 
         Raises:
-            UserError: no such split; fewer images than folds; nothing left to train on.
+            UserError: there is no such split, fewer images than folds, or nothing left to train on.
         """
         if split == HELD_OUT and self.num_folds is not None:
             return self.divide(source)[HELD_OUT]
@@ -75,7 +112,8 @@ class Folds:
         return source.samples(split)
 
     def divide(self, source: Source) -> dict[str, list[Sample]]:
-        """The train split as `train`, `fold` (held out) and `left_out` (the gaps), each in the split's own order."""
+        """Divides train into `train`, `fold` (held out) and `left_out` (the gaps), each in the split's own order."""
+        assert self.num_folds is not None
         samples = source.samples("train")
         groups = [sample.group for sample in samples]
         if len(samples) < self.num_folds:
@@ -94,24 +132,23 @@ class Folds:
         return {name: [samples[index] for index in np.flatnonzero(chosen)] for name, chosen in parts.items()}
 
     def lists(self, source: Source) -> dict[str, str]:
-        """File lists, a name a line, of what trains, is held out and is left out; none without folds."""
+        """Writes the parts of `divide` as file lists, one name per line; none without folds."""
         parts = self.divide(source) if self.num_folds is not None else {}
         return {part: "".join(f"{sample.name}\n" for sample in samples) for part, samples in parts.items()}
 
     def _has_blocks(self, groups: list[str]) -> bool:
-        return self.by == "group" and len(set(groups)) < self.num_folds
+        return self.num_folds is not None and self.by == "group" and len(set(groups)) < self.num_folds
 
-    def describe(self, source: Source, split: str) -> str:
-        """A split's name in the protocol of a figure."""
+    def describe(self, source: Source, split: str) -> Split:
+        """Returns a split with the fold that it depends on."""
         if self.num_folds is None or split not in ("train", HELD_OUT):
-            return split
-        has_blocks = self._has_blocks([sample.group for sample in source.samples("train")])
-        way = f"block, gap {self.gap}" if has_blocks else f"{self.by}, seed {self.seed}"
-        fold = f"fold {self.fold} of {self.num_folds} (by {way})"
-        return f"{fold} of train" if split == HELD_OUT else f"train without {fold}"
+            return Split(split)
+        if self._has_blocks([sample.group for sample in source.samples("train")]):
+            return Split(split, self.fold, self.num_folds, "block", gap=self.gap)
+        return Split(split, self.fold, self.num_folds, self.by, seed=self.seed)
 
     def note(self, source: Source) -> str | None:
-        """What the log says of the folds; None without folds."""
+        """Describes the folds for the log; None without folds."""
         if self.num_folds is None:
             return None
         parts = self.divide(source)
@@ -120,7 +157,7 @@ class Folds:
         if self._has_blocks(groups):
             text += (
                 f"; train has {len(set(groups))} groups, fewer than folds, so that folds are blocks of consecutive "
-                f"frames, and {len(parts['left_out'])} frames beside this one are left out of training "
+                f"frames, and {len(parts['left_out'])} frames beside this block are left out of training "
                 f"(data.fold_gap={self.gap})"
             )
         elif self.by == "image":
@@ -131,9 +168,9 @@ class Folds:
 
 
 def folds_of_images(num_images: int, num_folds: int, seed: int) -> np.ndarray:
-    """int `(N,)`, the fold that holds each image out: scikit-learn's KFold with shuffle and random_state."""
+    """Returns int `(N,)`, the fold that holds each image out, as scikit-learn's KFold with shuffle and random_state."""
     order = np.arange(num_images)
-    np.random.RandomState(seed).shuffle(order)  # its stream is frozen; that of default_rng is not
+    np.random.RandomState(seed).shuffle(order)  # its stream is frozen, that of default_rng is not
     folds = np.empty(num_images, dtype=np.int64)
     for fold, part in enumerate(np.array_split(order, num_folds)):
         folds[part] = fold
@@ -141,22 +178,23 @@ def folds_of_images(num_images: int, num_folds: int, seed: int) -> np.ndarray:
 
 
 def folds_of_groups(groups: list[str], num_folds: int, seed: int) -> np.ndarray:
-    """int `(N,)`: whole groups, about the largest first, each to the fold that has the fewest images yet.
+    """Returns int `(N,)`: whole groups, about the largest first, each in the fold that has the fewest images so far.
 
-    "About": sizes times a number of the seed's from 0.75 to 1, so that seeds differ and folds stay of one size.
+    The order is that of the sizes times random factors from 0.75 to 1, so that seeds give different folds and folds are
+    of similar size.
     """
     sizes = Counter(groups)
     factors = np.random.RandomState(seed).uniform(0.75, 1, len(sizes))
     order = {name: -sizes[name] * factor for name, factor in zip(sorted(sizes), factors, strict=True)}
     fold_of, filled = {}, [0] * num_folds
-    for name in sorted(order, key=order.get):
+    for name in sorted(order, key=lambda name: order[name]):
         fold_of[name] = filled.index(min(filled))
         filled[fold_of[name]] += sizes[name]
     return np.array([fold_of[group] for group in groups])
 
 
 def folds_of_blocks(groups: list[str], num_folds: int) -> np.ndarray:
-    """int `(N,)`: groups in order of their names, the longest cut into the most blocks of consecutive frames."""
+    """Returns int `(N,)`: blocks of consecutive frames of the groups by name; longer groups have more blocks."""
     sizes = Counter(groups)
     num_blocks = dict.fromkeys(sorted(sizes), 1)
     for _ in range(num_folds - len(sizes)):
@@ -171,7 +209,7 @@ def folds_of_blocks(groups: list[str], num_folds: int) -> np.ndarray:
 
 
 def neighbours(groups: list[str], held: np.ndarray, gap: int) -> np.ndarray:
-    """bool `(N,)`: not held out, but within `gap` frames of one that is, in the same group."""
+    """Returns bool `(N,)`: images not held out, but within `gap` frames of a held-out one in the same group."""
     near = np.zeros_like(held)
     for name in set(groups):
         places = np.array([place for place, group in enumerate(groups) if group == name])
@@ -181,13 +219,9 @@ def neighbours(groups: list[str], held: np.ndarray, gap: int) -> np.ndarray:
     return near & ~held
 
 
-def _is_whole(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def join_splits(splits: Sequence[str]) -> str:
-    """Several splits as one: `folds 0 1 of 3 (by group, seed 42) of train` where they are folds of one division."""
-    found = [re.match(r"fold (\d+) (of .*)$", split) for split in splits]
-    if len(splits) > 1 and all(found) and len({match[2] for match in found}) == 1:
-        return f"folds {' '.join(match[1] for match in found)} {found[0][2]}"
-    return " + ".join(splits)
+def join_splits(splits: Sequence[Split]) -> str:
+    """Names several splits together: folds of one division as `folds 0 1 of 3 (by group, seed 42) of train`."""
+    first = splits[0]
+    if len(splits) > 1 and all(each.is_held_out and replace(each, fold=first.fold) == first for each in splits):
+        return f"folds {' '.join(str(each.fold) for each in splits)} of {first.division} of train"
+    return " + ".join(str(each) for each in splits)

@@ -18,11 +18,10 @@ from rich.progress import Progress
 from src.data.source import IGNORE_INDEX, FileSource, Sample, Source
 from src.errors import UserError
 from src.files import atomic_path
-from src.machine import is_first_process, num_cores
+from src.machine import CACHE_VARIABLE, is_first_process, num_cores
 
 log = logging.getLogger(__name__)
 FORMAT = 1
-CACHE_VARIABLE = "STREETSEG_CACHE"
 LARGEST = 5.0  # weight that inverse_sqrt gives the rarest class (R3)
 BETA = 0.999  # of effective_number
 

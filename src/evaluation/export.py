@@ -1,7 +1,7 @@
-"""A network outside of this project: as a `torch.export` program, and as ONNX; images of any size.
+"""Exports a network for images of any size, as a `torch.export` program and as ONNX.
 
-Both are of evaluation mode and give the main logits at the network's stride: mean, standard deviation, padding and
-cropping are inside, the uint8 image goes in as it was read.
+Both are in evaluation mode and return the main logits at the network's stride. Mean, standard deviation, padding and
+cropping are inside: the uint8 image goes in as it was read.
 """
 
 from pathlib import Path
@@ -14,21 +14,21 @@ from src.errors import UserError
 from src.files import atomic_path
 from src.models.network import Network
 
-# The example's sides divide by nothing, so that no network is traced without its padding.
+# No stride divides the example's sides, so that no network is traced without its padding.
 EXAMPLE_SIZE = (150, 203)
 OPSET = 20
 
 
 def export_program(network: Network, batch_size: int = 1) -> ExportedProgram:
-    """The network for uint8 images `(batch_size, 3, H, W)`, H and W left open.
+    """Exports the network for uint8 images `(batch_size, 3, H, W)` with free H and W.
 
     Raises:
-        UserError: the network cannot be exported; says why.
+        UserError: the network cannot be exported; gives the reason.
     """
     image = torch.zeros(batch_size, 3, *EXAMPLE_SIZE, dtype=torch.uint8)
     sizes = ({2: Dim.DYNAMIC, 3: Dim.DYNAMIC},)
-    # Otherwise "does cropping leave the map as it is" is answered for the example, and guarded for ever.
-    with symbolic_shapes.patch(backed_size_oblivious=True):
+    # Otherwise the question whether cropping changes the map is answered for the example, and becomes a guard.
+    with symbolic_shapes.patch(backed_size_oblivious=True):  # pyright: ignore[reportAttributeAccessIssue]
         try:
             return export(network.eval().cpu(), (image,), dynamic_shapes=sizes)
         except Exception as error:
@@ -40,7 +40,7 @@ def export_onnx(network: Network, path: Path, batch_size: int = 1) -> Path:
     """Writes the network as ONNX: input `image`, uint8 `(batch_size, 3, height, width)`; output `logits`.
 
     Raises:
-        UserError: the network cannot be exported, or has an operator that ONNX has not; says which.
+        UserError: the network cannot be exported, or has an operator that ONNX lacks; names it.
     """
     program = export_program(network, batch_size)
     try:
@@ -50,6 +50,7 @@ def export_onnx(network: Network, path: Path, batch_size: int = 1) -> Path:
     except torch.onnx.OnnxExporterError as error:
         name = type(network.architecture).__name__
         raise UserError(f"{name} cannot be exported to ONNX: {_first_line(error)}") from error
+    assert onnx is not None
     with atomic_path(path) as temporary:
         onnx.save(temporary)
     return path

@@ -1,7 +1,10 @@
-"""Evaluating a checkpoint on a split: the one path for the end of training and for `src.eval`."""
+"""Evaluates a checkpoint on a split: the one path for the end of training, for `src.eval` and for averages."""
 
 import re
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
 
 import lightning as L
 import numpy as np
@@ -9,20 +12,23 @@ import torch
 
 from src.data.datamodule import SegmentationDataModule
 from src.errors import UserError
-from src.runs.folder import RunFolder, describe_evaluation
-from src.runs.leakage import Exposure, exposure_before, image_ids
+from src.evaluation.quiet import quieten
+from src.metrics import figures
+from src.runs.folder import RunFolder
+from src.runs.leakage import image_ids, leakage_before
+from src.runs.records import Checkpoint, Evaluation, Leakage, Protocol, Taint
 from src.task import SegmentationTask
 
 
 def evaluate(
     trainer: L.Trainer, task: SegmentationTask, data: SegmentationDataModule, run: RunFolder, split: str, which: str
-) -> dict:
-    """The evaluation of checkpoint `which` on every image of a split at the size of its labels, for `results.json`."""
+) -> Evaluation:
+    """Evaluates checkpoint `which` of a run on every image of a split, at the size of its labels."""
     path = run.checkpoint(which)
     load_weights(task, path)
     progress = torch.load(path, "cpu", weights_only=True)
-    checkpoint = {"name": which, "epoch": progress["epoch"] + 1, "step": progress["global_step"]}
-    return measure(trainer, task, data, split, checkpoint, exposure_before(run.path))
+    checkpoint = Checkpoint(which, progress["epoch"] + 1, progress["global_step"])
+    return measure(trainer, task, data, split, checkpoint, leakage_before(run.path))
 
 
 def measure(
@@ -30,48 +36,73 @@ def measure(
     task: SegmentationTask,
     data: SegmentationDataModule,
     split: str,
-    checkpoint: dict[str, Any],
-    before: Exposure,
-) -> dict:
-    """The evaluation of the task's weights as they are on a split, marked where `before` tells of its images.
+    checkpoint: Checkpoint,
+    before: Leakage,
+) -> Evaluation:
+    """Evaluates the task's weights as they are on a split.
 
     Args:
-        checkpoint: what `results.json` says of the weights.
-        before: what the weights had seen before the run's own training, which a split called train tells by its name.
+        trainer: made by `evaluation_trainer`, or that of the training.
+        task: has the weights.
+        data: has the images.
+        split: the split to count.
+        checkpoint: the record of these weights.
+        before: leakage of the weights that the run started from; the run's own training images are not included.
     """
     matrix = count(trainer, task, data, split)
-    taints = find_taints(data, split, before)
-    return describe_evaluation(matrix, task.classes, protocol(trainer, task, data, split), checkpoint, taints)
+    described = replace(protocol(trainer, task, data, split), taints=find_taints(data, split, before))
+    return describe_evaluation(matrix, task.classes, described, checkpoint)
 
 
-def find_taints(data: SegmentationDataModule, split: str, before: Exposure) -> list[str]:
-    """What is wrong with figures on a split, by what the weights had seen before the run's own training."""
-    return [] if split == "train" else before.taints(image_ids(data.source, data.samples(split)))
+def describe_evaluation(
+    matrix: np.ndarray, classes: Sequence[str], protocol: Protocol, checkpoint: Checkpoint
+) -> Evaluation:
+    """Derives all figures from a confusion matrix int `(K, K)`, rows truth."""
+    result = figures(matrix)
+    return Evaluation(
+        protocol,
+        checkpoint,
+        miou=result.miou,
+        pixel_accuracy=result.pixel_accuracy,
+        mean_accuracy=result.mean_accuracy,
+        frequency_weighted_iou=result.frequency_weighted_iou,
+        iou=dict(zip(classes, map(float, result.iou), strict=True)),
+        accuracy=dict(zip(classes, map(float, result.accuracy), strict=True)),
+        share=dict(zip(classes, map(float, result.share), strict=True)),
+        matrix=np.asarray(matrix).tolist(),
+    )
+
+
+def find_taints(data: SegmentationDataModule, split: str, before: Leakage) -> tuple[Taint, ...]:
+    """Returns the taints of figures on a split by the leakage of the first weights; none on `train`, which says it."""
+    return () if split == "train" else before.taints(image_ids(data.source, data.samples(split)))
 
 
 def count(trainer: L.Trainer, task: SegmentationTask, data: SegmentationDataModule, split: str) -> np.ndarray:
-    """Confusion matrix int64 `(K, K)`, rows truth, of the task's weights as they are on a split."""
+    """Counts the confusion matrix int64 `(K, K)`, rows truth, of the task's weights as they are on a split."""
     trainer.validate(task, dataloaders=data.eval_dataloader(split), verbose=False)
+    assert task.matrix is not None
     return task.matrix.numpy()
 
 
-def protocol(trainer: L.Trainer, task: SegmentationTask, data: SegmentationDataModule, split: str) -> dict[str, Any]:
-    """What figures on a split are of, and how they are made."""
-    return {
-        "labels": data.source.labels,
-        "split": data.folds.describe(data.source, split),
-        "images": len(data.samples(split)),
-        "inference": str(task.protocol),
-        "precision": str(trainer.precision),
-    }
+def protocol(trainer: L.Trainer, task: SegmentationTask, data: SegmentationDataModule, split: str) -> Protocol:
+    """Returns the protocol of figures on a split, without taints."""
+    return Protocol(
+        labels=data.source.labels,
+        splits=(data.folds.describe(data.source, split),),
+        images=len(data.samples(split)),
+        inference=str(task.protocol),
+        precision=str(trainer.precision),
+    )
 
 
 def evaluation_trainer(accelerator: str, precision: str, *, with_progress: bool = True) -> L.Trainer:
-    """A trainer that evaluates on one device and leaves nothing."""
+    """Builds a trainer that evaluates on one device and writes no files."""
+    quieten()
     return L.Trainer(
         accelerator=accelerator,
         devices=1,
-        precision=precision,
+        precision=cast(Any, precision),  # which Lightning checks
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
@@ -80,8 +111,12 @@ def evaluation_trainer(accelerator: str, precision: str, *, with_progress: bool 
     )
 
 
-def load_weights(task: SegmentationTask, path: object) -> None:
-    """Loads a checkpoint's weights, never unpickling anything but tensors. UserError where they do not fit."""
+def load_weights(task: torch.nn.Module, path: Path) -> None:
+    """Loads a checkpoint's weights without unpickling anything but tensors.
+
+    Raises:
+        UserError: the weights do not fit the network.
+    """
     state = torch.load(path, "cpu", weights_only=True)["state_dict"]
     try:
         task.load_state_dict(state)

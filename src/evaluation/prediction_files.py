@@ -1,4 +1,4 @@
-"""What a prediction is written as: pictures to look at, or the files that a benchmark's server takes."""
+"""Writes predictions: as pictures to look at, or as the files that a benchmark's server takes."""
 
 import zipfile
 from pathlib import Path
@@ -10,35 +10,35 @@ from src.errors import UserError
 from src.files import atomic_path
 from src.reports.pictures import Palette, colourise, overlay, save_png
 
-EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip can say: the same predictions give the same archive
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date of a zip, so that the same predictions give the same archive
 
 
 class Pictures:
-    """`labels/`, `colours/` and `overlays/` in a folder.
+    """Writes `labels/`, `colours/` and `overlays/` into a folder.
 
     Args:
-        opacity: of the colours in the overlays, 0 to 1.
+        opacity: opacity of the colours in the overlays, 0 to 1.
     """
 
     def __init__(self, folder: Path, palette: Palette, opacity: float) -> None:
         self.folder, self.palette, self.opacity = folder, palette, opacity
 
     def write(self, name: str, image: np.ndarray, ids: np.ndarray) -> None:
-        """Image uint8 `(H, W, 3)` and its predicted ids uint8 `(H, W)`; `name` with `.png`."""
+        """Writes the pictures of an image uint8 `(H, W, 3)` and its predicted ids uint8 `(H, W)`; `name` has `.png`."""
         save_png(self.folder / "labels" / name, ids)
         save_png(self.folder / "colours" / name, colourise(ids, self.palette))
         save_png(self.folder / "overlays" / name, overlay(image, ids, self.palette, self.opacity))
 
     def finish(self) -> str:
-        """What was written, for the log."""
+        """Describes the written files for the log."""
         return f"labels/, colours/ and overlays/ in {self.folder}"
 
 
 class LabelIds:
-    """PNGs of Cityscapes' label ids under a benchmark's names, and an archive of them, `<folder>.zip`.
+    """Writes PNGs of Cityscapes' label ids under a benchmark's names, and an archive of them, `<folder>.zip`.
 
     Raises:
-        UserError: the archive is there already.
+        UserError: the archive exists already.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -49,14 +49,14 @@ class LabelIds:
             raise UserError(f"{self.archive}: exists, and nothing is overwritten; give another output=FOLDER")
 
     def write(self, name: str, image: np.ndarray, ids: np.ndarray) -> None:
-        """Predicted ids uint8 `(H, W)`, 0..18, at the image's own size; `name` as `Source.official_path` gives it."""
+        """Writes ids uint8 `(H, W)`, 0..18, at the image's own size; `name` is that of `Source.official_path`."""
         save_png(self.folder / name, to_label_ids(ids))
         self.names.append(name)
 
     def finish(self) -> str:
-        """Zips what was written, and says where it is."""
+        """Zips the files, and names the archive for the log."""
         with atomic_path(self.archive) as temporary, zipfile.ZipFile(temporary, "w") as archive:
             for name in sorted(self.names):
-                # Stored: a PNG is compressed already.
+                # Stored without compression, which a PNG has already.
                 archive.writestr(zipfile.ZipInfo(name, EPOCH), (self.folder / name).read_bytes())
         return f"label ids in {self.folder}, zipped for the server: {self.archive}"

@@ -1,12 +1,12 @@
-"""Scores averages of runs' weights on the same images, and says of each figure what the weights had seen of them."""
+"""Compares averages of the weights of runs on the same images, and records the leakage behind each figure."""
 
 import copy
 import itertools
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import lightning as L
 import numpy as np
@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 
 from src.data.datamodule import SegmentationDataModule
-from src.data.folds import join_splits
-from src.evaluation.measure import count, protocol
+from src.data.folds import Split
+from src.evaluation.measure import count, describe_evaluation, protocol
 from src.folds.soup import State, check_same_tensors, greedy_soup, mean_state, rank
 from src.inference import Ensemble
 from src.metrics import figures
-from src.runs.folder import describe_evaluation
-from src.runs.leakage import Exposure, image_ids
+from src.runs.leakage import image_ids
+from src.runs.records import CandidateRecord, Checkpoint, Evaluation, Leakage
 from src.task import SegmentationTask
 from src.training.batchnorm import batchnorm_layers, remeasure
 
@@ -32,10 +32,20 @@ MEAN = "mean of all"
 
 @dataclass(frozen=True)
 class Part:
-    """Images to score on: a split of a data module."""
+    """Images to score on: one split of a data module."""
 
     data: SegmentationDataModule
     split: str
+
+    @property
+    def record(self) -> Split:
+        """The split with the fold that it depends on."""
+        return self.data.folds.describe(self.data.source, self.split)
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of its images."""
+        return image_ids(self.data.source, self.data.samples(self.split))
 
 
 @dataclass(frozen=True)
@@ -43,36 +53,51 @@ class Member:
     """A run whose weights are averaged.
 
     Args:
-        name: of its run folder.
-        state: the network's tensors.
-        progress: epoch and step of its checkpoint.
-        seen: all that its weights were trained or chosen on.
-        own: what its training validated on.
+        name: name of its run folder.
+        state: tensors of its network.
+        checkpoint: the checkpoint that they come from.
+        leakage: images that they were trained or chosen on, the run's own training images among them.
+        own: images that its training validated on.
     """
 
     name: str
     state: State
-    progress: dict[str, int]
-    seen: Exposure
+    checkpoint: Checkpoint
+    leakage: Leakage
     own: Part
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """What may win: a mean of some members (places in the list), or their averaged probabilities, which may not."""
+    """An average to compare.
+
+    Args:
+        name: name in tables and records.
+        members: sorted indices of the members that it averages.
+        is_ensemble: whether probabilities are averaged instead of weights; an ensemble is no network and cannot win.
+    """
 
     name: str
     members: tuple[int, ...]
     is_ensemble: bool = False
 
 
-class Judge:
-    """Loads averages into one network, BatchNorm measured again, and counts; each set of members once a part.
+class AverageComparison:
+    """Loads averages into the network of a task, and counts each on each part once.
+
+    BatchNorm of a mean is measured again; a single member keeps its own.
 
     Args:
-        training: what BatchNorm is measured on: its training batches, `batchnorm_images` of them.
-        selection: what decides; figures are of all its images together.
+        trainer: runs the evaluations.
+        task: its network has the architecture of the members.
+        members: at least one.
+        training: data module on whose training batches BatchNorm is measured.
+        batchnorm_images: number of images that it is measured on, rounded up to whole batches.
+        selection: parts that decide; figures are of the images of all of them together.
         official: the dataset's val, or None.
+
+    Raises:
+        UserError: members of different architectures.
     """
 
     def __init__(
@@ -91,20 +116,20 @@ class Judge:
         self.training, self.batchnorm_images = training, batchnorm_images
         self.selection, self.official = list(selection), official
         self._network = task.network
-        self._loaded: object = None
-        self._counts: dict[tuple, np.ndarray] = {}
+        self._loaded: tuple[tuple[int, ...], bool] | None = None
+        self._counts: dict[tuple[int, tuple[int, ...], bool], np.ndarray] = {}
 
     def load(self, members: tuple[int, ...], is_ensemble: bool = False) -> None:
-        """Puts weights into the task: one member's as they are, the mean of several, or each of an ensemble's."""
+        """Loads one member's weights as they are, the mean of several, or an ensemble of all into the task."""
         if (members, is_ensemble) == self._loaded:
             return
-        states = [self.members[place].state for place in members]
+        states = [self.members[index].state for index in members]
         self.task.network = self._network
         if is_ensemble:
             networks = [copy.deepcopy(self._network) for _ in states]
             for network, state in zip(networks, states, strict=True):
                 network.load_state_dict(state)
-            self.task.network = Ensemble(networks)
+            self.task.add_module("network", Ensemble(networks))
         elif len(states) == 1:
             self._network.load_state_dict(states[0])
         else:
@@ -113,42 +138,52 @@ class Judge:
         self._loaded = (members, is_ensemble)
 
     def measure_batchnorm(self) -> None:
-        """BatchNorm of the loaded network on training images."""
+        """Measures BatchNorm of the loaded network on training images."""
         if batchnorm_layers(self._network):
             self.task.to(self.trainer.strategy.root_device)
             with self.trainer.precision_plugin.val_step_context():
                 remeasure(self._network, self._training_images())
 
     def _training_images(self) -> Iterator[Tensor]:
-        loader = self.training.train_dataloader()
-        for batch in itertools.islice(loader, math.ceil(self.batchnorm_images / loader.batch_size)):
+        num_batches = math.ceil(self.batchnorm_images / self.training.batch_size)
+        for batch in itertools.islice(self.training.train_dataloader(), num_batches):
             moved = {name: value.to(self.task.device) for name, value in batch.items()}
             yield self.training.on_after_batch_transfer(moved, 0)["image"]
 
     def count(self, part: Part, members: tuple[int, ...], is_ensemble: bool = False) -> np.ndarray:
-        """Confusion matrix of these members on a part."""
+        """Counts the confusion matrix int64 `(K, K)`, rows truth, of these members on a part."""
         key = (id(part), members, is_ensemble)
         if key not in self._counts:
-            names = " ".join(self.members[place].name for place in members)
-            log.info("%s of %s on %s", "probabilities" if is_ensemble else "weights", names, _told(part))
+            names = " ".join(self.members[index].name for index in members)
+            log.info("%s of %s on %s", "probabilities" if is_ensemble else "weights", names, part.record)
             self.load(members, is_ensemble)
             self._counts[key] = count(self.trainer, self.task, part.data, part.split)
         return self._counts[key]
 
     def score(self, members: tuple[int, ...], is_ensemble: bool = False) -> float:
-        """mIoU on the images that decide, all together."""
-        return figures(sum(self.count(part, members, is_ensemble) for part in self.selection)).miou
+        """Returns the mIoU on the images that decide, all together."""
+        return figures(self._sum(self.selection, members, is_ensemble)).miou
+
+    def _sum(self, parts: Sequence[Part], members: tuple[int, ...], is_ensemble: bool) -> np.ndarray:
+        return np.sum([self.count(part, members, is_ensemble) for part in parts], axis=0)
 
     def rank_members(self) -> list[int]:
-        """Places of the members, best first: each by what it validated on where that decides, else by what does."""
+        """Returns the indices of the members, best first.
+
+        Each is scored on the images that it validated on if such images decide, else on those that decide.
+        """
         if any(part is member.own for part in self.selection for member in self.members):
-            scores = [figures(self.count(member.own, (place,))).miou for place, member in enumerate(self.members)]
+            scores = [figures(self.count(member.own, (index,))).miou for index, member in enumerate(self.members)]
         else:
-            scores = [self.score((place,)) for place in range(len(self.members))]
+            scores = [self.score((index,)) for index in range(len(self.members))]
         return rank(scores)
 
     def candidates(self, top_k: int) -> list[Candidate]:
-        """Best single run, mean of all, of the best `top_k` (where that is fewer), greedy soup, ensemble of all."""
+        """Lists the averages to compare.
+
+        They are the best single run, the mean of all, the mean of the best `top_k` if there are more members, the
+        greedy soup, and the ensemble of all.
+        """
         order, everyone = self.rank_members(), tuple(range(len(self.members)))
         found = [Candidate("best run", (order[0],)), Candidate(MEAN, everyone)]
         if top_k < len(everyone):
@@ -157,66 +192,61 @@ class Judge:
         return [*found, Candidate(ENSEMBLE, everyone, is_ensemble=True)]
 
     def choose(self, candidates: Sequence[Candidate]) -> Candidate:
-        """The best of what is one network; of equal ones the first."""
-        kept = [candidate for candidate in candidates if not candidate.is_ensemble]
-        return kept[rank([self.score(candidate.members) for candidate in kept])[0]]
+        """Returns the best candidate that is one network; the first of equal ones."""
+        networks = [candidate for candidate in candidates if not candidate.is_ensemble]
+        return networks[rank([self.score(candidate.members) for candidate in networks])[0]]
 
-    def seen(self, candidate: Candidate, *, is_chosen: bool) -> Exposure:
-        """What a candidate's weights were trained on, and chosen on where its figures or its members' decided."""
-        seen = Exposure()
-        for place in candidate.members:
-            seen |= self.members[place].seen
-        ids = [image for part in self.selection for image in _ids(part)]
-        return seen | Exposure(chosen=frozenset(ids)) if is_chosen else seen
+    def leakage(self, candidate: Candidate, *, is_chosen: bool) -> Leakage:
+        """Returns the images that a candidate's weights were trained or chosen on.
 
-    def describe(self, candidate: Candidate, parts: Sequence[Part], *, is_chosen: bool) -> dict[str, Any]:
-        """The evaluation of a candidate on all images of some parts together, as `results.json` has evaluations."""
-        matrix = sum(self.count(part, candidate.members, candidate.is_ensemble) for part in parts)
+        Args:
+            is_chosen: whether the figures of the candidate, or of its members, decided that it is what it is.
+        """
+        found = Leakage()
+        for index in candidate.members:
+            found |= self.members[index].leakage
+        chosen = frozenset(image for part in self.selection for image in part.ids)
+        return found | Leakage(chosen=chosen) if is_chosen else found
+
+    def describe(self, candidate: Candidate, parts: Sequence[Part], *, is_chosen: bool) -> Evaluation:
+        """Evaluates a candidate on all images of some parts together."""
         protocols = [protocol(self.trainer, self.task, part.data, part.split) for part in parts]
-        joined = {
-            **protocols[0],
-            "split": join_splits([each["split"] for each in protocols]),
-            "images": sum(each["images"] for each in protocols),
-        }
-        taints = self.seen(candidate, is_chosen=is_chosen).taints(image for part in parts for image in _ids(part))
-        checkpoint = {"name": candidate.name, **self.progress(candidate)}
-        return describe_evaluation(matrix, self.task.classes, joined, checkpoint, taints)
+        leakage = self.leakage(candidate, is_chosen=is_chosen)
+        joined = replace(
+            protocols[0],
+            splits=tuple(split for each in protocols for split in each.splits),
+            images=sum(each.images for each in protocols),
+            taints=leakage.taints(image for part in parts for image in part.ids),
+        )
+        matrix = self._sum(parts, candidate.members, candidate.is_ensemble)
+        return describe_evaluation(matrix, self.task.classes, joined, self.checkpoint(candidate))
 
-    def progress(self, candidate: Candidate) -> dict[str, int]:
-        """Epoch and step of the member that went furthest."""
-        return max((self.members[place].progress for place in candidate.members), key=lambda progress: progress["step"])
+    def checkpoint(self, candidate: Candidate) -> Checkpoint:
+        """Returns a record of a candidate's weights, with epoch and step of the member that was trained longest."""
+        longest = max((self.members[index].checkpoint for index in candidate.members), key=lambda each: each.step)
+        return replace(longest, name=candidate.name)
 
-    def record(self, top_k: int) -> tuple[Candidate, list[dict[str, Any]]]:
-        """The winner, and of every candidate its name, members and evaluations, on what decides and on val."""
+    def compare(self, top_k: int) -> tuple[Candidate, tuple[CandidateRecord, ...]]:
+        """Evaluates all candidates on the images that decide and on val; returns the winner and all records."""
         candidates = self.candidates(top_k)
-        winner, records = self.choose(candidates), []
-        for candidate in candidates:
-            # Which members, or which of the candidates, was decided by these figures, but for those that take all.
-            is_chosen = candidate == winner or candidate.name not in (MEAN, ENSEMBLE)
-            official = [] if self.official is None else [self.official]
-            records.append(
-                {
-                    "name": candidate.name,
-                    "members": [self.members[place].name for place in candidate.members],
-                    "is_winner": candidate == winner,
-                    "selection": self.describe(candidate, self.selection, is_chosen=is_chosen),
-                    "official": self.describe(candidate, official, is_chosen=is_chosen) if official else None,
-                }
-            )
-        return winner, records
+        winner = self.choose(candidates)
+        return winner, tuple(self._record(candidate, is_winner=candidate == winner) for candidate in candidates)
+
+    def _record(self, candidate: Candidate, *, is_winner: bool) -> CandidateRecord:
+        # The figures that decide settled which members a candidate has, or that it won: not so if it has all members.
+        is_chosen = is_winner or candidate.name not in (MEAN, ENSEMBLE)
+        return CandidateRecord(
+            candidate.name,
+            tuple(self.members[index].name for index in candidate.members),
+            is_winner,
+            selection=self.describe(candidate, self.selection, is_chosen=is_chosen),
+            official=self.describe(candidate, [self.official], is_chosen=is_chosen) if self.official else None,
+        )
 
 
-def read_member(name: str, path: object, seen: Exposure, own: Part) -> Member:
-    """A member from its checkpoint, never unpickling anything but tensors."""
+def read_member(name: str, path: Path, leakage: Leakage, own: Part) -> Member:
+    """Reads a member from its checkpoint without unpickling anything but tensors."""
     content = torch.load(path, "cpu", weights_only=True)
     state = {key.removeprefix(PREFIX): value for key, value in content["state_dict"].items() if key.startswith(PREFIX)}
-    progress = {"epoch": content["epoch"] + 1, "step": content["global_step"]}
-    return Member(name, state, progress, seen, own)
-
-
-def _told(part: Part) -> str:
-    return part.data.folds.describe(part.data.source, part.split)
-
-
-def _ids(part: Part) -> list[str]:
-    return image_ids(part.data.source, part.data.samples(part.split))
+    checkpoint = Checkpoint("best", content["epoch"] + 1, content["global_step"])
+    return Member(name, state, checkpoint, leakage, own)

@@ -2,30 +2,19 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from src.errors import UserError
+from src.runs.records import Summary
 
 LEVEL = 0.95
 
 
-@dataclass(frozen=True)
-class Summary:
-    """Of `count` figures; deviation (n - 1) and interval are NaN for one alone.
-
-    Args:
-        low, high: the 95 % interval of the mean by Student's t.
-    """
-
-    count: int
-    mean: float
-    deviation: float
-    low: float
-    high: float
-
-
 def summarise(values: Sequence[float]) -> Summary:
-    """UserError where there is no figure."""
+    """Summarises figures, with the 95 % interval of their mean by Student's t.
+
+    Raises:
+        UserError: there are no figures.
+    """
     if not values:
         raise UserError("a summary of no figures")
     count, mean = len(values), math.fsum(values) / len(values)
@@ -37,23 +26,7 @@ def summarise(values: Sequence[float]) -> Summary:
 
 
 def student_t(freedom: int, level: float = LEVEL) -> float:
-    """The t whose interval [-t, t] holds `level` of Student's distribution with `freedom` degrees of freedom."""
-    low, high = 0.0, 1.0
-    while central_share(high, freedom) < level:
-        high *= 2
-    for _ in range(200):
-        middle = (low + high) / 2
-        low, high = (middle, high) if central_share(middle, freedom) < level else (low, middle)
-    return (low + high) / 2
+    """Returns the t for which [-t, t] holds `level` of Student's distribution with `freedom` degrees of freedom."""
+    from scipy.stats import t  # takes a second, for which --help must not wait
 
-
-def central_share(t: float, freedom: int) -> float:
-    """Share of Student's distribution in [-t, t] (Abramowitz & Stegun 26.7.3 and 26.7.4)."""
-    angle = math.atan(t / math.sqrt(freedom))
-    cosine = math.cos(angle)
-    term, total = (cosine, 0.0) if freedom % 2 else (1.0, 0.0)
-    for k in range(1 + freedom % 2, freedom, 2):
-        total += term
-        term *= cosine**2 * k / (k + 1)
-    total *= math.sin(angle)
-    return 2 / math.pi * (angle + total) if freedom % 2 else total
+    return float(t.ppf((1 + level) / 2, freedom))

@@ -1,5 +1,6 @@
-"""Averages of the weights of several networks: means, the greedy soup, and what may be averaged at all. torch only."""
+"""Averages the weights of several networks: the mean, the greedy soup, and the check that they fit together."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -11,22 +12,22 @@ State = Mapping[str, Tensor]
 
 
 def mean_state(states: Sequence[State]) -> dict[str, Tensor]:
-    """The mean of state dicts of one architecture, tensor by tensor.
+    """Averages state dicts of one architecture, tensor by tensor.
 
     Sums are in float64, in the order given, so that the mean of n equal tensors of float32 or narrower is bitwise that
-    tensor. What is no number to average (integer counters, such as BatchNorm's of its batches) is the first's. The
-    mean of BatchNorm's statistics is not those of the mean network: `src.training.batchnorm.remeasure` gives them.
+    tensor. Integer tensors, such as BatchNorm's counter of batches, are taken from the first. The mean of BatchNorm's
+    statistics is not that of the mean network, which `src.training.batchnorm.remeasure` measures.
 
     Returns:
-        New tensors, of the first's types and devices.
+        New tensors, of the types and on the devices of the first.
 
     Raises:
-        UserError: no state; states of different architectures (`check_same_tensors` says it by name).
+        UserError: no state, or states of different architectures.
     """
     if not states:
         raise UserError("a mean of no networks; give at least one")
-    for place, other in enumerate(states[1:], 2):
-        check_same_tensors(("the first network", states[0]), (f"network {place}", other))
+    for number, other in enumerate(states[1:], 2):
+        check_same_tensors(("the first network", states[0]), (f"network {number}", other))
     return {name: _mean([state[name] for state in states]) for name in states[0]}
 
 
@@ -41,10 +42,10 @@ def _mean(tensors: list[Tensor]) -> Tensor:
 
 
 def check_same_tensors(first: tuple[str, State], second: tuple[str, State]) -> None:
-    """UserError, naming both, where two networks do not have tensors of the same names and shapes."""
-    (one, ours), (other, theirs) = first, second
-    for name in [*ours, *(name for name in theirs if name not in ours)]:
-        shapes = [_shape(state[name]) if name in state else "absent" for state in (ours, theirs)]
+    """Raises UserError, with both names, unless two networks have tensors of the same names and shapes."""
+    (one, tensors), (other, others) = first, second
+    for name in [*tensors, *(name for name in others if name not in tensors)]:
+        shapes = [_shape(state[name]) if name in state else "absent" for state in (tensors, others)]
         if shapes[0] != shapes[1]:
             raise UserError(
                 f"{one} and {other} are different architectures: {name} is {shapes[0]} and {shapes[1]}; average runs "
@@ -57,19 +58,21 @@ def _shape(tensor: Tensor) -> str:
 
 
 def rank(scores: Sequence[float]) -> list[int]:
-    """Places of the scores from the best to the worst; of equal ones (and of NaN, the worst) the earlier first."""
-    return sorted(range(len(scores)), key=lambda place: (scores[place] != scores[place], -scores[place], place))
+    """Returns the indices of the scores, best first; NaN is the worst, and equal ones keep their order."""
+    return sorted(range(len(scores)), key=lambda index: (math.isnan(scores[index]), -scores[index], index))
 
 
 def greedy_soup(order: Sequence[int], score: Callable[[tuple[int, ...]], float]) -> tuple[int, ...]:
-    """Greedy soup (Wortsman et al. 2022): from the best network on, adds the next where the mean's score does not fall.
+    """Selects the greedy soup (Wortsman et al. 2022).
+
+    Starts with the best network and adds each next one unless the score of the mean falls.
 
     Args:
-        order: networks, best first.
-        score: of the mean of some of them, given sorted.
+        order: indices of the networks, best first.
+        score: returns the score of the mean of some networks, by their sorted indices.
 
     Returns:
-        The members, sorted.
+        The sorted indices of the members.
     """
     members = (order[0],)
     best = score(members)

@@ -1,4 +1,4 @@
-"""Progress of trainings that other processes do, as far as their run folders tell. Without torch."""
+"""Progress bars of trainings in other processes, read from their run folders."""
 
 import logging
 import sys
@@ -16,30 +16,34 @@ EVERY_S = 2.0
 
 
 @contextmanager
-def following(runs: Mapping[str, RunFolder], epochs: int, *, shown: bool) -> Iterator[None]:
-    """A bar a run on the terminal while others train them: epochs done.
+def show_progress(runs: Mapping[str, RunFolder], epochs: int, *, enabled: bool) -> Iterator[None]:
+    """Shows one bar per run on the terminal while other processes train them: epochs done.
 
     Args:
-        runs: by the name that is told.
-        epochs: of each.
-        shown: false, or a stderr that is no terminal: nothing is.
+        runs: by the name beside the bar.
+        epochs: number of epochs of each.
+        enabled: if false, or if stderr is no terminal, nothing is shown.
     """
     console = Console(stderr=True)
-    if not (shown and console.is_terminal):
+    if not (enabled and console.is_terminal):
         yield
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    progress, ends = Progress(*columns, console=console), threading.Event()
+    progress, ended = Progress(*columns, console=console), threading.Event()
 
     def follow(tasks: dict[str, TaskID]) -> None:
-        while not ends.wait(EVERY_S):
+        while not ended.wait(EVERY_S):
             for name, task in tasks.items():
                 progress.update(task, completed=epochs_done(runs[name]))
 
     outside = sys.stdout
     with progress:
-        # Lines of the log go above the bars.
-        handlers = [h for h in logging.getLogger().handlers if getattr(h, "stream", None) is outside]
+        # Within this block rich replaces sys.stdout, by a stream that prints above the bars: log lines must go there.
+        handlers = [
+            handler
+            for handler in logging.getLogger().handlers
+            if isinstance(handler, logging.StreamHandler) and handler.stream is outside
+        ]
         for handler in handlers:
             handler.setStream(sys.stdout)
         tasks = {name: progress.add_task(name, total=epochs) for name in runs}
@@ -48,13 +52,13 @@ def following(runs: Mapping[str, RunFolder], epochs: int, *, shown: bool) -> Ite
         try:
             yield
         finally:
-            ends.set()
+            ended.set()
             thread.join()
             for handler in handlers:
                 handler.setStream(outside)
 
 
 def epochs_done(run: RunFolder) -> int:
-    """How many epochs a run's `metrics.csv` has."""
+    """Counts the epochs in a run's `metrics.csv`."""
     rows = read_metrics(run.metrics) if run.metrics.is_file() else []
-    return 1 + max((row["epoch"] for row in rows), default=-1)
+    return 1 + max((int(row["epoch"]) for row in rows), default=-1)

@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from src.files import atomic_path
 from src.losses.cross_entropy import CrossEntropy
+from src.runs.records import Evaluation
 
 CPU_WARM_UP = 2
 GPU_WARM_UP = 5  # cuDNN compares its kernels in the first
@@ -185,7 +186,7 @@ def cells(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
 
 
 def draw(
-    rows: list[dict[str, Any]], runs: list[tuple[dict, dict]], folder: Path, size: Sequence[int], num_classes: int
+    rows: list[dict[str, Any]], runs: list[tuple[dict, Evaluation]], folder: Path, size: Sequence[int], num_classes: int
 ) -> list[Path]:
     """Draws models.png of the rows, and cost.png of the runs (row, evaluation), without those that failed."""
     measured = [row for row in rows if "error" not in row]
@@ -197,7 +198,7 @@ def draw(
         chart(points, folder / "models.png", "backbone", axes | {"title": f"Cost of networks, {num_classes} classes"})
     if trained:
         points = [
-            (row["gflops"], 100 * evaluation["miou"], f"{row['model']} {row['backbone']}".strip(), evaluation["tag"])
+            (row["gflops"], 100 * evaluation.miou, f"{row['model']} {row['backbone']}".strip(), evaluation.tag)
             for row, evaluation in trained
         ]
         axes |= {"ylabel": "mIoU on val (%)", "yscale": "linear"}

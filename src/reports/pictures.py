@@ -1,4 +1,4 @@
-"""Masks as colours, overlays, error maps and panels of them: uint8 RGB arrays in, uint8 RGB arrays out."""
+"""Draws masks as colours, overlays, error maps and panels of them; all pictures are uint8 RGB `(H, W, 3)`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,25 +9,25 @@ from PIL import Image, ImageDraw, ImageFont
 from src.files import atomic_path
 
 Palette = dict[str, Sequence[int]]
-CORRECT, WRONG, IGNORED = (60, 60, 60), (230, 40, 40), (0, 0, 0)
+WRONG, IGNORED = (230, 40, 40), (0, 0, 0)
 GAP, TITLE = 4, 18
 
 
 def colourise(ids: np.ndarray, palette: Palette) -> np.ndarray:
-    """Ids `(H, W)`, 0..K-1 or 255, to `(H, W, 3)`; 255 is black."""
+    """Colours ids `(H, W)`, 0..K-1 or 255, which is black."""
     table = np.zeros((256, 3), dtype=np.uint8)
     table[: len(palette)] = list(palette.values())
     return table[ids]
 
 
 def overlay(image: np.ndarray, ids: np.ndarray, palette: Palette, opacity: float = 0.5) -> np.ndarray:
-    """The image with the classes' colours laid over it."""
+    """Lays the colours of ids `(H, W)` over an image, with an opacity of 0 to 1."""
     colours = colourise(ids, palette).astype(np.float32)
     return (image * (1 - opacity) + colours * opacity).round().astype(np.uint8)
 
 
 def error_map(image: np.ndarray, prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Wrong pixels red, right ones grey over a dim image, ignored ones black."""
+    """Draws a dim grey image with wrong pixels red and ignored ones black."""
     grey = image.mean(axis=2, keepdims=True) * 0.4
     result = np.broadcast_to(grey, image.shape).astype(np.uint8).copy()
     result[prediction != truth] = WRONG
@@ -36,10 +36,12 @@ def error_map(image: np.ndarray, prediction: np.ndarray, truth: np.ndarray) -> n
 
 
 def panel(rows: list[tuple[np.ndarray, np.ndarray, np.ndarray]], palette: Palette, width: int = 320) -> np.ndarray:
-    """Image, truth, prediction and error map of each (image, truth, prediction), a legend below.
+    """Draws one row per image: the image, its truth, its prediction and the error map; a legend below.
 
     Args:
-        width: of each picture, in pixels; heights keep the aspect.
+        rows: image `(H, W, 3)`, truth ids `(H, W)` and predicted ids `(H, W)` each.
+        palette: colours of the classes, in the order of the ids.
+        width: width of each picture in pixels; heights keep the aspect.
     """
     strips = [_header(("image", "truth", "prediction", "errors (red), ignored (black)"), width)]
     for image, truth, prediction in rows:
@@ -61,7 +63,7 @@ def panel(rows: list[tuple[np.ndarray, np.ndarray, np.ndarray]], palette: Palett
 
 
 def legend(palette: Palette, width: int) -> np.ndarray:
-    """Colour patches with class names, wrapped to a width in pixels."""
+    """Draws colour patches with class names, wrapped to a width in pixels."""
     font = ImageFont.load_default(12)
     entries = [*palette.items(), ("ignored", IGNORED)]
     places, x, y = [], GAP, GAP
@@ -80,6 +82,7 @@ def legend(palette: Palette, width: int) -> np.ndarray:
 
 
 def save_png(path: Path, picture: np.ndarray) -> None:
+    """Writes a picture, or ids `(H, W)`, as PNG, whole or not at all."""
     with atomic_path(path) as temporary:
         Image.fromarray(picture).save(temporary)
 

@@ -1,22 +1,17 @@
-"""Figures of a run, from its run folder alone."""
+"""Plots of one run, from the figures that it logged."""
 
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from src.files import atomic_path
-from src.reports.tables import mark
+from src.reports.plotting import Palette, rgb, save_figure, whole_ticks
 from src.runs.metrics_csv import read_metrics, series
-from src.training.lr_range import Point, Suggestion, smooth
 
 
 def plot_curves(metrics: Path, path: Path, title: str) -> None:
-    """Loss, mIoU and learning rates by step of a metrics.csv, as a PNG."""
+    """Draws loss, mIoU and learning rates by step of a metrics.csv as a PNG."""
     rows = read_metrics(metrics)
     keys = sorted({key for row in rows for key in row})
     figure, (loss, miou, rate) = plt.subplots(1, 3, figsize=(14, 4), layout="constrained")
@@ -33,19 +28,16 @@ def plot_curves(metrics: Path, path: Path, title: str) -> None:
     _plot_rates(rate, rows, [key for key in keys if key.startswith("lr/")])
     for axes in (loss, miou, rate):
         axes.grid(alpha=0.3)
-    figure.suptitle(title)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110)
-    plt.close(figure)
+    save_figure(figure, path, title)
 
 
 def _plot_rates(axes: Axes, rows: list[dict[str, float]], keys: list[str]) -> None:
-    """A line a group; the layers of a backbone from pale to dark, the first and the last of them named."""
+    """Draws one line per parameter group; layers of a backbone go from pale to dark, with the first and last named."""
     layers = [key for key in keys if key.startswith("lr/backbone/layer_")]
     for key in keys:
         style: dict = {"label": key.removeprefix("lr/"), "color": "C1" if key == "lr/head" else "C0"}
         if key == "lr/head" and len(keys) > 1:
-            style["linestyle"] = "--"  # two groups of one rate are both seen
+            style["linestyle"] = "--"  # so that both of two groups with one rate are seen
         if key in layers:
             style["color"] = plt.cm.Blues(0.3 + 0.7 * layers.index(key) / len(layers))
             if key not in (layers[0], layers[-1]):
@@ -56,61 +48,17 @@ def _plot_rates(axes: Axes, rows: list[dict[str, float]], keys: list[str]) -> No
         axes.legend(fontsize="small")
 
 
-def plot_class_curves(metrics: Path, palette: dict[str, list[int]], path: Path, title: str) -> None:
-    """IoU of each class on val by epoch, in the classes' colours, and their mean, of a metrics.csv as a PNG."""
+def plot_class_curves(metrics: Path, palette: Palette, path: Path, title: str) -> None:
+    """Draws the IoU of each class on val by epoch of a metrics.csv, and their mean, as a PNG."""
     rows = read_metrics(metrics)
     figure, axes = plt.subplots(figsize=(9, 5), layout="constrained")
     for name, colour in palette.items():
         x, y = series(rows, f"val/iou/{name}", by="epoch")
-        axes.plot([epoch + 1 for epoch in x], y, linewidth=1, marker=".", color=np.array(colour) / 255, label=name)
+        axes.plot([epoch + 1 for epoch in x], y, linewidth=1, marker=".", color=rgb(colour), label=name)
     x, y = series(rows, "val/miou", by="epoch")
     axes.plot([epoch + 1 for epoch in x], y, linewidth=2.5, marker="o", color="black", label="mean")
     axes.set(title=title, xlabel="epoch", ylabel="IoU", ylim=(0, 1))
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    whole_ticks(axes)
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110)
-    plt.close(figure)
-
-
-def plot_range(points: list[Point], suggestion: Suggestion, path: Path, title: str) -> None:
-    """Loss and mIoU of a range test's batches against the learning rate, and the suggestion, as a PNG."""
-    rates = [point.lr for point in points]
-    figure, panels = plt.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
-    for axes, name, values in (
-        (panels[0], "loss", [point.loss for point in points]),
-        (panels[1], "mIoU", [point.miou for point in points]),
-    ):
-        smoothed = smooth(values)
-        axes.plot(rates, values, color="C0", alpha=0.3, linewidth=1, label="a step's batches")
-        axes.plot(rates, smoothed, color="C0", linewidth=2, label="smoothed")
-        axes.axvline(suggestion.lr, color="C3", linestyle="--", label=f"suggestion {suggestion.lr:.1e}")
-        axes.set(title=f"training {name}", xlabel="learning rate (optimizer.lr)", xscale="log")
-        axes.grid(alpha=0.3)
-    lowest = smooth([point.loss for point in points])[rates.index(suggestion.lowest)]
-    panels[0].plot(suggestion.lowest, lowest, "o", color="C3", label=f"lowest at {suggestion.lowest:.1e}")
-    # What the test diverged to would press the rest of the curve flat.
-    usual = smooth([point.loss for point in points])
-    panels[0].set_ylim(0.9 * np.nanmin(usual), usual[0] + (usual[0] - np.nanmin(usual)))
-    panels[1].set_ylim(0, None)
-    panels[0].legend(fontsize="small")
-    figure.suptitle(title)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110)
-    plt.close(figure)
-
-
-def plot_classes(evaluation: dict, palette: dict[str, list[int]], path: Path, title: str) -> None:
-    """IoU of each class as bars in the classes' colours, with the mean, as a PNG."""
-    iou = {name: value for name, value in evaluation["iou"].items() if value is not None and value == value}
-    figure, axes = plt.subplots(figsize=(max(5, 0.6 * len(iou) + 2), 4), layout="constrained")
-    colours = [np.array(palette[name]) / 255 for name in iou]
-    bars = axes.bar(list(iou), list(iou.values()), color=colours, edgecolor="black", linewidth=0.6)
-    axes.bar_label(bars, fmt="%.2f", fontsize=8)
-    axes.axhline(evaluation["miou"], color="black", linestyle="--", linewidth=1)
-    axes.set(ylim=(0, 1), ylabel="IoU", title=f"{title}\nmIoU {evaluation['miou']:.4f}{mark(evaluation)}")
-    axes.tick_params(axis="x", rotation=45)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110)
-    plt.close(figure)
+    save_figure(figure, path)

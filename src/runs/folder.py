@@ -1,6 +1,5 @@
-"""The run folder: everything one training leaves behind, and all that reports read."""
+"""The run folder: every file that one training leaves, and the only thing that reports read."""
 
-from src.errors import UserError
 import fcntl
 import json
 import platform
@@ -8,18 +7,23 @@ import shutil
 import subprocess
 import sys
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
+import yaml
 
+from src.errors import UserError
 from src.files import write_json
 from src.machine import num_cores
+from src.runs.records import Evaluation, Results
+from src.runs.serial import read_record, write_record
 
+# Names of the records; FOLDS is that of a cross-validation, LEAKAGE that of the images that weights have seen.
+RESULTS, ENVIRONMENT, IDENTITY, LEAKAGE = "results.json", "environment.json", "identity.json", "exposure.json"
+FOLDS, AVERAGE, STAGES = "crossval.json", "aggregate.json", "stages.json"
 PACKAGES = (
     "torch", "lightning", "torchmetrics", "segmentation-models-pytorch", "timm", "albumentations",
     "opencv-python-headless", "numpy", "hydra-core", "wandb",
@@ -28,44 +32,59 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths in `runs/<name>/`, and its two records: how it was made (`environment.json`) and `results.json`."""
+    """The files of `runs/<name>/`, and its records `environment.json` (how it was made) and `results.json`."""
 
     path: Path
 
     @property
     def config(self) -> Path:
+        """The resolved configuration."""
         return self.path / "config.yaml"
 
     @property
     def identity(self) -> Path:
-        return self.path / "identity.json"
+        """The part of the configuration that a resumed run must match."""
+        return self.path / IDENTITY
 
     @property
     def last(self) -> Path:
+        """The checkpoint that a resumed run continues from."""
         return self.path / "checkpoints" / "last.ckpt"
 
     @property
     def metrics(self) -> Path:
+        """Logged figures by step."""
         return self.path / "metrics.csv"
 
     @property
     def results(self) -> Path:
-        return self.path / "results.json"
+        """All evaluations."""
+        return self.path / RESULTS
 
     @property
     def environment(self) -> Path:
-        return self.path / "environment.json"
+        """The sessions of the run: commands, commits, versions, machines."""
+        return self.path / ENVIRONMENT
+
+    @property
+    def log(self) -> Path:
+        """Everything that the training logged."""
+        return self.path / "train.log"
 
     @property
     def has_weights(self) -> bool:
         """Whether there is a checkpoint, or was one to evaluate."""
-        checkpoints = [path for path in self.path.rglob("*.ckpt") if not path.name.startswith(".")]  # written whole
-        return bool(checkpoints) or self.read_results()["finished"]
+        return bool(self._checkpoints("**/*.ckpt")) or self.read_results().finished
+
+    @property
+    def palette(self) -> dict[str, list[int]]:
+        """RGB colour of each class, in the order of the ids, from the configuration."""
+        return yaml.safe_load(self.config.read_text())["data"]["classes"]
 
     def clear(self) -> None:
-        """Removes what a run without weights left, for one of another configuration; its log and sessions stay.
+        """Removes the files of a run without weights, for one of another configuration; the log and sessions stay.
 
-        The configuration is first to go: a folder without it is none yet, and a kill here does no harm.
+        The configuration goes first: a folder without one is not a run yet, so that a kill in between does no harm.
         """
         for path in (self.config, self.identity, self.metrics):
             path.unlink(missing_ok=True)
@@ -75,34 +94,38 @@ class RunFolder:
             write_json(self.environment, {**environment, "id": _new_id()})  # W&B would add to the earlier run
 
     def checkpoint(self, which: str) -> Path:
-        """Path of "best", "last" or a file. UserError says which there are."""
+        """Returns the path of `best`, `last` or a file.
+
+        Raises:
+            UserError: there is no such checkpoint; lists those of the run.
+        """
         path = self.path / "checkpoints" / f"{which}.ckpt" if which in ("best", "last") else Path(which)
         if not path.is_file():
-            there = sorted(file.stem for file in (self.path / "checkpoints").glob("*.ckpt"))
-            raise UserError(f"checkpoint={which}: no file {path}; this run has {', '.join(there) or 'none yet'}")
+            names = ", ".join(sorted(file.stem for file in self._checkpoints("checkpoints/*.ckpt"))) or "none yet"
+            raise UserError(f"checkpoint={which}: no file {path}; this run has {names}")
         return path
 
-    def read_results(self) -> dict[str, Any]:
-        """`{"finished": bool, "evaluations": {tag: evaluation}}`, empty before the first."""
-        if not self.results.is_file():
-            return {"finished": False, "evaluations": {}}
-        return json.loads(self.results.read_text())
+    def _checkpoints(self, pattern: str) -> list[Path]:
+        """Lists checkpoints, but for those that are being written or were cut off: their names begin with a dot."""
+        return [path for path in self.path.glob(pattern) if not path.name.startswith(".")]
 
-    def add_evaluation(self, evaluation: dict[str, Any], *, finished: bool) -> None:
-        """Adds one evaluation under its tag; the same protocol on the same checkpoint replaces itself.
+    def read_results(self) -> Results:
+        """Reads `results.json`; without evaluations before the first."""
+        return read_record(self.results, Results) if self.results.is_file() else Results(False, {})
 
-        The one that finishes the training stands first: tables and sweeps report it, whatever was evaluated before.
+    def add_evaluation(self, evaluation: Evaluation, *, finished: bool) -> None:
+        """Adds an evaluation under its tag, in place of an earlier one of the same protocol and checkpoint.
+
+        The evaluation that finishes the training stands first: tables and sweeps report it, even if others were made
+        before.
         """
         results = self.read_results()
-        results["finished"] = results["finished"] or finished
-        results["evaluations"][evaluation["tag"]] = evaluation
-        if finished:
-            others = {tag: value for tag, value in results["evaluations"].items() if tag != evaluation["tag"]}
-            results["evaluations"] = {evaluation["tag"]: evaluation, **others}
-        write_json(self.results, results)
+        own = {evaluation.tag: evaluation}
+        evaluations = {**own, **results.evaluations, **own} if finished else {**results.evaluations, **own}
+        write_record(self.results, replace(results, finished=results.finished or finished, evaluations=evaluations))
 
     def note_session(self, module: str = "src.train") -> None:
-        """Adds this start of an entry point to `environment.json`: command, commit, versions, machine."""
+        """Adds this start of a command to `environment.json`: command line, commit, versions, machine."""
         record = self.read_environment() or {"id": _new_id(), "sessions": []}
         record["sessions"].append(
             {
@@ -119,10 +142,15 @@ class RunFolder:
         write_json(self.environment, record)
 
     def read_environment(self) -> dict[str, Any]:
+        """Reads `environment.json`; empty before the first session."""
         return json.loads(self.environment.read_text()) if self.environment.is_file() else {}
 
     def lock(self) -> IO:
-        """Holds the folder for this process, until it closes the file or dies. UserError where another holds it."""
+        """Locks the folder for this process, until the returned file is closed or the process dies.
+
+        Raises:
+            UserError: another process has the lock.
+        """
         file = (self.path / ".lock").open("a")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -133,46 +161,6 @@ class RunFolder:
                 "to start a run beside it"
             ) from error
         return file
-
-
-def describe_evaluation(
-    matrix: np.ndarray,
-    classes: list[str],
-    protocol: dict[str, Any],
-    checkpoint: dict[str, Any],
-    taints: Sequence[str] = (),
-) -> dict[str, Any]:
-    """One evaluation as `results.json` keeps it: the tag, every figure, and the matrix (rows truth) they come from.
-
-    Args:
-        taints: what the weights had to do with these images (`src.runs.leakage`); part of protocol and tag; `src.reports.tables`
-            marks every figure that has any.
-    """
-    from src.metrics import figures
-
-    result = figures(matrix)
-    if taints:
-        protocol = {**protocol, "taints": list(taints)}
-    tag = f"{protocol['labels']} {protocol['split']} ({protocol['images']} images), {protocol['inference']}"
-    if protocol["precision"] != "32-true":
-        tag += f", {protocol['precision']}"
-    if checkpoint["name"] != "best":
-        tag += f", checkpoint {checkpoint['name']}"
-    if taints:
-        tag += f"; TAINTED: {'; '.join(taints)}"
-    return {
-        "tag": tag,
-        "protocol": protocol,
-        "checkpoint": checkpoint,
-        "miou": result.miou,
-        "pixel_accuracy": result.pixel_accuracy,
-        "mean_accuracy": result.mean_accuracy,
-        "frequency_weighted_iou": result.frequency_weighted_iou,
-        "iou": dict(zip(classes, map(float, result.iou), strict=True)),
-        "accuracy": dict(zip(classes, map(float, result.accuracy), strict=True)),
-        "share": dict(zip(classes, map(float, result.share), strict=True)),
-        "matrix": np.asarray(matrix).tolist(),
-    }
 
 
 def _new_id() -> str:

@@ -1,4 +1,4 @@
-"""Logged figures by step, as a metrics.csv of a run folder has them. Without torch."""
+"""Reads the figures that a run logged by step, its metrics.csv."""
 
 import csv
 import math
@@ -8,7 +8,7 @@ Row = dict[str, float]
 
 
 def read_metrics(path: Path) -> list[Row]:
-    """Rows of a metrics.csv, each with the figures that were logged at its step (`step` and `epoch` as int)."""
+    """Reads a metrics.csv: one row per step with the figures logged at it; `step` and `epoch` are int."""
     with path.open(newline="") as file:
         return [
             {key: int(float(text)) if key in ("step", "epoch") else float(text) for key, text in row.items() if text}
@@ -17,6 +17,6 @@ def read_metrics(path: Path) -> list[Row]:
 
 
 def series(rows: list[Row], key: str, by: str = "step") -> tuple[list[float], list[float]]:
-    """The points of one figure, x by `by`; NaN left out."""
+    """Returns the x (`step` or `epoch`) and y of one figure's points, without NaN."""
     points = [(row[by], row[key]) for row in rows if key in row and not math.isnan(row[key])]
     return [x for x, _ in points], [y for _, y in points]

@@ -1,4 +1,4 @@
-"""What a learning rate range test says (Smith 2017; report R4's Figure 2)."""
+"""The result of a learning rate range test (Smith 2017; report R4's Figure 2): its points, its suggestion, its plot."""
 
 import csv
 from dataclasses import dataclass
@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from src.errors import UserError
+from src.errors import UserError, whole
 from src.files import atomic_path
 
-BELOW = 10  # a training bears for long a tenth of what it bears for a step
+BELOW = 10  # a whole training withstands a tenth of the rate that one step withstands
 MIN_STEPS = 20
 
 
@@ -24,7 +24,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A learning rate, the one where the smoothed loss is lowest, and whether the test saw the loss rise again."""
+    """A learning rate, the one at which the smoothed loss is lowest, and whether the test saw the loss rise again."""
 
     lr: float
     lowest: float
@@ -36,56 +36,81 @@ class Suggestion:
             "loss is lowest"
         )
         if not self.has_turned:
-            text += "\nnote: the loss never rose again; raise lr_range.highest and see where it does"
+            text += "\nnote: the loss never rose again; raise lr_range.highest until it does"
         return text
 
 
 def check_range(lowest: float, highest: float, steps: int) -> None:
-    """UserError where a range cannot be tested."""
+    """Raises UserError if a range cannot be tested."""
     if not 0 < lowest < highest:
         raise UserError(f"lr_range.lowest={lowest}, lr_range.highest={highest}: must be 0 < lowest < highest")
-    if not isinstance(steps, int) or steps < MIN_STEPS:
-        raise UserError(f"lr_range.steps={steps}: must be a whole number, at least {MIN_STEPS}")
+    whole("lr_range.steps", steps, MIN_STEPS)
 
 
 def suggest(points: list[Point]) -> Suggestion:
-    """A tenth of the learning rate at which the smoothed loss is lowest.
+    """Returns a tenth of the learning rate at which the smoothed loss is lowest.
 
     Raises:
         UserError: the loss is lowest at the start, or was not finite from the first steps on.
     """
     finite = [point for point in points if np.isfinite(point.loss)]
     if len(finite) < 10:
-        raise UserError(
-            f"find_lr=true: the loss was finite for {len(finite)} steps only; lower lr_range.lowest={points[0].lr:g}"
-        )
+        raise UserError(f"the loss was finite for only {len(finite)} steps; lower lr_range.lowest={points[0].lr:g}")
     losses = smooth([point.loss for point in finite])
     lowest = int(np.argmin(losses))
     if lowest == 0:
         raise UserError(
-            f"find_lr=true: the loss does not fall from {points[0].lr:g} on; lower lr_range.lowest, or raise "
-            "lr_range.steps where batches differ much"
+            f"the loss does not fall from a learning rate of {points[0].lr:g} on; lower lr_range.lowest, or raise "
+            "lr_range.steps if batches differ much"
         )
     has_turned = lowest < len(finite) - 1 or len(finite) < len(points)
     return Suggestion(finite[lowest].lr / BELOW, finite[lowest].lr, has_turned)
 
 
 def smooth(values: list[float]) -> np.ndarray:
-    """Weighted means of neighbours, by a Gaussian of a fiftieth of the test; NaN and infinity left out.
+    """Averages neighbours by a Gaussian of a fiftieth of the test, float `(N,)`; NaN and infinity are left out.
 
     Unlike an exponential mean it does not lag: that would put the minimum at too high a rate.
     """
-    values = np.asarray(values, dtype=np.float64)
-    finite = np.isfinite(values)
-    places = np.arange(len(values))
-    kernel = np.exp(-0.5 * ((places[:, None] - places) / max(1.0, len(values) / 50)) ** 2) * finite
-    with np.errstate(invalid="ignore"):  # a stretch without any finite value has none
-        return kernel @ np.where(finite, values, 0.0) / kernel.sum(axis=1)
+    array = np.asarray(values, dtype=np.float64)
+    finite = np.isfinite(array)
+    steps = np.arange(len(array))
+    kernel = np.exp(-0.5 * ((steps[:, None] - steps) / max(1.0, len(array) / 50)) ** 2) * finite
+    with np.errstate(invalid="ignore"):  # NaN where no neighbour is finite
+        return kernel @ np.where(finite, array, 0.0) / kernel.sum(axis=1)
 
 
 def write_range(path: Path, points: list[Point]) -> None:
-    """Columns lr, loss, miou; a row a step."""
+    """Writes columns lr, loss, miou; one row per step."""
     with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["lr", "loss", "miou"])
         writer.writerows((point.lr, point.loss, point.miou) for point in points)
+
+
+def plot_range(points: list[Point], suggestion: Suggestion, path: Path, title: str) -> None:
+    """Plots loss and mIoU of a range test's batches against the learning rate, and the suggestion, as a PNG."""
+    import matplotlib  # here, because commands import this module before their work begins
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    rates, losses = [point.lr for point in points], [point.loss for point in points]
+    figure, panels = plt.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
+    for axes, name, values in ((panels[0], "loss", losses), (panels[1], "mIoU", [point.miou for point in points])):
+        axes.plot(rates, values, color="C0", alpha=0.3, linewidth=1, label="the batches of a step")
+        axes.plot(rates, smooth(values), color="C0", linewidth=2, label="smoothed")
+        axes.axvline(suggestion.lr, color="C3", linestyle="--", label=f"suggestion {suggestion.lr:.1e}")
+        axes.set(title=f"training {name}", xlabel="learning rate (optimizer.lr)", xscale="log")
+        axes.grid(alpha=0.3)
+    usual = smooth(losses)
+    lowest = usual[rates.index(suggestion.lowest)]
+    panels[0].plot(suggestion.lowest, lowest, "o", color="C3", label=f"lowest at {suggestion.lowest:.1e}")
+    # The loss to which the test diverged would press the rest of the curve flat.
+    panels[0].set_ylim(0.9 * np.nanmin(usual), usual[0] + (usual[0] - np.nanmin(usual)))
+    panels[1].set_ylim(0, None)
+    panels[0].legend(fontsize="small")
+    figure.suptitle(title)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+    plt.close(figure)

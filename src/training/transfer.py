@@ -1,78 +1,60 @@
-"""Starting from another training's weights: `init_from=RUN|FILE` copies what fits by name and shape, and tells it.
+"""Transfer: copies the weights of another training, `init_from=RUN|FILE`, as far as they fit by name and shape."""
 
-The source is looked for, and known by its content, before torch is imported.
-"""
-
-from __future__ import annotations
-
-import difflib
-import hashlib
-import json
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import lightning as L
+import torch
+from rich.table import Table
+from torch import Tensor, nn
 
 from src.errors import UserError
+from src.machine import is_first_process
+from src.models.weights import read_weights, strip
+from src.reports.tables import render
+from src.runs.origin import Origin
+from src.task import SegmentationTask
 
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-SUFFIXES = (".ckpt", ".pth", ".pt", ".safetensors")
-CLASSES = "data.classes."  # of the keys in a run's identity.json
-MOST_TOLD = 6  # tensors that are named in the table
+log = logging.getLogger(__name__)
+MOST_NAMED = 6  # tensors that are named in the table
 
 
-@dataclass(frozen=True)
-class Origin:
-    """Where first weights come from.
+def start_from(
+    origin: Origin,
+    task: SegmentationTask,
+    seed: int,
+    of_other_classes: Callable[[], nn.Module],
+    with_weights: Callable[[], SegmentationTask],
+) -> SegmentationTask:
+    """Returns the task with the weights of `origin`, over pretrained ones if `origin` does not have the whole encoder.
 
     Args:
-        path: of the weights file.
-        digest: of its content.
-        classes: names in the order of the ids, where a run's folder tells them; None: unknown.
-    """
-
-    path: str
-    digest: str
-    classes: list[str] | None
-
-
-def find_origin(given: str) -> Origin:
-    """A run folder's best checkpoint, or a weights file.
+        task: built without pretrained weights.
+        seed: of the weights that are drawn anew.
+        of_other_classes: builds the same architecture for another number of classes.
+        with_weights: builds the task with its pretrained weights.
 
     Raises:
-        UserError: nothing there (names the nearest), a run without a checkpoint yet, a file of another kind.
+        UserError: nothing that was learnt fits.
     """
-    path = Path(given).expanduser()
-    if path.is_dir():
-        run, path = path, path / "checkpoints" / "best.ckpt"
-        if not path.is_file():
-            what = "has no checkpoint yet" if (run / "config.yaml").is_file() else "is no run folder (no config.yaml)"
-            raise UserError(f"init_from={given}: {what}; give a run that was validated once, or a weights file")
-    if not path.is_file():
-        siblings = [sibling.name for sibling in path.parent.glob("*")] if path.parent.is_dir() else []
-        near = difflib.get_close_matches(path.name, siblings, 3, cutoff=0.4)
-        hint = f"; the nearest are {', '.join(near)}" if near else ""
-        raise UserError(f"init_from={given}: no run folder or file there{hint}; give one, or null")
-    if path.suffix not in SUFFIXES:
-        raise UserError(f"init_from={given}: must be a run folder or a file that ends in {', '.join(SUFFIXES)}")
-    with path.open("rb") as file:
-        content = hashlib.file_digest(file, "sha256").hexdigest()[:12]
-    return Origin(str(path), content, _classes(path.parent.parent))
-
-
-def _classes(run: Path) -> list[str] | None:
-    """Class names of the run in this folder, if there is one."""
-    identity = run / "identity.json"
-    if not identity.is_file():
-        return None
-    keys = json.loads(identity.read_text())
-    return [key.removeprefix(CLASSES) for key in keys if key.startswith(CLASSES)] or None
+    of_classes = set()
+    if origin.classes not in (None, task.classes):
+        of_classes = class_tensors(task.network.architecture, of_other_classes())
+    transfer = plan_transfer(task.network.architecture, origin, of_classes)
+    if not transfer.has_encoder:
+        L.seed_everything(seed, verbose=False)
+        task = with_weights()
+    copy_weights(task.network.architecture, transfer)
+    if is_first_process():
+        log.info(describe(transfer, origin, task.classes, task.network.mean, task.network.std))
+    return task
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """What a source gives a network, by the names of the architecture's tensors.
+    """The comparison of a source's tensors with those of a network, by the names of the architecture's tensors.
 
     Args:
         loaded: the tensors to copy.
@@ -80,7 +62,7 @@ class Transfer:
         anew: those that fit but belong to a classifier of other classes.
         missing: those that the source does not have.
         unused: names of the source that the architecture does not have.
-        normalisation: the source's mean and standard deviation in 0..255, where it has them.
+        normalisation: the source's mean and standard deviation in 0..255, if it has them.
     """
 
     loaded: dict[str, Tensor]
@@ -107,8 +89,6 @@ def plan_transfer(architecture: nn.Module, origin: Origin, class_tensors: set[st
     Raises:
         UserError: nothing that was learnt fits.
     """
-    from src.models.weights import read_weights, strip
-
     content = read_weights(Path(origin.path))
     given = strip({name: value for name, value in content.items() if not name.startswith("confusion.")})
     normalisation = (given.pop("mean", None), given.pop("std", None))
@@ -123,35 +103,32 @@ def plan_transfer(architecture: nn.Module, origin: Origin, class_tensors: set[st
             anew.append(name)
         else:
             loaded[name] = given[name]
-    # Kernels and matrices: norms and biases of a width fit networks that have nothing else in common.
+    # Kernels and matrices only: norms and biases of a width fit networks that have nothing else in common.
     if not any(tensor.ndim > 1 for tensor in loaded.values()):
-        theirs, ours = next(iter(given), "none"), next(iter(expected))
+        there, here = next(iter(given), "none"), next(iter(expected))
         raise UserError(
             f"init_from={origin.path}: no weights in it fit this network ({len(given)} tensors there, {len(expected)} "
-            f"here; the first are {theirs} and {ours}); give a source of the same model and backbone, or, for a "
-            "backbone alone, backbone.weights=FILE"
+            f"here; the first are {there} and {here}); give a source of the same model and backbone, or, for only a "
+            "backbone, backbone.weights=FILE"
         )
     unused = [name for name in given if name not in expected]
-    return Transfer(loaded, reshaped, anew, missing, unused, None if None in normalisation else normalisation)
+    mean, std = normalisation
+    return Transfer(loaded, reshaped, anew, missing, unused, None if mean is None or std is None else (mean, std))
 
 
 def copy_weights(architecture: nn.Module, transfer: Transfer) -> None:
-    """Puts the loaded tensors in place; all others stay as they are."""
+    """Copies the loaded tensors; all others stay as they are."""
     architecture.load_state_dict({**architecture.state_dict(), **transfer.loaded})
 
 
 def class_tensors(first: nn.Module, second: nn.Module) -> set[str]:
-    """Names of what depends on the number of classes: tensors whose shapes differ between networks of K and K + 1."""
+    """Names the tensors that depend on the number of classes: those whose shapes differ between K and K + 1 classes."""
     others = second.state_dict()
     return {name for name, tensor in first.state_dict().items() if tensor.shape != others[name].shape}
 
 
 def describe(transfer: Transfer, origin: Origin, classes: list[str], mean: Tensor, std: Tensor) -> str:
-    """A short table of what was loaded, what was not and why; then what became of classifier and normalisation."""
-    from rich.table import Table
-
-    from src.reports.tables import render
-
+    """Tabulates what was loaded, what was not and why; then states the fate of classifier and normalisation."""
     table = Table("part")
     columns = {
         "loaded": transfer.loaded, "skipped: shape": transfer.reshaped, "skipped: classes": transfer.anew,
@@ -163,9 +140,9 @@ def describe(transfer: Transfer, origin: Origin, classes: list[str], mean: Tenso
         counts = [sum(_part(name) == part for name in names) for names in columns.values()]
         table.add_row(part, *(str(count) if count else "" for count in counts))
     lines = [f"init_from {origin.path}", render(table)]
-    for name, (there, here) in list(transfer.reshaped.items())[:MOST_TOLD]:
+    for name, (there, here) in list(transfer.reshaped.items())[:MOST_NAMED]:
         lines.append(f"skipped {name}: {'x'.join(map(str, there))} there, {'x'.join(map(str, here))} here")
-    if (more := len(transfer.reshaped) - MOST_TOLD) > 0:
+    if (more := len(transfer.reshaped) - MOST_NAMED) > 0:
         lines.append(f"skipped {more} more for their shapes")
     if transfer.unused:
         lines.append(f"not used: {len(transfer.unused)} tensors that this network has not ({transfer.unused[0]}, ...)")
@@ -177,24 +154,20 @@ def describe(transfer: Transfer, origin: Origin, classes: list[str], mean: Tenso
 
 def _describe_classifier(origin: Origin, classes: list[str]) -> str:
     if origin.classes is None:
-        return "classifier: the source does not tell its classes; taken over where its shape fits"
+        return "classifier: the classes of the source are unknown; taken over if its shape fits"
     if origin.classes == classes:
         return f"classifier: taken over, the source has the same {len(classes)} classes"
     return f"classifier: made anew for {_short(classes)}; the source has {_short(origin.classes)}"
 
 
-def _describe_normalisation(theirs: tuple[Tensor, Tensor], mean: Tensor, std: Tensor) -> list[str]:
-    import torch
-
-    differs = [
+def _describe_normalisation(source: tuple[Tensor, Tensor], mean: Tensor, std: Tensor) -> list[str]:
+    differing = [
         (name, there.flatten() / 255)
-        for name, there, here in zip(("mean", "std"), theirs, (mean, std), strict=True)
+        for name, there, here in zip(("mean", "std"), source, (mean, std), strict=True)
         if not torch.allclose(there.flatten(), here.flatten().to(there), rtol=1e-4)
     ]
-    keys = " ".join(f"data.{name}=[{','.join(f'{value:.4g}' for value in values)}]" for name, values in differs)
-    return (
-        [f"note: images are normalised by this run's data.mean and data.std; the source's: {keys}"] if differs else []
-    )
+    keys = " ".join(f"data.{name}=[{','.join(f'{value:.4g}' for value in values)}]" for name, values in differing)
+    return [f"note: images are normalised by this run's data.mean and data.std; the source's: {keys}"] if keys else []
 
 
 def _short(names: list[str]) -> str:

@@ -1,4 +1,4 @@
-"""Every yaml under conf/ composes and instantiates; recipes change what they say, and nothing else."""
+"""Every yaml under conf/ composes and instantiates; the identity of a run holds what changes its result."""
 
 import re
 from pathlib import Path
@@ -8,14 +8,15 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from src.config.open import identity, named
+from src.config.flat import flatten, to_dict
+from src.config.identity import identity
 from src.data.streets.source import Streets
 from tests.support.trees import WRITERS
 
 CONF = Path(__file__).parents[2] / "conf"
 FILES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
-# Recipes and stages have tests of their own.
-APART = ("experiment/", "stages/")
+# Recipes, stages and networks (tests/models/test_architectures.py) have tests of their own.
+APART = ("experiment/", "stages/", "model/")
 GROUPS = sorted(
     file for file in FILES if "/" in file and not Path(file).name.startswith("_") and not file.startswith(APART)
 )
@@ -38,24 +39,23 @@ def composed(root: Path, *overrides: str, config: str = "train") -> DictConfig:
 @pytest.mark.usefixtures("no_random_weights")
 def test_every_choice_composes_and_instantiates(choice: str, tmp_path: Path) -> None:
     group, _, name = choice.partition("/")
-    # Plain vision transformers and DPT go together alone.
-    is_vit = group == "backbone" and "vit" in name.split("_")
-    partner = ["model=dpt"] if is_vit else ["backbone=tiny_vit"] if choice == "model/dpt" else []
+    # Only DPT takes plain vision transformers.
+    partner = ["model=dpt"] if group == "backbone" and "vit" in name.split("_") else []
     cfg = composed(tmp_path, f"{group}={name}", *partner)
     if cfg.backbone.weights == "imagenet":
         cfg.backbone.weights = None
     if group == "trainer" and name in ("gpu", "ddp"):
         assert cfg.trainer.accelerator in ("gpu", "auto")
         cfg.trainer.accelerator, cfg.trainer.devices, cfg.trainer.strategy = "cpu", 1, "auto"
-    for key, given in named(cfg.loss, "class_weights", "loss"):
-        if isinstance(given, str):  # of a weighting, which complete() makes numbers of
+    for key, given in flatten(to_dict(cfg.loss, resolve=True), "loss").items():
+        if key.endswith(".class_weights") and isinstance(given, str):  # a weighting; `complete` puts its numbers
             OmegaConf.update(cfg, key, [1.0] * len(cfg.data.classes))
     parts = {
         "data": ["datamodule"], "augmentation": ["augmentation"], "callbacks": ["callbacks"],
         "averaging": ["callbacks"], "logger": ["logger"], "trainer": ["trainer"],
     }.get(group, ["task"])  # fmt: skip
     for part in parts:
-        # Loggers and callbacks apart: the trainer's own would warn of a logger that nobody asked for.
+        # The trainer's own logger would warn that nobody asked for it.
         options = {"logger": False, "enable_checkpointing": False} if part == "trainer" else {}
         assert instantiate(cfg[part], **options, _convert_="all") is not None
 
@@ -66,12 +66,17 @@ def test_other_entry_points_compose(config: str, tmp_path: Path) -> None:
 
 
 def test_the_aggregate_composes_with_the_same_protocol(tmp_path: Path) -> None:
-    ours, theirs = (composed(tmp_path, config=config) for config in ("aggregate", "eval"))
-    assert ours.inference == theirs.inference
-    assert "run" not in ours
+    aggregate, evaluation = (composed(tmp_path, config=config) for config in ("aggregate", "eval"))
+    assert aggregate.inference == evaluation.inference
+    assert "run" not in aggregate
 
 
-def test_classes_are_stated_in_python_alone() -> None:
+def test_find_lr_adds_its_range_to_the_configuration_of_a_training(tmp_path: Path) -> None:
+    found, training = composed(tmp_path, config="find_lr"), composed(tmp_path)
+    assert set(found) - set(training) == {"lr_range"}
+
+
+def test_classes_are_stated_only_in_python() -> None:
     for path in CONF.rglob("*.yaml"):
         assert not re.search(r"num_classes: \d|Bicyclist", path.read_text()), path
 

@@ -10,7 +10,6 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import open_dict
 
-from src.config.open import flatten  # noqa: F401 - registers the resolvers that the yaml uses
 from src.data.augment.crop import Geometry
 from src.data.augment.filters import Blur
 from src.data.augment.photometric import ColourJitter

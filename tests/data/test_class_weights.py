@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from src.config.open import complete
+from src.config.complete import complete
 from src.data.folds import Folds
 from src.data.sources.camvid import CamVid
 from src.data.statistics import (
@@ -120,7 +120,7 @@ def fill(monkeypatch: pytest.MonkeyPatch, camvid: Path):
         with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
             HydraConfig.instance().set_config(compose("train", [], return_hydra_config=True))
             cfg = compose("train", ["data=camvid", f"data.root={camvid}", "loss=ce", *overrides])
-        weights = complete(cfg).loss.terms.ce.loss.class_weights
+        weights = complete(cfg).config.loss.terms.ce.loss.class_weights
         return weights if weights is None else list(weights)
 
     yield call

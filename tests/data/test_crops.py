@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from src.config.open import flatten  # noqa: F401 - registers the resolvers that the yaml uses
 from src.data.augment.crop import Geometry
 from src.data.frame import ArrayFrame
 

@@ -9,7 +9,6 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from PIL import Image
 
-from src.config.open import flatten  # noqa: F401 - registers the resolvers that the yaml uses
 from src.data.datamodule import SegmentationDataModule
 from src.data.dataset import EpochSampler, SegmentationDataset, derive_seed
 from src.data.loader import collate

@@ -1,8 +1,9 @@
-"""scripts/download_*.py: the layouts that the datasets read, Cityscapes' login, no password anywhere."""
+"""The scripts download_*.py: the layouts that the datasets read, Cityscapes' login, no password anywhere."""
 
 import hashlib
 import importlib.util
 import io
+import json
 import os
 import socket
 import subprocess
@@ -13,13 +14,13 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import requests
 from PIL import Image
 
 from src.data.sources.camvid import CamVid, CamVidFull
 from src.data.sources.cityscapes import Cityscapes
 from src.data.sources.kitti import Kitti
 from src.data.sources.kitti_road import KittiRoad
-from src.data.tools.fetch import Bar, UnreachableError, fetch
 from tests.support.download_server import Server, make_zip, serve, tree
 from tests.support.paths import ROOT
 
@@ -53,7 +54,7 @@ def test_help_is_quick_and_complete() -> None:
     )
     code = (
         code.replace("{sys.path.pop()}", str(ROOT))
-        + "print([m for m in ('torch', 'rich', 'hydra') if m in sys.modules])"
+        + "print([m for m in ('torch', 'requests', 'rich', 'hydra') if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], cwd="/", capture_output=True, text=True, check=True).stdout
     for text in (
@@ -131,34 +132,41 @@ def test_kitti_layout(tmp_path: Path, road: bool, capsys: pytest.CaptureFixture[
 
 @pytest.fixture
 def cityscapes(server: Server, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The script, with the local server as its site, and few frames."""
+    """The script, with the local server in place of the site, and few frames."""
     module = load("download_cityscapes")
     assert sum(module.FRAMES.values()) == 5000
-    monkeypatch.setattr(module, "SITE", server.url)
-    small = []
+    small, listed = [], []
     for number, original in zip((1, 3), module.FINE, strict=True):
         folders = tuple(replace(f, counts=dict.fromkeys(f.counts, 2)) for f in original.folders)
         content = make_zip({
             f"{folder.source}/city/city_{i:06d}_000019{pattern[3:]}": png()
             for folder in folders for pattern in folder.counts for i in range(2)
-        })  # fmt: skip
-        assert original.url.endswith(f"/file-handling/?packageID={number}")
+        } | {"README": os.urandom(5000)})  # fmt: skip
+        assert original.url == f"{module.SITE}/file-handling/?packageID={number}"
         server.files[f"/file-handling/?packageID={number}"] = content
         md5 = hashlib.md5(content).hexdigest()
         server.files[f"/md5-sum/?packageID={number}"] = f"{md5}  {original.name}\n".encode()
-        url = f"{server.url}/file-handling/?packageID={number}"
-        small.append(replace(original, url=url, size=10_000, folders=folders, checksum=f"md5:{md5}"))
+        small.append(replace(original, size=10_000, folders=folders, checksum=f"md5:{md5}"))
+        listed.append({"name": original.name, "packageID": number, "size": "1KB"})
+    server.files["/downloads/?list"] = json.dumps(listed).encode()
     monkeypatch.setattr(module, "FINE", tuple(small))
     server.password = "geheim&sicher="
     monkeypatch.setenv(module.USERNAME, "me@home.example")
     monkeypatch.setenv(module.PASSWORD, server.password)
+    request = requests.Session.request
+
+    def redirected(session: requests.Session, method: str, url: str, **options: object) -> requests.Response:
+        assert url.startswith(module.SITE)
+        assert options["timeout"] == 30
+        return request(session, method, url.replace(module.SITE, server.url), **options)
+
+    monkeypatch.setattr(requests.Session, "request", redirected)
     return module
 
 
 def test_cityscapes_logs_in(
     cityscapes: ModuleType, server: Server, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    server.cuts = [2000]
     cityscapes.main(["--root", str(tmp_path)])
     source = Cityscapes(str(tmp_path))
     assert [len(source.samples(split)) for split in ("train", "val")] == [2, 2]
@@ -171,6 +179,35 @@ def test_cityscapes_logs_in(
     server.asked.clear()
     cityscapes.main(["--root", str(tmp_path)])
     assert not server.asked
+
+
+def test_cityscapes_continues(cityscapes: ModuleType, server: Server, tmp_path: Path) -> None:
+    name, served = cityscapes.FINE[0].name, server.files["/file-handling/?packageID=1"]
+    cityscapes.login()
+    server.cuts = [len(server.files[path]) for path in ("/downloads/?list", "/md5-sum/?packageID=1")] + [2048]
+    with pytest.raises(ValueError, match=rf"not downloaded .*run the same command again, or fetch {name}"):
+        cityscapes.main(["--root", str(tmp_path)])
+    part = tmp_path / "archives" / "partial" / name
+    assert part.read_bytes() == served[:2048]
+    server.asked.clear()
+    cityscapes.main(["--root", str(tmp_path)])
+    assert [headers["Range"] for _, path, headers in server.asked if path.startswith("/file-handling")] == [
+        "bytes=2048-",
+        "bytes=0-",
+    ]
+    assert not part.exists()
+    # Whole, but stopped before it was unpacked; and with other content than the site has.
+    for content, asked in ((served, []), (served + b"more", ["bytes=0-"]), (b"other", ["bytes=0-"])):
+        root = tmp_path / str(len(content))
+        (root / "archives" / "partial").mkdir(parents=True)
+        (root / "archives" / "partial" / name).write_bytes(content)
+        if asked:
+            with pytest.raises(ValueError, match=r"416|MD5 sum of downloaded file does not match; run the same"):
+                cityscapes.main(["--root", str(root)])
+        server.asked.clear()
+        cityscapes.main(["--root", str(root)])
+        asked_for = [h["Range"] for _, path, h in server.asked if path == "/file-handling/?packageID=1"]
+        assert asked_for == asked
 
 
 def test_cityscapes_refuses_in_words(
@@ -201,30 +238,35 @@ def test_cityscapes_follows_the_sites_checksum(
     cityscapes.FINE = (replace(old, checksum="md5:" + "0" * 32),)
     cityscapes.main(["--root", str(tmp_path / "replaced")])
     assert "gtFine_trainvaltest.zip: was replaced on the site" in capsys.readouterr().out
-    server.files["/md5-sum/?packageID=1"] = b"<html>no access"
-    with pytest.raises(ValueError, match=r"states no md5 of gtFine_trainvaltest\.zip; may this account download it"):
-        cityscapes.main(["--root", str(tmp_path / "none")])
     server.files["/md5-sum/?packageID=1"] = b"1" * 32
-    with pytest.raises(ValueError, match="damaged, or not gtFine"):
+    with pytest.raises(ValueError, match=r"gtFine_trainvaltest\.zip: MD5 sum of downloaded file does not match"):
         cityscapes.main(["--root", str(tmp_path / "wrong")])
     assert tree(tmp_path / "wrong") == set()
+    server.files["/downloads/?list"] = b"[]"
+    with pytest.raises(ValueError, match=r"you don't have access: \['gtFine_.*whether this account may download it"):
+        cityscapes.main(["--root", str(tmp_path / "none")])
 
 
 def test_cityscapes_session_that_lapses(cityscapes: ModuleType, server: Server, tmp_path: Path) -> None:
     session = cityscapes.login()
-    server.password = "changed"
-    server.statuses = [(302, {"Location": "/login"})]
-    with pytest.raises(ValueError, match="leads to /login in place of the file"), Bar("") as bar:
-        fetch(cityscapes.FINE[0].url, tmp_path / "a.part", session.opener, bar)
+    answers = iter([0, 0, 302])
+    get = session.get
+
+    def lapsing(url: str, **options: object) -> requests.Response:
+        if next(answers):
+            server.statuses = [(302, {"Location": "/login"})]
+        return get(url, **options)
+
+    session.get = lapsing
+    with pytest.raises(ValueError, match="leads elsewhere in place of the file; run the same command again"):
+        cityscapes.main(["--root", str(tmp_path)])
 
 
-def test_cityscapes_offline(cityscapes: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cityscapes_offline(cityscapes: ModuleType, server: Server, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        monkeypatch.setattr(cityscapes, "SITE", f"http://127.0.0.1:{free.getsockname()[1]}")
-    with pytest.raises(UnreachableError):
-        cityscapes.login()
+        server.url = f"http://127.0.0.1:{free.getsockname()[1]}"
     with pytest.raises(
-        ValueError, match=r"no connection to 127\.0\.0\.1 .*gtFine_trainvaltest\.zip from .*leftImg8bit_"
+        ValueError, match=r"packageID=1: not downloaded \(.*refused.* fetch gtFine_trainvaltest\.zip on another machine"
     ):
         cityscapes.main(["--root", str(tmp_path)])

@@ -1,4 +1,4 @@
-"""Folds cover train once, groups stay on one side, blocks have gaps; a run of a fold says so in every figure."""
+"""Folds cover train once, groups stay on one side, blocks have gaps; every figure of a fold names it."""
 
 import hashlib
 import json
@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from src.data.folds import Folds, folds_of_images
+from src.data.folds import Folds, Split, folds_of_images, join_splits
 from src.data.source import Sample, Source
 from src.data.sources.camvid import CamVid
+from src.data.sources.cityscapes import Cityscapes
 from src.data.sources.kitti import Kitti
+from src.errors import UserError
 from tests.support.paths import TINY
 from tests.support.trees import write_cityscapes, write_kitti
 
@@ -41,7 +43,7 @@ class Names(Source):
         return [Sample(f"{group}_{i:04d}", group) for group, size in self.sizes.items() for i in range(size)]
 
     def read(self, sample: Sample) -> None:
-        raise AssertionError("folds are made of names alone")
+        raise AssertionError("folds are made only of names")
 
     def image_id(self, sample: Sample) -> str:
         return sample.name
@@ -99,7 +101,7 @@ def test_file_lists_are_the_same_on_every_machine(options: dict, digest: str) ->
         assert {name.split("_")[0] for name in lists[0]} == {"strasbourg", "tubingen", "ulm"}
 
 
-def test_blocks_where_there_are_fewer_groups_than_folds() -> None:
+def test_blocks_if_there_are_fewer_groups_than_folds() -> None:
     """CamVid's three sequences: the longest is cut in three, with gaps on both sides of its middle third."""
     source = Names({"0001TP": 62, "0006R0": 101, "0016E5": 204})
     sizes, gaps = [], []
@@ -116,7 +118,7 @@ def test_blocks_where_there_are_fewer_groups_than_folds() -> None:
         assert "train has 3 groups, fewer than folds, so that folds are blocks of consecutive frames" in folds.note(
             source
         )
-        assert f"and {len(gaps[-1])} frames beside this one are left out of training (data.fold_gap=4)" in folds.note(
+        assert f"and {len(gaps[-1])} frames beside this block are left out of training (data.fold_gap=4)" in folds.note(
             source
         )
     assert sizes == [62, 101, 68, 68, 68]
@@ -147,27 +149,39 @@ def test_without_folds_nothing_changes() -> None:
     assert names(folds.samples(source, "train")) == names(source.samples("train"))
     assert names(folds.samples(source, "val")) == ["v_0"]
     assert folds.note(source) is None
-    assert folds.describe(source, "val") == "val"
+    assert folds.describe(source, "val") == Split("val")
 
 
-def test_what_figures_and_the_log_say() -> None:
+def test_figures_and_the_log_name_the_fold() -> None:
     source = Names(CITIES)
-    assert Folds(5, 1).describe(source, "fold") == "fold 1 of 5 (by group, seed 42) of train"
-    assert Folds(5, 1, by="image").describe(source, "train") == "train without fold 1 of 5 (by image, seed 42)"
-    assert Folds(5, 1).describe(source, "val") == "val", "the official one"
-    assert Folds(9, 1, gap=3).describe(Names({"a": 99}), "fold") == "fold 1 of 9 (by block, gap 3) of train"
+    held_out = Folds(5, 1).describe(source, "fold")
+    assert held_out == Split("fold", 1, 5, "group", seed=42)
+    assert str(held_out) == "fold 1 of 5 (by group, seed 42) of train"
+    assert str(Folds(5, 1, by="image").describe(source, "train")) == "train without fold 1 of 5 (by image, seed 42)"
+    assert str(Folds(5, 1).describe(source, "val")) == "val", "the official one"
+    assert str(Folds(9, 1, gap=3).describe(Names({"a": 99}), "fold")) == "fold 1 of 9 (by block, gap 3) of train"
     assert "neighbouring frames fall on both sides (data.fold_by=image)" in Folds(5, 1, by="image").note(source)
     assert Folds(5, 0).note(source).endswith(")")
     assert "strasbourg" in Folds(5, 0).note(source)
 
 
+def test_several_splits_have_one_name() -> None:
+    folds = [Split("fold", fold, 3, "group", seed=42) for fold in range(3)]
+    other = Split("fold", 1, 3, "group", seed=7)
+    assert join_splits(folds[:2]) == "folds 0 1 of 3 (by group, seed 42) of train"
+    assert join_splits(folds[:1]) == str(folds[0])
+    assert join_splits([folds[0], other]) == f"{folds[0]} + {other}", "of two divisions"
+    assert join_splits([Split("val"), folds[0]]) == f"val + {folds[0]}"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_folds": 1, "fold": 0}, "data.num_folds=1: must be a whole number, at least 2, or null"),
+        ({"num_folds": 1, "fold": 0}, "data.num_folds=1: must be null or a whole number, at least 2"),
         ({"num_folds": 5}, "data.fold=None: must be the fold to hold out, 0 to 4"),
         ({"num_folds": 5, "fold": 5}, "data.fold=5: must be the fold to hold out, 0 to 4"),
-        ({"fold": 1}, "data.fold=1: of how many. Give data.num_folds=5"),
+        ({"fold": 1}, "data.fold=1: needs the number of folds; give data.num_folds=5"),
+        ({"num_folds": 5, "fold": True}, "data.fold=True: must be the fold to hold out, 0 to 4"),
         ({"by": "city"}, "data.fold_by=city: must be group or image"),
         ({"gap": -1}, "data.fold_gap=-1: must be a whole number, at least 0"),
         ({"seed": 0.5}, "data.fold_seed=0.5: must be a whole number, at least 0"),
@@ -187,6 +201,17 @@ def test_mistakes_with_the_data() -> None:
         Folds().samples(Names(CITIES, splits=("train",)), "val")
 
 
+def test_mistakes_with_the_data_in_files(tmp_path: Path) -> None:
+    cityscapes = Cityscapes(str(write_cityscapes(tmp_path / "cityscapes")))
+    kitti = Kitti(str(write_kitti(tmp_path / "kitti")), split="all")
+    with pytest.raises(UserError, match=r"^data.num_folds=7: train has 6 images; give at most as many$"):
+        Folds(7, 6).samples(cityscapes, "train")
+    with pytest.raises(
+        UserError, match=r"^this dataset has no val, only train, test; give it one, or validate on a fold"
+    ):
+        Folds().samples(kitti, "val")
+
+
 def test_kitti_folds_keep_drives_whole(tmp_path: Path) -> None:
     """Frames 0 to 14 without their images' content: five drives of the dev-kit, in two folds."""
     source = Kitti(str(write_kitti(tmp_path, numbers=tuple(range(15)))), split="all")
@@ -200,15 +225,18 @@ def test_kitti_folds_keep_drives_whole(tmp_path: Path) -> None:
 FOLD = ("data.num_folds=2", "data.fold=1", "data.fold_gap=0")
 
 
+@pytest.mark.e2e
 def test_a_run_of_a_fold(cli, fails, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """Validates on the held-out part, keeps its lists, says so in the protocol; src.eval has the official val."""
+    """It validates on the held-out part, keeps its lists, and names the fold in the protocol; src.eval has val."""
     tiny = [*TINY, f"runs={tmp_path}", *FOLD]
     miou = cli("train", *tiny)
     (run,) = (path for path in tmp_path.iterdir() if path.is_dir())
     assert run.name.startswith("streets-unet_small-tiny-fold1of2-s0-")
-    told = capfd.readouterr().out
-    assert "2 train, 2 fold" in told
-    assert "note: fold 1 of 2 (by block, gap 0) of train: 2 images train, 2 validate; train has 1 groups, fewer" in told
+    printed = capfd.readouterr().out
+    assert "2 train, 2 fold" in printed
+    assert (
+        "note: fold 1 of 2 (by block, gap 0) of train: 2 images train, 2 validate; train has 1 groups, fewer" in printed
+    )
     lists = {path.stem: path.read_text().split() for path in (run / "folds").iterdir()}
     assert lists == {"train": ["train_00000", "train_00001"], "fold": ["train_00002", "train_00003"], "left_out": []}
     (own,) = json.loads((run / "results.json").read_text())["evaluations"].values()
@@ -230,12 +258,6 @@ def test_a_run_of_a_fold(cli, fails, capfd: pytest.CaptureFixture[str], tmp_path
     assert "names other files than the data have now; give the data it was trained on" in message
 
 
-def test_command_line_mistakes(fails, tmp_path: Path) -> None:
+def test_command_line_mistakes(fails) -> None:
     assert fails("train", "data.num_folds=5") == "data.fold=None: must be the fold to hold out, 0 to 4"
-    assert fails("train", "data.fold=1").startswith("data.fold=1: of how many? Give data.num_folds=5")
-    root = write_cityscapes(tmp_path)
-    message = fails("train", "data=cityscapes", f"data.root={root}", "data.num_folds=7", "data.fold=6")
-    assert message == "data.num_folds=7: train has 6 images; give at most as many"
-    root = write_kitti(tmp_path / "kitti")
-    message = fails("train", "data=kitti", f"data.root={root}", "data.split=all")
-    assert message.startswith("this dataset has no val, only train, test; give it one, or validate on a fold of train")
+    assert fails("train", "data.fold=1").startswith("data.fold=1: needs the number of folds; give data.num_folds=5")

@@ -9,7 +9,6 @@ import torch
 import torchvision.transforms.v2.functional as F
 from PIL import Image, ImageEnhance, ImageFilter
 
-from src.config.open import flatten  # noqa: F401 - registers the resolvers that the yaml uses
 from src.data.augment.filters import Blur, Elastic, Gamma, Noise, Sharpen
 from src.data.augment.photometric import ColourJitter, Grey, LinearSteps, jitter_matrix
 from src.data.augment.pipeline import Augmentation

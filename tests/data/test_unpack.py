@@ -1,4 +1,4 @@
-"""Archives that mean harm, archives that are damaged: nothing outside the target, and nothing half unpacked."""
+"""Hostile and damaged archives: nothing is written outside the target, and nothing stays half unpacked."""
 
 import io
 import shutil
@@ -31,8 +31,6 @@ def tar_entry(kind: bytes, link: str = "") -> tarfile.TarInfo:
 HOSTILE = {
     "zip parent": make_zip(SET | {"set/train/../../../evil": b"x"}),
     "zip absolute": make_zip(SET | {"/tmp/evil": b"x"}),
-    "zip backslash": make_zip(SET | {"..\\evil": b"x"}),
-    "zip drive": make_zip(SET | {"C:evil": b"x"}),
     "zip link": make_zip(SET | {"link": zip_entry(stat.S_IFLNK | 0o777)}),
     "zip device": make_zip(SET | {"device": zip_entry(stat.S_IFCHR | 0o600)}),
     "zip pipe": make_zip(SET | {"pipe": zip_entry(stat.S_IFIFO | 0o600)}),
@@ -59,6 +57,13 @@ def test_hostile_archives_are_refused_whole(tmp_path: Path, name: str) -> None:
     assert not list(root.glob(".unpacking*"))
 
 
+def test_names_of_another_system_stay_inside(tmp_path: Path) -> None:
+    file, root = tmp_path / "given", tmp_path / "outer" / "root"
+    file.write_bytes(make_zip(SET | {"..\\evil": b"x", "C:evil": b"x", "set/train/..\\evil": b"x"}))
+    install([Archive("set.zip", "http://unused", 0, FOLDERS)], root, [file], unused)
+    assert all(path == "given" or path.startswith("outer/root/") for path in tree(tmp_path))
+
+
 @pytest.mark.parametrize("make", [make_zip, make_tar])
 def test_bombs_need_more_room_than_there_is(
     tmp_path: Path, make: Callable[[dict], bytes], monkeypatch: pytest.MonkeyPatch
@@ -81,16 +86,11 @@ def test_a_member_larger_than_it_states(tmp_path: Path) -> None:
     (tmp_path / "given").write_bytes(content)
     (tmp_path / "into").mkdir()
     with pytest.raises(ValueError, match="cannot be unpacked"):
-        unpack(tmp_path / "given", {"set/train": "train"}, tmp_path / "into", lambda *_: None)
-    assert (tmp_path / "into" / "train" / "a.png").stat().st_size <= 10
+        unpack(tmp_path / "given", tmp_path / "into")
+    assert (tmp_path / "into" / "set" / "train" / "a.png").stat().st_size <= 10
 
 
-@pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_damaged_and_odd_archives(tmp_path: Path) -> None:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as file:
-        file.writestr("set/train/a.png", b"1")
-        file.writestr("set/train/a.png", b"2")
+def test_damaged_and_other_archives(tmp_path: Path) -> None:
     flipped = bytearray(GOOD)
     flipped[20_000] ^= 1
     tar = make_tar(SET)
@@ -99,11 +99,9 @@ def test_damaged_and_odd_archives(tmp_path: Path) -> None:
         GOOD[:-100]: "neither a zip nor a tar archive",
         bytes(flipped): "cannot be unpacked.*CRC",
         tar[: len(tar) // 2]: "cannot be unpacked",
-        buffer.getvalue(): "in the archive twice",
-        make_zip({"other/train/a.png": b""}): "holds no set/train, set/test; is it another archive",
+        make_zip({"other/train/a.png": b""}): "holds no set/train; is it another archive",
     }.items():
         (tmp_path / "given").write_bytes(content)
-        (tmp_path / "into").mkdir()
         with pytest.raises(ValueError, match=message):
-            unpack(tmp_path / "given", {f.source: f.target for f in FOLDERS}, tmp_path / "into", lambda *_: None)
-        shutil.rmtree(tmp_path / "into")
+            install([Archive("set.zip", "http://unused", 0, FOLDERS)], tmp_path / "root", [tmp_path / "given"], unused)
+        assert tree(tmp_path / "root") == set()

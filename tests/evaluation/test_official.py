@@ -1,6 +1,5 @@
-"""Files for the benchmarks' servers, and our figures against cityscapesScripts' own evaluation of them."""
+"""Files for the servers of benchmarks, and figures against the evaluation of them by cityscapesScripts."""
 
-import json
 import zipfile
 from pathlib import Path
 
@@ -9,19 +8,23 @@ import pytest
 import torch
 from cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling import args, evaluateImgLists, getPrediction
 from cityscapesscripts.helpers.labels import id2label, labels
+from omegaconf import OmegaConf
 from PIL import Image
 
 from src.data.source import Sample
 from src.data.sources.cityscapes import Cityscapes
 from src.data.sources.cityscapes_labels import CLASSES, ID_TABLE, LABELS, to_label_ids
+from src.errors import UserError
 from src.evaluation.prediction_files import LabelIds
 from src.metrics import ConfusionMatrix, figures
+from src.predict import list_images
+from src.runs.folder import RunFolder
 from tests.support.paths import SMALL
 from tests.support.trees import write_camvid, write_cityscapes, write_kitti
 
 
 def evaluate_officially(truth: list[Path], predictions: list[Path]) -> dict:
-    """The result of evalPixelLevelSemanticLabeling, whose main() looks for the same files by environment variables."""
+    """Runs evalPixelLevelSemanticLabeling, whose main() finds the same files by environment variables."""
     args.evalInstLevelScore = False
     args.JSONOutput = False
     args.quiet = True
@@ -29,16 +32,16 @@ def evaluate_officially(truth: list[Path], predictions: list[Path]) -> dict:
 
 
 def find_officially(root: Path, truth: list[Path], monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Predictions as the official tool finds them under a folder, by the names of the truth."""
+    """Lists predictions as the official tool finds them beneath a folder, by the names of the truth."""
     monkeypatch.setenv("CITYSCAPES_RESULTS", str(root))
     monkeypatch.setattr(args, "predictionPath", None)
     monkeypatch.setattr(args, "predictionWalk", None)
     return [Path(getPrediction(args, str(path))) for path in truth]
 
 
-def test_the_table_is_cityscapes_scripts() -> None:
-    theirs = [(label.name, label.id, label.trainId, label.color) for label in labels if label.id >= 0]
-    assert [tuple(label) for label in LABELS] == theirs
+def test_the_table_is_that_of_cityscapes_scripts() -> None:
+    official = [(label.name, label.id, label.trainId, label.color) for label in labels if label.id >= 0]
+    assert [tuple(label) for label in LABELS] == official
     evaluated = sorted((label.trainId, label.name, label.color) for label in labels if not label.ignoreInEval)
     assert [(index, *item) for index, item in enumerate(CLASSES.items())] == evaluated
     assert {key: value for key, value in ID_TABLE.items() if key < 34} == {i: id2label[i].trainId for i in range(34)}
@@ -47,7 +50,7 @@ def test_the_table_is_cityscapes_scripts() -> None:
     ]
 
 
-def test_figures_equal_the_official_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_figures_equal_those_of_the_official_tool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Predictions right in three of four blocks, one class never predicted, one never true, on a tree of Cityscapes."""
     source = Cityscapes(str(write_cityscapes(tmp_path / "data", {"val/frankfurt": 3, "val/lindau": 2})))
     rng, matrix = np.random.default_rng(0), ConfusionMatrix(19)
@@ -62,25 +65,24 @@ def test_figures_equal_the_official_tools(tmp_path: Path, monkeypatch: pytest.Mo
         ids = np.where((rng.random(mask.shape) < 0.75) & (mask != 255) & (mask != 18), mask, noise)
         matrix.update(torch.from_numpy(ids)[None], torch.from_numpy(mask)[None])
         writer.write(source.official_path(sample), image, ids)
-    told = writer.finish()
-    assert str(tmp_path / "out.zip") in told
+    assert str(tmp_path / "out.zip") in writer.finish()
     predictions = find_officially(tmp_path / "out", [sample.mask for sample in samples], monkeypatch)
-    theirs, ours = evaluate_officially([sample.mask for sample in samples], predictions), figures(matrix.compute())
-    assert_equal_figures(theirs, ours.miou, dict(zip(CLASSES, ours.iou, strict=True)))
-    assert 0.3 < ours.miou < 0.7
-    assert ours.iou[18] == 0, "never predicted"
-    assert ours.iou[16] == 0, "never true"
+    official, own = evaluate_officially([sample.mask for sample in samples], predictions), figures(matrix.compute())
+    assert_equal_figures(official, own.miou, dict(zip(CLASSES, own.iou, strict=True)))
+    assert 0.3 < own.miou < 0.7
+    assert own.iou[18] == 0, "never predicted"
+    assert own.iou[16] == 0, "never true"
 
 
-def assert_equal_figures(theirs: dict, miou: float, iou: dict[str, float | None]) -> None:
-    assert theirs["averageScoreClasses"] == pytest.approx(miou, abs=1e-6)
+def assert_equal_figures(official: dict, miou: float, iou: dict[str, float]) -> None:
+    assert official["averageScoreClasses"] == pytest.approx(miou, abs=1e-6)
     for name, value in iou.items():
-        expected = theirs["classScores"][name]
-        assert np.isnan(expected) if value is None else expected == pytest.approx(value, abs=1e-6, nan_ok=True), name
+        assert official["classScores"][name] == pytest.approx(value, abs=1e-6, nan_ok=True), name
 
 
-def test_a_run_on_cityscapes_is_measured_as_officially(cli, fails, tmp_path: Path, monkeypatch) -> None:
-    """Trained, evaluated and written from the command line; then the zip is given to the official tool."""
+@pytest.mark.e2e
+def test_a_run_on_cityscapes_is_measured_as_by_the_official_tool(cli, fails, tmp_path: Path, monkeypatch) -> None:
+    """The run is trained, evaluated and written from the command line; its zip is given to the official tool."""
     root = write_cityscapes(tmp_path / "data")
     cli(
         "train", *SMALL, "data=cityscapes", f"data.root={root}", f"runs={tmp_path}/runs", "name=city", "data.extra=true"
@@ -96,9 +98,9 @@ def test_a_run_on_cityscapes_is_measured_as_officially(cli, fails, tmp_path: Pat
         ]  # fmt: skip
         zipped.extractall(tmp_path / "submitted")
     truth = sorted((root / "gtFine" / "val").rglob("*_labelIds.png"))
-    theirs = evaluate_officially(truth, find_officially(tmp_path / "submitted", truth, monkeypatch))
-    (ours,) = json.loads((run / "results.json").read_text())["evaluations"].values()
-    assert_equal_figures(theirs, ours["miou"], ours["iou"])
+    official = evaluate_officially(truth, find_officially(tmp_path / "submitted", truth, monkeypatch))
+    own = RunFolder(run).read_results().own
+    assert_equal_figures(official, own.miou, own.iou)
 
     assert cli(*call, "split=test") == 2
     folder = run / "predictions" / "test_labelids"
@@ -125,7 +127,8 @@ def test_a_run_on_cityscapes_is_measured_as_officially(cli, fails, tmp_path: Pat
     assert not (tmp_path / "half.zip").exists()
 
 
-def test_a_run_on_kitti_writes_what_its_server_wants(cli, tmp_path: Path) -> None:
+@pytest.mark.e2e
+def test_a_run_on_kitti_writes_the_files_of_its_server(cli, tmp_path: Path) -> None:
     root = write_kitti(tmp_path / "data")
     cli("train", *SMALL, "data=kitti", f"data.root={root}", f"runs={tmp_path}/runs", "name=kitti")
     moved = root.rename(tmp_path / "elsewhere")
@@ -140,21 +143,31 @@ def test_a_run_on_kitti_writes_what_its_server_wants(cli, tmp_path: Path) -> Non
             assert set(np.asarray(picture).ravel().tolist()) <= evaluated
 
 
-def test_what_is_asked_for_must_be_clear(cli, fails, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, "give either input=FILE or FOLDER, or split=NAME of the run's dataset"),
+        ({"input": ".", "split": "val"}, "give either input=FILE or FOLDER, or split=NAME of the run's dataset"),
+        ({"format": "png", "split": "val"}, "format=png: must be pictures or labelids"),
+        (
+            {"format": "labelids", "split": "val"},
+            "format=labelids: no benchmark takes files of camvid-11-merged; use format=pictures",
+        ),
+        (
+            {"format": "labelids", "input": "."},
+            "format=labelids: a server wants the names of its own dataset; give split=test, not input",
+        ),
+        ({"split": "valid"}, "split 'valid' is not one of this dataset's: train, val, test"),
+    ],
+)
+def test_the_images_must_be_given_clearly(given: dict[str, str], message: str, tmp_path: Path) -> None:
     root = write_camvid(tmp_path / "data", {"train": 2, "val": 2})
-    small = [argument for argument in SMALL if not argument.startswith("data.crop")]
-    cli(
-        "train", *small, "data=camvid", f"data.root={root}", f"runs={tmp_path}/runs", "name=c", "data.crop_size=[64,96]"
-    )
-    call = ("predict", f"run={tmp_path}/runs/c", "accelerator=cpu")
-    assert fails(*call) == "give input=FILE or FOLDER, or split=NAME of the run's dataset, and not both"
-    assert fails(*call, f"input={root}/val", "split=val").startswith("give input=FILE or FOLDER, or split=NAME")
-    assert fails(*call, "format=png", "split=val") == "format=png: must be pictures or labelids"
-    message = fails(*call, "format=labelids", "split=val")
-    assert message == "format=labelids: no benchmark takes files of camvid-11-merged; use format=pictures"
-    message = fails(*call, "format=labelids", f"input={root}/val")
-    assert message.endswith("the names that a server wants are those of a dataset; give split=test")
-    assert "split 'valid' is not one of this dataset's: train, val, test" in fails(*call, "split=valid")
+    dataset = {"_target_": "src.data.sources.camvid.CamVid", "root": str(root)}
+    config = OmegaConf.create({"datamodule": {"dataset": dataset, "folds": {}, "pack": None}})
+    cfg = OmegaConf.create({"format": "pictures", "input": None, "split": None, **given})
+    with pytest.raises(UserError) as error:
+        list_images(cfg, RunFolder(tmp_path / "run"), config)
+    assert str(error.value) == message
 
 
 def test_archives_of_the_same_predictions_are_the_same(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What is written for people and for later: pictures, tables, files whole or not at all."""
+"""Output for people and for later use: pictures, tables, files written whole or not at all."""
 
 import json
 from pathlib import Path
@@ -12,8 +12,9 @@ from src.callbacks.csv_logger import CSVLogger
 from src.files import atomic_path, write_json
 from src.reports.pictures import colourise, error_map, legend, overlay, panel
 from src.reports.tables import class_table
-from src.runs.folder import RunFolder, describe_evaluation
+from src.runs.folder import RunFolder
 from src.runs.metrics_csv import read_metrics, series
+from tests.support.records import evaluation
 
 PALETTE = {"road": (128, 64, 128), "sky": (70, 130, 180)}
 
@@ -26,7 +27,7 @@ def test_pictures_by_hand() -> None:
     assert error_map(image, prediction, truth).tolist() == [[[40, 40, 40], [230, 40, 40], [0, 0, 0]]]
 
 
-def test_a_panel_has_a_row_an_image_and_a_legend_that_fits() -> None:
+def test_a_panel_has_one_row_per_image_and_a_legend_that_fits() -> None:
     rng = np.random.default_rng(0)
     rows = [
         (rng.integers(0, 256, (h, w, 3), dtype=np.uint8), *rng.integers(0, 2, (2, h, w), dtype=np.uint8))
@@ -56,7 +57,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["results.json"]
 
 
-def test_metrics_of_repeated_steps_give_way(tmp_path: Path) -> None:
+def test_metrics_of_repeated_steps_are_replaced(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
     first = CSVLogger(str(path))
     for step in (9, 19, 29):
@@ -72,27 +73,27 @@ def test_metrics_of_repeated_steps_give_way(tmp_path: Path) -> None:
     assert series(rows, "val/miou") == ([], [])
 
 
-def test_an_evaluation_says_what_it_is() -> None:
-    protocol = {
-        "labels": "two", "split": "val", "images": 3, "inference": "whole at own size", "precision": "bf16-mixed",
-    }  # fmt: skip
-    evaluation = describe_evaluation(np.array([[3, 1], [0, 0]]), list(PALETTE), protocol, {"name": "last", "epoch": 2})
-    assert evaluation["tag"] == "two val (3 images), whole at own size, bf16-mixed, checkpoint last"
-    assert evaluation["iou"] == {"road": 0.75, "sky": 0.0}
-    table = class_table(evaluation)
+def test_the_table_of_an_evaluation_states_what_is_absent() -> None:
+    described = evaluation(matrix=np.array([[3, 1], [0, 0]]), classes=list(PALETTE), checkpoint="last")
+    assert described.iou == {"road": 0.75, "sky": 0.0}
+    table = class_table(described)
+    assert table.startswith(described.tag)
     assert "75.00 %" in table
-    assert "absent" in table, "the accuracy of a class that truth does not have"
+    assert "absent" in table, "the accuracy of a class that the truth does not have"
 
 
 def test_the_trainings_own_evaluation_stands_first(tmp_path: Path) -> None:
-    """Even where an unfinished run was evaluated before; later evaluations leave it there."""
-    run = RunFolder(tmp_path)
-    run.add_evaluation({"tag": "test of last"}, finished=False)
-    assert not run.read_results()["finished"]
-    run.add_evaluation({"tag": "val"}, finished=True)
-    run.add_evaluation({"tag": "val, flip"}, finished=False)
-    assert run.read_results()["finished"]
-    assert list(run.read_results()["evaluations"]) == ["val", "test of last", "val, flip"]
+    """This holds even if the unfinished run was evaluated before; later evaluations leave it there."""
+    run, own = RunFolder(tmp_path), evaluation("val")
+    run.add_evaluation(evaluation("test", checkpoint="last"), finished=False)
+    assert not run.read_results().finished
+    run.add_evaluation(own, finished=True)
+    run.add_evaluation(evaluation("val", inference="flip"), finished=False)
+    run.add_evaluation(evaluation("test", checkpoint="last"), finished=False)
+    results = run.read_results()
+    assert results.finished
+    assert results.own == own
+    assert [each.protocol.split for each in results.evaluations.values()] == ["val", "test", "val"]
 
 
 def test_checkpoints_of_another_network_are_refused(tmp_path: Path) -> None:

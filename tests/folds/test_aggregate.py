@@ -1,201 +1,197 @@
-"""`src.aggregate` end to end: what it compares, what it keeps, what it marks, and what it refuses."""
+"""`src.aggregate`: the averages it compares, the run it keeps, its marks, and what it refuses."""
 
-import json
+import re
 import shutil
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
+import torch
+from omegaconf import DictConfig, OmegaConf
 
-from src import aggregate, train
+from src import train
 from src.config import cli
-from src.runs.folder import RunFolder
-from src.runs.leakage import exposure_before
+from src.config.average_plan import OpenedRun, check_same, open_run_to_average, plan_average, question_digest
+from src.config.complete import complete
+from src.config.open import open_run
+from src.data.datamodule import SegmentationDataModule
+from src.data.folds import Split
+from src.data.streets.source import Streets
+from src.folds.aggregate import AveragePlan, RunToAverage, keep_best
+from src.folds.compare import PREFIX
+from src.runs.folder import AVERAGE, RunFolder
+from src.runs.leakage import leakage_before, write_leakage
+from src.runs.records import AverageRecord, CandidateRecord, Leakage, Taint
+from src.runs.serial import read_record
+from tests.support.compose import composed
 from tests.support.paths import ROOT, TINY
+from tests.support.records import evaluation
+from tests.support.small import differing, small_task
 from tests.support.wandb_files import run_record, summary
 
 FOLDS = ("data.num_folds=3", "data.fold_gap=0", "data.dataset.num_train=6", "data.dataset.num_test=2")
 CPU = "accelerator=cpu"
+BLOCKS = "of 3 (by block, gap 0) of train"
 
 
-def launch(name: str, function: Callable, *arguments: str) -> object:
-    returned = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [f"src.{name}", *arguments])
-        cli.launch(lambda cfg: returned.append(function(cfg)), name)
-    return returned[-1]
+def record(run: Path) -> AverageRecord:
+    return read_record(run / AVERAGE, AverageRecord)
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three folds of a small network, and one run of all of train."""
-    folder = tmp_path_factory.mktemp("runs")
-    tiny = [argument for argument in TINY if "num_train" not in argument]
-    for fold in range(3):
-        arguments = (f"runs={folder / 'folds'}", f"name=fold{fold}", f"data.fold={fold}", f"seed={fold}")
-        launch("train", train.train, *tiny, *FOLDS, *arguments)
-    launch("train", train.train, *TINY, f"runs={folder}", "name=whole")
-    return folder
+def small_folds(num_folds: int | None = None, fold: int | None = None) -> SegmentationDataModule:
+    """Six scenes of train, three of val and two of test, or a fold of them."""
+    folds = {"num_folds": num_folds, "fold": fold, "gap": 0}
+    return SegmentationDataModule(
+        Streets(size=(64, 64), num_train=6, num_val=3, num_test=2), None, 2, 1, 0, seed=0, folds=folds
+    )
 
 
-@pytest.fixture
-def folds(trained: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(trained / "folds", tmp_path / "folds"))
+def small_plan(folder: Path, folds: tuple[int, ...] = (0, 1, 2), **options: object) -> AveragePlan:
+    """An average of runs of small networks with random weights, one per fold, whose folders it writes."""
+    members = []
+    for number, fold in enumerate(folds):
+        run = RunFolder(folder / f"run{number}")
+        (run.path / "checkpoints").mkdir(parents=True)
+        generator = torch.Generator().manual_seed(number)
+        state = {
+            name: torch.randn(value.shape, generator=generator) if name.endswith("weight") else value
+            for name, value in small_task().state_dict().items()
+        }
+        torch.save({"state_dict": state, "epoch": 0, "global_step": 2 + number}, run.path / "checkpoints" / "best.ckpt")
+        write_leakage(run.path, [], Leakage())
+        members.append(RunToAverage(run, partial(small_folds, 3, fold)))
+    defaults = {"select_on": "fold_val", "holdout": None, "top_k": 2, "batchnorm_images": 4}
+    return AveragePlan(
+        RunFolder(folder / "average"),
+        "group",
+        members,
+        **{**defaults, **options},
+        accelerator="cpu",
+        precision="32-true",
+        seed=0,
+        build_data=small_folds,
+        build_task=small_task,
+        identity={"seed": 0},
+        config=OmegaConf.to_yaml({"data": {"classes": {name: list(c) for name, c in Streets.classes.items()}}}),
+    )
 
 
-def record(run: Path) -> dict:
-    return json.loads((run / "aggregate.json").read_text())
+def kept(plan: AveragePlan) -> tuple[CandidateRecord, ...]:
+    """Compares the averages; returns their records."""
+    keep_best(plan, lambda *_: None)
+    return record(plan.run.path).candidates
 
 
-def winner_of(folder: Path) -> Path:
-    (run,) = folder.glob("aggregate-*")
-    return run
-
-
-def test_all_averages_are_compared_and_the_winner_is_a_run(folds: Path, cli, capfd: pytest.CaptureFixture[str]) -> None:
-    miou = cli("aggregate", f"from={folds}", "top_k=2", CPU)
-    told = capfd.readouterr().out
-    run = winner_of(folds)
-    assert run.name in told
-    candidates = record(run)["candidates"]
-    names = [each["name"] for each in candidates]
+def test_all_averages_are_compared_and_the_winner_is_kept(tmp_path: Path) -> None:
+    plan, published = small_plan(tmp_path), []
+    keep_best(plan, lambda *shown: published.append(shown))
+    run, candidates = plan.run, record(plan.run.path).candidates
+    names = [each.name for each in candidates]
     assert names == ["best run", "mean of all", "mean of top 2", "greedy soup", "averaged probabilities"]
-    assert (run / "aggregate.md").read_text().strip() in told
-    assert [len(each["members"]) for each in candidates[:3]] == [1, 3, 2]
-    (own,) = RunFolder(folds / candidates[0]["members"][0]).read_results()["evaluations"].values()
-    assert candidates[0]["selection"]["checkpoint"] == own["checkpoint"] | {"name": "best run"}
-    scores = [each["selection"]["miou"] for each in candidates[:-1]]
-    (winner,) = [each for each in candidates if each["is_winner"]]
-    assert winner["selection"]["miou"] == max(scores)
+    assert [len(each.members) for each in candidates[:3]] == [1, 3, 2]
+    (winner,) = [each for each in candidates if each.is_winner]
+    assert record(run.path).winner == winner.name
+    assert winner.selection.miou == max(each.selection.miou for each in candidates[:-1])
     # The folds' parts together are all of train, each image once; val is apart.
-    assert winner["selection"]["protocol"]["images"] == 6
-    assert winner["selection"]["protocol"]["split"] == "folds 0 1 2 of 3 (by block, gap 0) of train"
-    assert winner["official"]["protocol"]["split"] == "val"
-    assert winner["official"]["miou"] == miou
-    (kept,) = json.loads((run / "results.json").read_text())["evaluations"].values()
-    assert kept["matrix"] == winner["official"]["matrix"]
-    pictures = {path.name for path in run.glob("*.png")}
-    assert pictures == {"averages.png", "classes.png", "confusion.png", "shares.png"}
-    # Others take it as they take any run.
-    assert cli("eval", f"run={run}", CPU) == miou
-    assert list(json.loads((run / "results.json").read_text())["evaluations"]) == [kept["tag"]]
-    assert cli("predict", f"run={run}", "split=val", CPU) == 3
-    cli("train", *TINY, f"init_from={run}", f"runs={folds.parent}", "name=next", "optimizer.lr=1e-12")
-    # The same command finds it.
-    before = (run / "checkpoints" / "best.ckpt").stat().st_mtime_ns
-    assert cli("aggregate", f"from={folds}", "top_k=2", CPU) == miou
-    assert (run / "checkpoints" / "best.ckpt").stat().st_mtime_ns == before
+    assert winner.selection.protocol.images == 6
+    assert winner.selection.protocol.split == f"folds 0 1 2 {BLOCKS}"
+    assert winner.official is not None
+    assert winner.official.protocol.split == "val"
+    results = run.read_results()
+    assert results.finished
+    assert results.own.matrix == winner.official.matrix
+    assert results.own.checkpoint.name == "best"
+    ((pictures, table, shown),) = published
+    assert table == (run.path / "aggregate.md").read_text().rstrip("\n")
+    assert set(pictures) == {"averages", "classes", "confusion", "shares"}
+    assert shown["winner/miou"] == winner.official.miou
+    # The kept weights are those that the record names.
+    state = torch.load(run.checkpoint("best"), weights_only=True)
+    assert (state["epoch"], state["global_step"]) == (0, max(2 + int(name[-1]) for name in winner.members))
+    if len(winner.members) == 1:
+        own = torch.load(tmp_path / winner.members[0] / "checkpoints" / "best.ckpt", weights_only=True)
+        assert not differing(*({k: v for k, v in each["state_dict"].items() if PREFIX in k} for each in (state, own)))
 
 
-def test_averages_of_averages_and_what_w_and_b_is_told(
-    folds: Path, cli, fails, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The average of runs that were logged to W&B is, with its figures; an average of averages has no logger."""
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    path, given = folds / "fold0" / "config.yaml", ("top_k=2", CPU, "select_on=official_val")
-    config = OmegaConf.load(path)
-    config.logger = {"wandb": OmegaConf.load(ROOT / "conf" / "logger" / "default.yaml").wandb}
-    path.write_text(OmegaConf.to_yaml(config))
-    averages = [folds.parent / name for name in ("one", "two")]
-    for seen, average in enumerate(averages):
-        cli("aggregate", f"from={folds}", *given, f"batchnorm_images={8 + seen}", f"out={average}")
-        shown, run = summary(average), run_record(average)
-        assert (run.job_type, run.run_group, run.display_name) == ("aggregate", "folds", average.name)
-        figures = {name.split("/")[1] for name in shown if name.startswith("figures")}
-        assert figures == {"averages", "classes", "confusion", "shares", "table"}
-        kept = next(iter(json.loads((average / "results.json").read_text())["evaluations"].values()))
-        assert [value for name, value in shown.items() if name.startswith("winner/miou")] == [kept["miou"]]
-    before = (averages[0] / "aggregate.json").read_bytes()
-    assert "one: holds another run" in fails("aggregate", f"from={folds}", *given, f"out={averages[0]}")
-    assert (averages[0] / "aggregate.json").read_bytes() == before
-    cli("aggregate", f"runs=[{averages[0]},{averages[1]}]", *given, f"out={folds.parent / 'both'}")
-    assert not (folds.parent / "both" / "wandb").exists()
-    assert (folds.parent / "both" / "averages.png").is_file()
+def test_fold_and_official_figures_carry_their_own_marks(tmp_path: Path) -> None:
+    plan = small_plan(tmp_path)
+    candidates = {each.name: each for each in kept(plan)}
+    mean = candidates["mean of all"]
+    assert mean.selection.protocol.taints[0] == Taint("trained", 6)
+    assert mean.official.protocol.taints == (), "val was neither trained nor chosen on"
+    assert candidates["best run"].selection.protocol.taints[0] == Taint("trained", 4)
+    assert len(leakage_before(plan.run.path).chosen) == 6
 
 
-def test_what_is_seen_or_chosen_on_is_marked(folds: Path, cli) -> None:
-    miou = cli("aggregate", f"from={folds}", "top_k=2", CPU, "select_on=official_val", f"out={folds.parent / 'chosen'}")
-    run = folds.parent / "chosen"
-    evaluation = next(iter(json.loads((run / "results.json").read_text())["evaluations"].values()))
-    assert evaluation["miou"] == miou
-    assert evaluation["protocol"]["taints"] == ["weights were chosen on 3 of these images"]
-    assert evaluation["tag"].endswith("; TAINTED: weights were chosen on 3 of these images")
-    table = (run / "aggregate.md").read_text()
+def test_where_val_decides_its_figures_are_marked(tmp_path: Path) -> None:
+    plan = small_plan(tmp_path, select_on="official_val")
+    kept(plan)
+    own = plan.run.read_results().own
+    assert own.protocol.taints == (Taint("chosen", 3),)
+    assert own.tag.endswith("; TAINTED: weights were chosen on 3 of these images")
+    table = (plan.run.path / "aggregate.md").read_text()
     rows = {line.split("|")[1].strip(" *"): line for line in table.splitlines() if line.startswith("|")}
     assert "†" in rows["best run"]
     assert "†" in rows["mean of top 2"]
     assert "†" not in rows["averaged probabilities"], "takes all: nothing was chosen"
     assert "† val: weights were chosen on 3 of these images" in table
-    # src.eval tells it too, and a run that starts from it inherits it, on val and on a fold.
-    cli("eval", f"run={run}", CPU, "split=test")
-    tags = list(json.loads((run / "results.json").read_text())["evaluations"])
-    assert [("TAINTED" in tag) for tag in tags] == [True, False]
-    cli("eval", f"run={run}", CPU)
-    assert list(json.loads((run / "results.json").read_text())["evaluations"]) == tags
-    cli("train", *TINY, *FOLDS, "data.fold=0", f"init_from={run}", f"runs={folds.parent}", "name=stage2")
-    (own,) = json.loads((folds.parent / "stage2" / "results.json").read_text())["evaluations"].values()
-    assert own["tag"].endswith("; TAINTED: weights were trained on 2 of these images")
-    cli("eval", f"run={folds.parent / 'stage2'}", CPU, "split=val")
-    tags = list(json.loads((folds.parent / "stage2" / "results.json").read_text())["evaluations"])
-    assert tags[1].endswith("; TAINTED: weights were chosen on 3 of these images")
 
 
-def test_a_lineage_of_its_own_stays_clean(folds: Path, cli) -> None:
-    """A fold that starts from the same fold's weights has not seen its own part; one of another fold has."""
-    for fold, start, taints in ((1, 1, None), (1, 0, ["weights were trained on 2 of these images"])):
-        name = f"fold{fold}from{start}"
-        cli(
-            "train", *TINY, *FOLDS, f"data.fold={fold}", f"init_from={folds / f'fold{start}'}", f"name={name}",
-            f"runs={folds.parent}",
-        )  # fmt: skip
-        (own,) = json.loads((folds.parent / name / "results.json").read_text())["evaluations"].values()
-        assert own["protocol"].get("taints") == taints
-
-
-def test_fold_and_official_figures_carry_their_own_marks(folds: Path, cli) -> None:
-    cli("aggregate", f"from={folds}", "top_k=2", CPU)
-    candidates = {each["name"]: each for each in record(winner_of(folds))["candidates"]}
-    taints = [candidates["mean of all"][column]["protocol"].get("taints") for column in ("selection", "official")]
-    assert taints[0][0] == "weights were trained on 6 of these images"
-    assert taints[1] is None, "val was neither trained nor chosen on"
-    trained = candidates["best run"]["selection"]["protocol"]["taints"][0]
-    assert trained == "weights were trained on 4 of these images"
-    before = exposure_before(winner_of(folds))
-    assert len(before.chosen) == 6
-
-
-def test_what_ancestors_saw_counts(folds: Path, cli) -> None:
+def test_leakage_of_ancestors_counts(tmp_path: Path) -> None:
     """A fold whose first weights were trained on an image of val, and chosen on another."""
-    path = folds / "fold1" / "exposure.json"
-    told = json.loads(path.read_text())
-    told["before"] = {"trained": ["streets-11/0/val_00000"], "chosen": ["streets-11/0/val_00002"]}
-    path.write_text(json.dumps(told))
-    cli("aggregate", f"from={folds}", CPU)
-    for each in record(winner_of(folds))["candidates"]:
-        taints = [f"weights were {how} on 1 of these images" for how in ("trained", "chosen")]
-        expected = taints if "fold1" in each["members"] else None
-        assert each["official"]["protocol"].get("taints") == expected
+    plan = small_plan(tmp_path)
+    ids = [plan.build_data().source.image_id(sample) for sample in plan.build_data().samples("val")]
+    write_leakage(tmp_path / "run1", [], Leakage(frozenset(ids[:1]), frozenset(ids[2:])))
+    for each in kept(plan):
+        expected = (Taint("trained", 1), Taint("chosen", 1)) if "run1" in each.members else ()
+        assert each.official.protocol.taints == expected
 
 
-def test_a_fold_that_several_runs_held_out_counts_once(folds: Path, cli) -> None:
-    shutil.copytree(folds / "fold1", folds / "fold1again")
-    shutil.rmtree(folds / "fold2")
-    cli("aggregate", f"from={folds}", CPU)
-    for each in record(winner_of(folds))["candidates"]:
-        protocol = each["selection"]["protocol"]
-        assert (protocol["split"], protocol["images"]) == ("folds 0 1 of 3 (by block, gap 0) of train", 4)
+def test_a_fold_that_several_runs_held_out_counts_once(tmp_path: Path) -> None:
+    for each in kept(small_plan(tmp_path, folds=(0, 1, 1))):
+        protocol = each.selection.protocol
+        assert (protocol.split, protocol.images) == (f"folds 0 1 {BLOCKS}", 4)
 
 
-def test_a_holdout_decides_and_val_stays_clean(folds: Path, cli) -> None:
-    cli("aggregate", f"from={folds}", "top_k=3", CPU, "select_on=holdout", "holdout=test")
-    told = record(winner_of(folds))
-    names = [each["name"] for each in told["candidates"]]
-    assert "mean of top 3" not in names, "it is the mean of all"
-    for each in told["candidates"]:
-        assert each["selection"]["protocol"]["split"] == "test"
-        assert "taints" not in each["official"]["protocol"]
+def test_a_holdout_decides_and_val_stays_clean(tmp_path: Path) -> None:
+    candidates = kept(small_plan(tmp_path, top_k=3, select_on="holdout", holdout="test"))
+    assert "mean of top 3" not in [each.name for each in candidates], "it is the mean of all"
+    for each in candidates:
+        assert each.selection.protocol.split == "test"
+        assert each.official.protocol.taints == ()
+
+
+def write_run(folder: Path, name: str, *words: str) -> None:
+    """Writes the folder of a finished run without training it: its weights are an arbitrary file."""
+    with composed("train", *words, f"runs={folder}", f"name={name}") as cfg:
+        run, _ = open_run(complete(cfg))
+    (run.path / "checkpoints").mkdir()
+    (run.path / "checkpoints" / "best.ckpt").write_text(name)
+    run.add_evaluation(evaluation(Split("fold", 0, 3, "block", gap=0)), finished=True)
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders of three folds, and of one run on all of train."""
+    folder = tmp_path_factory.mktemp("untrained")
+    tiny = [word for word in TINY if "num_train" not in word]
+    for fold in range(3):
+        write_run(folder / "folds", f"fold{fold}", *tiny, *FOLDS, f"data.fold={fold}")
+    write_run(folder, "whole", *TINY)
+    return folder
+
+
+@pytest.fixture
+def folders(untrained: Path, tmp_path: Path) -> Path:
+    """A copy of the folders of the three folds, to change."""
+    return Path(shutil.copytree(untrained / "folds", tmp_path / "folds"))
+
+
+def plan_of(*words: str) -> AveragePlan:
+    with composed("aggregate", *words) as cfg:
+        return plan_average(cfg)[0]
 
 
 @pytest.mark.parametrize(
@@ -208,6 +204,7 @@ def test_a_holdout_decides_and_val_stays_clean(folds: Path, cli) -> None:
         (["runs=[{0}/folds/fold0,{0}/folds/fold7]"], "no run folder there (no config.yaml); the nearest are fold"),
         (["from={}/folds", "select_on=val"], "select_on=val: must be one of fold_val, official_val, holdout"),
         (["from={}/folds", "top_k=1"], "top_k=1: must be a whole number, at least 2"),
+        (["from={}/folds", "batchnorm_images=true"], "batchnorm_images=True: must be a whole number, at least 1"),
         (["from={}/folds", "holdout=test"], "holdout=test: is for select_on=holdout, and select_on=fold_val"),
         (
             ["from={}/folds", "select_on=holdout", "holdout=val"],
@@ -217,8 +214,25 @@ def test_a_holdout_decides_and_val_stays_clean(folds: Path, cli) -> None:
         (["runs=[{0}/folds/fold0,{0}/whole]"], "have different data: datamodule.dataset.num_t"),
     ],
 )
-def test_mistakes(fails, trained: Path, arguments: list[str], message: str) -> None:
-    assert message in fails("aggregate", *(argument.format(trained) for argument in arguments))
+def test_mistakes(untrained: Path, arguments: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        plan_of(*(argument.format(untrained) for argument in arguments))
+
+
+def test_the_plan_of_an_average(folders: Path) -> None:
+    plan = plan_of(f"from={folders}", CPU, "precision=bf16-mixed")
+    assert plan.run.path.parent == folders
+    assert plan.run.path.name.startswith("aggregate-")
+    assert [each.run.path.name for each in plan.members] == ["fold0", "fold1", "fold2"]
+    assert (plan.group, plan.accelerator, plan.precision) == ("folds", "cpu", "bf16-mixed")
+    config = OmegaConf.create(plan.config)
+    assert (config.data.num_folds, config.datamodule.folds.fold, config.logger, config.init_from) == (None,) * 4
+    assert (config.name, config.run_dir) == (plan.run.path.name, str(plan.run.path))
+    assert config.aggregate.runs == [str(folders / f"fold{fold}") for fold in range(3)]
+    assert plan.run == plan_of(f"from={folders}", CPU, "precision=bf16-mixed").run, "the same command finds it"
+    pair = plan_of(f"runs=[{folders}/fold1,{folders}/fold0]", f"out={folders.parent / 'pair'}")
+    assert (pair.group, pair.run.path) == ("pair", folders.parent / "pair")
+    assert [each.run.path.name for each in pair.members] == ["fold1", "fold0"]
 
 
 @pytest.mark.parametrize(
@@ -237,40 +251,44 @@ def test_mistakes(fails, trained: Path, arguments: list[str], message: str) -> N
         ("task.network.mean", [0.1, 0.2, 0.3], "have different networks: task.network.mean is [0.485"),
     ],
 )
-def test_runs_that_differ_are_named(fails, folds: Path, key: str, value: object, message: str) -> None:
-    path = folds / "fold1" / "config.yaml"
+def test_runs_that_differ_are_named(folders: Path, key: str, value: object, message: str) -> None:
+    path = folders / "fold1" / "config.yaml"
     config = OmegaConf.load(path)
     OmegaConf.update(config, key, value)
     OmegaConf.save(config, path)
-    told = fails("aggregate", f"from={folds}")
-    assert f"{folds}/fold0 and {folds}/fold1 {message}" in told
+    with pytest.raises(ValueError, match=re.escape(f"{folders}/fold0 and {folders}/fold1 {message}")):
+        plan_of(f"from={folders}")
 
 
-def opened(folds: Path) -> list[aggregate.Given]:
+@pytest.fixture
+def opened(folders: Path) -> list[OpenedRun]:
+    return open_two(folders)
+
+
+def open_two(folders: Path) -> list[OpenedRun]:
     data = {"root": "run", "pack": "run", "num_workers": "run"}
     cfg = OmegaConf.create({"inference": {}, "precision": "run", "data": data})
-    return [aggregate._open(cfg, folds / f"fold{fold}") for fold in range(2)]
+    return [open_run_to_average(cfg, folders / f"fold{fold}") for fold in range(2)]
 
 
-def test_other_label_sets_are_named(folds: Path) -> None:
-    first, other = opened(folds)
+def test_other_label_sets_are_named(opened: list[OpenedRun]) -> None:
+    first, other = opened
     other.source.labels = "camvid-11"
     with pytest.raises(ValueError, match=r"fold0 and .*fold1 have different label sets: streets-11 and camvid-11; av"):
-        aggregate.check_same(first, other)
+        check_same(first, other)
 
 
-def test_where_data_are_and_where_weights_came_from_may_differ(folds: Path) -> None:
-    first, other = opened(folds)
+def test_the_places_of_data_and_first_weights_may_differ(opened: list[OpenedRun]) -> None:
+    first, other = opened
     for key in ("datamodule.dataset.root", "task.network.architecture.encoder.weights", "task.network.init"):
         OmegaConf.update(other.config, key, "elsewhere", force_add=True)
-    aggregate.check_same(first, other)
+    check_same(first, other)
     OmegaConf.update(other.config, "datamodule.dataset.seed", 7)
     with pytest.raises(ValueError, match=r"fold1 have different data: datamodule.dataset.seed is 0 and 7; average"):
-        aggregate.check_same(first, other)
+        check_same(first, other)
 
 
-def test_another_question_is_another_average(folds: Path) -> None:
-    given = opened(folds)
+def test_another_question_is_another_average(folders: Path, opened: list[OpenedRun]) -> None:
     asked = {
         "top_k": 2, "select_on": "fold_val", "holdout": None, "batchnorm_images": 8, "inference": {"flip": "run"},
         "precision": "run",
@@ -280,19 +298,129 @@ def test_another_question_is_another_average(folds: Path) -> None:
         "precision": "bf16-mixed",
     }  # fmt: skip
     questions = [asked, *({**asked, key: value} for key, value in others.items())]
-    digests = {aggregate.command_digest(OmegaConf.create(question), given) for question in questions}
-    digests.add(aggregate.command_digest(OmegaConf.create(asked), given[::-1]))
+    digests = {question_digest(OmegaConf.create(question), opened) for question in questions}
+    digests.add(question_digest(OmegaConf.create(asked), opened[::-1]))
     assert len(digests) == len(others) + 2
-    assert aggregate.command_digest(OmegaConf.create(asked), opened(folds)) in digests
+    assert question_digest(OmegaConf.create(asked), open_two(folders)) in digests
 
 
-def test_an_unfinished_run_is_refused(fails, folds: Path) -> None:
-    (folds / "fold2" / "results.json").unlink()
-    assert f"{folds}/fold2 is not finished; give the command that began it again" in fails("aggregate", f"from={folds}")
+def test_an_unfinished_run_is_refused(folders: Path) -> None:
+    (folders / "fold2" / "results.json").unlink()
+    message = f"{folders}/fold2 is not finished; repeat the command that began it"
+    with pytest.raises(ValueError, match=message):
+        plan_of(f"from={folders}")
 
 
-def test_fold_val_wants_folds(fails, trained: Path, tmp_path: Path) -> None:
+def test_fold_val_needs_folds(untrained: Path, tmp_path: Path) -> None:
     for name in ("a", "b"):
-        shutil.copytree(trained / "whole", tmp_path / name)
-    message = fails("aggregate", f"from={tmp_path}")
-    assert message.startswith(f"select_on=fold_val: {tmp_path}/a held no fold of train out (data.num_folds); choose")
+        shutil.copytree(untrained / "whole", tmp_path / name)
+    message = rf"^select_on=fold_val: {tmp_path}/a held out no fold of train \(data.num_folds\); choose"
+    with pytest.raises(ValueError, match=message):
+        plan_of(f"from={tmp_path}")
+
+
+def launch(name: str, function: Callable[[DictConfig], object], *arguments: str) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [f"src.{name}", *arguments])
+        cli.launch(function, name)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three folds of a small network."""
+    folder = tmp_path_factory.mktemp("runs")
+    tiny = [argument for argument in TINY if "num_train" not in argument]
+    for fold in range(3):
+        arguments = (f"runs={folder / 'folds'}", f"name=fold{fold}", f"data.fold={fold}", f"seed={fold}")
+        launch("train", train.train, *tiny, *FOLDS, *arguments)
+    return folder
+
+
+@pytest.fixture
+def folds(trained: Path, tmp_path: Path) -> Path:
+    """A copy of the folders of the three folds."""
+    return Path(shutil.copytree(trained / "folds", tmp_path / "folds"))
+
+
+@pytest.mark.e2e
+def test_the_winner_is_a_run(folds: Path, cli, capfd: pytest.CaptureFixture[str]) -> None:
+    """Other commands take it as any run, and the same command finds it."""
+    miou = cli("aggregate", f"from={folds}", "top_k=2", CPU)
+    output = capfd.readouterr().out
+    (run,) = folds.glob("aggregate-*")
+    assert run.name in output
+    assert (run / "aggregate.md").read_text().strip() in output
+    best = record(run).candidates[0]
+    own = RunFolder(folds / best.members[0]).read_results().own
+    assert (best.selection.checkpoint.epoch, best.selection.checkpoint.step) == (
+        own.checkpoint.epoch, own.checkpoint.step
+    )  # fmt: skip
+    assert best.selection.checkpoint.name == "best run"
+    (winner,) = [each for each in record(run).candidates if each.is_winner]
+    (tag,) = RunFolder(run).read_results().evaluations
+    assert winner.official.miou == miou
+    pictures = {path.name for path in run.glob("*.png")}
+    assert pictures == {"averages.png", "classes.png", "confusion.png", "shares.png"}
+    assert cli("eval", f"run={run}", CPU) == miou
+    assert list(RunFolder(run).read_results().evaluations) == [tag]
+    assert cli("predict", f"run={run}", "split=val", CPU) == 3
+    cli("train", *TINY, f"init_from={run}", f"runs={folds.parent}", "name=next", "optimizer.lr=1e-12")
+    before = (run / "checkpoints" / "best.ckpt").stat().st_mtime_ns
+    assert cli("aggregate", f"from={folds}", "top_k=2", CPU) == miou
+    assert (run / "checkpoints" / "best.ckpt").stat().st_mtime_ns == before
+
+
+@pytest.mark.e2e
+def test_averages_of_averages_and_the_dashboard(folds: Path, cli, fails, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The average of runs that were logged to W&B is, with its figures; an average of averages has no logger."""
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    path, given = folds / "fold0" / "config.yaml", ("top_k=2", CPU, "select_on=official_val")
+    config = OmegaConf.load(path)
+    config.logger = {"wandb": OmegaConf.load(ROOT / "conf" / "logger" / "default.yaml").wandb}
+    path.write_text(OmegaConf.to_yaml(config))
+    averages = [folds.parent / name for name in ("one", "two")]
+    for number, average in enumerate(averages):
+        cli("aggregate", f"from={folds}", *given, f"batchnorm_images={8 + number}", f"out={average}")
+        shown, run = summary(average), run_record(average)
+        assert (run.job_type, run.run_group, run.display_name) == ("aggregate", "folds", average.name)
+        figures = {name.split("/")[1] for name in shown if name.startswith("figures")}
+        assert figures == {"averages", "classes", "confusion", "shares", "table"}
+        own = RunFolder(average).read_results().own
+        assert [value for name, value in shown.items() if name.startswith("winner/miou")] == [own.miou]
+    before = (averages[0] / "aggregate.json").read_bytes()
+    assert "one: holds another run" in fails("aggregate", f"from={folds}", *given, f"out={averages[0]}")
+    assert (averages[0] / "aggregate.json").read_bytes() == before
+    cli("aggregate", f"runs=[{averages[0]},{averages[1]}]", *given, f"out={folds.parent / 'both'}")
+    assert not (folds.parent / "both" / "wandb").exists()
+    assert (folds.parent / "both" / "averages.png").is_file()
+
+
+@pytest.mark.e2e
+def test_runs_inherit_the_leakage_of_an_average(folds: Path, cli) -> None:
+    """Later evaluations of the average, and runs that start from it, are marked on val and on a fold."""
+    run = RunFolder(folds.parent / "chosen")
+    cli("aggregate", f"from={folds}", "top_k=2", CPU, "select_on=official_val", f"out={run.path}")
+    assert run.read_results().own.protocol.taints == (Taint("chosen", 3),)
+    cli("eval", f"run={run.path}", CPU, "split=test")
+    tags = list(run.read_results().evaluations)
+    assert [("TAINTED" in tag) for tag in tags] == [True, False]
+    cli("eval", f"run={run.path}", CPU)
+    assert list(run.read_results().evaluations) == tags
+    cli("train", *TINY, *FOLDS, "data.fold=0", f"init_from={run.path}", f"runs={folds.parent}", "name=stage2")
+    stage2 = RunFolder(folds.parent / "stage2")
+    assert stage2.read_results().own.tag.endswith("; TAINTED: weights were trained on 2 of these images")
+    cli("eval", f"run={stage2.path}", CPU, "split=val")
+    tags = list(stage2.read_results().evaluations)
+    assert tags[1].endswith("; TAINTED: weights were chosen on 3 of these images")
+
+
+@pytest.mark.e2e
+def test_a_lineage_of_one_fold_stays_clean(folds: Path, cli) -> None:
+    """A fold that starts from the same fold's weights has not seen its own part; one of another fold has."""
+    for fold, start, taints in ((1, 1, ()), (1, 0, (Taint("trained", 2),))):
+        name = f"fold{fold}from{start}"
+        cli(
+            "train", *TINY, *FOLDS, f"data.fold={fold}", f"init_from={folds / f'fold{start}'}", f"name={name}",
+            f"runs={folds.parent}",
+        )  # fmt: skip
+        assert RunFolder(folds.parent / name).read_results().own.protocol.taints == taints

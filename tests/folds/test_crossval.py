@@ -1,79 +1,46 @@
-"""`src.crossval`: which processes it starts, what it does when one fails, and what it tells."""
+"""`src.crossval`: the plan, the processes that it starts, failures, and the table."""
 
 import json
 import re
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from src import crossval
+from src.config.fold_plan import claimed_folds, name_devices, plan_folds
 from src.data.augment.crop import Geometry
 from src.data.augment.pipeline import Augmentation
 from src.data.datamodule import SegmentationDataModule
-from src.data.folds import Folds
+from src.data.folds import Folds, Split
 from src.data.sources.camvid import CamVid
-from src.runs.folder import RunFolder, describe_evaluation
-from tests.support.paths import ROOT, SMALL, TINY
+from src.folds.crossval import FoldsPlan, official_evaluation, train_folds
+from src.processes import children
+from src.runs.folder import FOLDS, RunFolder
+from src.runs.records import Evaluation, FoldsRecord
+from src.runs.serial import read_record
+from tests.support.compose import composed
+from tests.support.fake_commands import THREE_FOLDS, FakeFolds
+from tests.support.paths import ROOT, SMALL
 from tests.support.processes import assert_same_weights, finish, kill_then_finish
+from tests.support.records import evaluation
 from tests.support.trees import write_camvid
-
-FOLDS = (*TINY, "data.num_folds=3", "data.fold_gap=0")
-
-
-class Processes:
-    """In place of src.train and src.eval: notes their commands, leaves results; fails where `failing` says."""
-
-    def __init__(self) -> None:
-        self.commands: list[tuple[str, int]] = []
-        self.devices: list[str | None] = []
-        self.failing: set[tuple[str, int]] = set()
-        self.at_once = self.most = 0
-        self.lock = threading.Lock()
-
-    def start(self, command: Sequence[str], path: Path, device: str | None) -> int:
-        with self.lock:
-            self.at_once += 1
-            self.most = max(self.most, self.at_once)
-        time.sleep(0.05)
-        text = " ".join(command)
-        fold = int(re.search(r"name=fold(\d)|run='.*fold(\d)'", text)[0].strip("'")[-1])
-        with self.lock:
-            self.at_once -= 1
-            self.commands.append((command[0], fold))
-            self.devices.append(device)
-        if command[0] == "src.train":
-            assert f"data.fold={fold}" in command
-            folder = Path(re.search(r"runs='(.*?)'", text)[1]) / f"fold{fold}"
-        else:
-            folder = Path(re.search(r"run='(.*?)'", text)[1])
-        with path.open("a") as file:
-            file.write(f"$ python -m {text}\n")
-            if (command[0], fold) in self.failing:
-                file.write("error: data.batch_size=0: must be a whole number\n")
-                return 1
-        split = f"fold {fold} of 3 (by block, gap 0) of train" if command[0] == "src.train" else "val"
-        protocol = {"labels": "streets-11", "split": split, "images": 2, "inference": "whole", "precision": "32-true"}
-        hits = 10 + fold if split != "val" else 20 + fold
-        matrix = np.array([[hits, 40 - hits], [40 - hits, hits]])
-        checkpoint = {"name": "best", "epoch": 1, "step": 2}
-        run = RunFolder(folder)
-        run.add_evaluation(describe_evaluation(matrix, ["a", "b"], protocol, checkpoint), finished=split != "val")
-        run.metrics.write_text("step,epoch,val/miou\n9,0,0.5\n")
-        return 0
 
 
 @pytest.fixture
-def processes(monkeypatch: pytest.MonkeyPatch) -> Processes:
-    fake = Processes()
-    monkeypatch.setattr(crossval, "start", fake.start)
-    return fake
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeFolds:
+    commands = FakeFolds()
+    monkeypatch.setattr(children, "run_module", commands.run_module)
+    return commands
+
+
+def plan(*words: str) -> FoldsPlan:
+    """The plan of three small folds with more words on the command line."""
+    with composed("crossval", *THREE_FOLDS, *words) as cfg:
+        return plan_folds(cfg)
 
 
 def expected(fold: int, first: int = 10) -> float:
@@ -81,18 +48,17 @@ def expected(fold: int, first: int = 10) -> float:
     return hits / (80 - hits)
 
 
-def test_a_run_a_fold_then_a_table(cli, processes: Processes, tmp_path: Path) -> None:
-    mean = cli("crossval", *FOLDS, f"runs={tmp_path}", "name=x")
-    assert processes.commands == [(name, fold) for fold in range(3) for name in ("src.train", "src.eval")]
-    assert processes.most == 1
+def test_one_run_per_fold_then_a_table(cli, fake: FakeFolds, tmp_path: Path) -> None:
+    mean = cli("crossval", *THREE_FOLDS, f"runs={tmp_path}", "name=x")
+    assert fake.commands == [(name, fold) for fold in range(3) for name in ("src.train", "src.eval")]
+    assert fake.most == 1
     assert mean == pytest.approx(np.mean([expected(fold) for fold in range(3)]))
-    record = json.loads((tmp_path / "x" / "crossval.json").read_text())
-    official = record["summaries"]["official"]
+    official = read_record(tmp_path / "x" / FOLDS, FoldsRecord).summaries["official"]
     values = [expected(fold, 20) for fold in range(3)]
-    assert official["mean"] == pytest.approx(np.mean(values))
-    assert official["deviation"] == pytest.approx(np.std(values, ddof=1))
+    assert official.mean == pytest.approx(np.mean(values))
+    assert official.deviation == pytest.approx(np.std(values, ddof=1))
     half = 4.302653 * np.std(values, ddof=1) / np.sqrt(3)
-    assert (official["low"], official["high"]) == pytest.approx((np.mean(values) - half, np.mean(values) + half))
+    assert (official.low, official.high) == pytest.approx((np.mean(values) - half, np.mean(values) + half))
     table = (tmp_path / "x" / "crossval.md").read_text().splitlines()
     assert table[0] == "| fold | run | state | mIoU on its own part | mIoU on val |"
     assert table[3] == "| 1 | fold1 | done | 15.94 % | 35.59 % |"
@@ -102,104 +68,119 @@ def test_a_run_a_fold_then_a_table(cli, processes: Processes, tmp_path: Path) ->
     assert not [line for line in table if "†" in line]
     assert {"folds.png", "history.png"} <= {path.name for path in (tmp_path / "x").iterdir()}
     # What is done is not done again.
-    processes.commands.clear()
-    assert cli("crossval", *FOLDS, f"runs={tmp_path}", "name=x") == mean
-    assert processes.commands == []
+    fake.commands.clear()
+    assert cli("crossval", *THREE_FOLDS, f"runs={tmp_path}", "name=x") == mean
+    assert fake.commands == []
 
 
-def test_one_that_fails_does_not_stop_the_others(cli, fails, processes: Processes, tmp_path: Path) -> None:
-    processes.failing = {("src.train", 1)}
-    message = fails("crossval", *FOLDS, f"runs={tmp_path}", "name=x")
+def test_a_fold_that_fails_does_not_stop_the_others(cli, fails, fake: FakeFolds, tmp_path: Path) -> None:
+    fake.failing = {("src.train", 1)}
+    message = fails("crossval", *THREE_FOLDS, f"runs={tmp_path}", "name=x")
     folder = tmp_path / "x"
     assert message == (
         "1 of 3 folds failed (fold 1: data.batch_size=0: must be a whole number; log: "
-        f"{folder}/fold1.log); the others are finished, and the same command runs these alone"
+        f"{folder}/fold1.log); the others are finished, and the same command runs only the failed ones"
     )
-    assert processes.commands == [
+    assert fake.commands == [
         ("src.train", 0), ("src.eval", 0), ("src.train", 1), ("src.train", 2), ("src.eval", 2)
     ]  # fmt: skip
     table = (folder / "crossval.md").read_text()
     assert "| 1 | fold1 | failed |  |  |" in table
     assert f"fold 1 failed: data.batch_size=0: must be a whole number; log: {folder}/fold1.log" in table
     assert "; 2 folds" in table
-    processes.failing, processes.commands = set(), []
-    cli("crossval", *FOLDS, f"runs={tmp_path}", "name=x")
-    assert processes.commands == [("src.train", 1), ("src.eval", 1)]
+    fake.failing, fake.commands = set(), []
+    cli("crossval", *THREE_FOLDS, f"runs={tmp_path}", "name=x")
+    assert fake.commands == [("src.train", 1), ("src.eval", 1)]
     assert "failed" not in (folder / "crossval.md").read_text()
 
 
-def test_an_evaluation_that_failed_is_done_alone(cli, fails, processes: Processes, tmp_path: Path) -> None:
-    processes.failing = {("src.eval", 0)}
-    fails("crossval", *FOLDS, f"runs={tmp_path}", "name=x")
+def test_only_an_evaluation_that_failed_is_repeated(cli, fails, fake: FakeFolds, tmp_path: Path) -> None:
+    fake.failing = {("src.eval", 0)}
+    fails("crossval", *THREE_FOLDS, f"runs={tmp_path}", "name=x")
     table = (tmp_path / "x" / "crossval.md").read_text()
     assert "| 0 | fold0 | failed | 14.29 % |  |" in table
-    processes.failing, processes.commands = set(), []
-    cli("crossval", *FOLDS, f"runs={tmp_path}", "name=x")
-    assert processes.commands == [("src.eval", 0)]
+    fake.failing, fake.commands = set(), []
+    cli("crossval", *THREE_FOLDS, f"runs={tmp_path}", "name=x")
+    assert fake.commands == [("src.eval", 0)]
 
 
 @pytest.mark.parametrize(
     ("visible", "given", "expected"),
     [(None, "[4,6]", {"4", "6"}), ("4,GPU-1a,7", "[0,1]", {"4", "GPU-1a"})],
 )
-def test_side_by_side_each_has_a_gpu_of_its_own(
-    cli, processes: Processes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible, given: str, expected: set
+def test_folds_side_by_side_each_have_their_own_gpu(
+    fake: FakeFolds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, visible, given: str, expected: set
 ) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    cli("crossval", *FOLDS, f"runs={tmp_path}", f"crossval.devices={given}")
-    assert processes.most == 2
-    assert set(processes.devices) == expected
-    assert len(processes.commands) == 6
+    folds = plan(f"runs={tmp_path}", f"crossval.devices={given}")
+    folds.folder.mkdir()
+    assert train_folds(folds) == {}
+    assert fake.most == 2
+    assert set(fake.devices) == expected
+    assert len(fake.commands) == 6
 
 
-def test_a_gpu_that_the_job_has_not_is_told(cli, fails, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_gpu_beyond_those_of_the_job_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
-    message = fails("crossval", *FOLDS, f"runs={tmp_path}", "crossval.devices=[1,2]")
-    assert message == ("crossval.devices=[1, 2]: no GPU 2 among CUDA_VISIBLE_DEVICES=4,5, whose first is 0")
+    message = r"crossval.devices=\[1, 2\]: no GPU 2 among CUDA_VISIBLE_DEVICES=4,5, whose first is 0"
+    with pytest.raises(ValueError, match=message):
+        name_devices([1, 2])
 
 
-def test_names_are_stable_and_tell_the_configuration(cli, processes: Processes, tmp_path: Path) -> None:
+def test_names_are_stable_and_change_with_the_configuration(tmp_path: Path) -> None:
+    names = []
     for options in ([], [], ["optimizer.lr=0.5"], ["resume=false"], ["crossval.official_val=false"]):
-        cli("crossval", *FOLDS, f"runs={tmp_path}", *options)
-    names = sorted(path.name for path in tmp_path.iterdir())
-    assert len(names) == 3
+        folds = plan(f"runs={tmp_path}", *options)
+        folds.folder.mkdir(exist_ok=True)
+        names.append(folds.folder.name)
+    assert names[0] == names[1] == names[4]
+    assert names[3] == f"{names[0]}-2"
+    assert len(set(names)) == 3
     assert all(name.startswith("streets-unet_small-tiny-3folds-s0-") for name in names)
-    assert [name.endswith("-2") for name in names].count(True) == 1
 
 
-def test_folds_of_another_configuration_are_refused(cli, fails, processes: Processes, tmp_path: Path) -> None:
-    given = (*FOLDS, f"runs={tmp_path}", "name=x")
+def test_folds_of_another_configuration_are_refused(fake: FakeFolds, tmp_path: Path) -> None:
     mended = 'crossval.overrides={1:["optimizer.lr=0.1"]}'
-    processes.failing = {("src.train", fold) for fold in range(3)}
-    fails("crossval", *given, "optimizer.lr=-1")
-    processes.failing = {("src.train", 1)}
-    fails("crossval", *given)  # nobody got to weights: the folder is free
-    table = (tmp_path / "x" / "crossval.md").read_text()
-    message = fails("crossval", *given, "optimizer.lr=0.5")
-    assert re.fullmatch(
-        rf"{tmp_path}/x holds folds of another configuration \(optimizer.lr: [\d.]+ -> 0.5\); give another name=, or "
-        "resume=false, to start beside it",
-        message,
+
+    def train(*words: str) -> list[tuple[str, int]]:
+        """Trains as src.crossval would; returns the commands."""
+        fake.commands = []
+        folds = plan(f"runs={tmp_path}", "name=x", *words)
+        with claimed_folds(folds):
+            train_folds(folds)
+        return fake.commands
+
+    fake.failing = {("src.train", fold) for fold in range(3)}
+    train("optimizer.lr=-1")
+    fake.failing = {("src.train", 1)}
+    train()  # no fold has weights yet: the folder is free
+    identity = (tmp_path / "x" / "identity.json").read_text()
+    message = (
+        rf"^{tmp_path}/x holds folds of another configuration \(optimizer.lr: [\d.]+ -> 0.5\); give another name=, or "
+        "resume=false, to start beside it$"
     )
-    assert "overrides of fold 2: [] -> ['seed=1']" in fails("crossval", *given, 'crossval.overrides={2:["seed=1"]}')
-    assert (tmp_path / "x" / "crossval.md").read_text() == table
-    processes.failing, processes.commands = set(), []
-    cli("crossval", *given, mended)
-    assert processes.commands == [("src.train", 1), ("src.eval", 1)]
-    cli("crossval", *given, mended, "data.num_workers=1")
-    assert "overrides of fold 1: ['optimizer.lr=0.1'] -> []" in fails("crossval", *given)
+    with pytest.raises(ValueError, match=message):
+        train("optimizer.lr=0.5")
+    with pytest.raises(ValueError, match=r"overrides of fold 2: \[\] -> \['seed=1'\]"):
+        train('crossval.overrides={2:["seed=1"]}')
+    assert (tmp_path / "x" / "identity.json").read_text() == identity
+    fake.failing = set()
+    assert train(mended) == [("src.train", 1), ("src.eval", 1)]
+    assert train(mended, "data.num_workers=1") == []
+    with pytest.raises(ValueError, match=r"overrides of fold 1: \['optimizer.lr=0.1'\] -> \[\]"):
+        train()
 
 
-def test_a_tainted_fold_marks_its_row_and_the_mean(cli, processes: Processes, tmp_path: Path) -> None:
-    cli("crossval", *FOLDS, f"runs={tmp_path}", "name=x")
+def test_a_tainted_fold_marks_its_row_and_the_mean(cli, fake: FakeFolds, tmp_path: Path) -> None:
+    cli("crossval", *THREE_FOLDS, f"runs={tmp_path}", "name=x")
     path = tmp_path / "x" / "fold1" / "results.json"
     results = json.loads(path.read_text())
     own = next(iter(results["evaluations"].values()))
-    own["protocol"]["taints"] = ["weights were trained on 2 of these images"]
+    own["protocol"]["fields"]["taints"] = [{"how": "trained", "images": 2}]
     path.write_text(json.dumps(results))
-    cli("crossval", *FOLDS, f"runs={tmp_path}", "name=x")
+    cli("crossval", *THREE_FOLDS, f"runs={tmp_path}", "name=x")
     table = (tmp_path / "x" / "crossval.md").read_text().splitlines()
     assert table[2] == "| 0 | fold0 | done | 14.29 % | 33.33 % |"
     assert table[3] == "| 1 | fold1 | done | 15.94 %† | 35.59 % |"
@@ -213,48 +194,53 @@ def test_a_tainted_fold_marks_its_row_and_the_mean(cli, processes: Processes, tm
     [
         (["data.num_folds=null"], "src.crossval trains every fold: give data.num_folds=5, and no data.fold"),
         (["data.fold=0"], "src.crossval trains every fold: give data.num_folds=5, and no data.fold"),
-        (["find_lr=true"], "find_lr=true: is of one run"),
         (["data.batch_size=0"], "data.batch_size=0: must be a whole number"),
         (["data.num_folds=9"], "data.num_folds=9: train has 4 images; give at most as many"),
         (["crossval.devices=[a]"], "crossval.devices=['a']: must be numbers of GPUs, such as [0,1], or null"),
+        (["crossval.devices=[true]"], "crossval.devices=[True]: must be numbers of GPUs, such as [0,1], or null"),
         (['crossval.overrides={3:["seed=1"]}'], "crossval.overrides: there is no fold 3, only 0 to 2"),
-        (
-            ["crossval.ofical_val=true"],
-            "crossval.ofical_val is not a key of this configuration; the nearest are crossval",
-        ),
     ],
 )
-def test_mistakes_are_told_before_anything_starts(
-    fails, processes: Processes, tmp_path: Path, arguments: list[str], message: str
-) -> None:
-    assert fails("crossval", *FOLDS, f"runs={tmp_path}", *arguments).startswith(message)
-    assert processes.commands == []
+def test_mistakes_are_found_before_anything_starts(tmp_path: Path, arguments: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        plan(f"runs={tmp_path}", *arguments)
     assert not any(tmp_path.iterdir())
 
 
-def test_more_of_one_fold(cli, monkeypatch: pytest.MonkeyPatch, processes: Processes, tmp_path: Path) -> None:
-    given = []
-    monkeypatch.setattr(
-        crossval, "start", lambda command, *rest: given.append(command) or processes.start(command, *rest)
-    )
-    cli(
-        "crossval",
-        *FOLDS,
+def test_a_misspelt_option_of_the_command_is_refused(fails, fake: FakeFolds, tmp_path: Path) -> None:
+    message = fails("crossval", *THREE_FOLDS, f"runs={tmp_path}", "crossval.ofical_val=true")
+    assert message.startswith("crossval.ofical_val is not a key of this configuration; the nearest are crossval")
+    assert fake.commands == []
+    assert not any(tmp_path.iterdir())
+
+
+def test_commands_of_the_folds(tmp_path: Path) -> None:
+    first = tmp_path / "first" / "fold0" / "checkpoints" / "best.ckpt"
+    first.parent.mkdir(parents=True)
+    first.touch()
+    folds = plan(
         f"runs={tmp_path}",
+        f"crossval.init_from={tmp_path / 'first'}",
         'crossval.overrides={1:["optimizer.lr=-1"]}',
         "crossval.official_val=false",
-    )
-    assert [[word for word in command if "optimizer" in word] for command in given] == [[], ["optimizer.lr=-1"], []]
-    assert not [word for command in given for word in command if "crossval" in word]
+    ).folds
+    commands = [fold.train for fold in folds]
+    assert [command[0] for command in commands] == ["src.train"] * 3
+    assert [[word for word in command if "optimizer" in word] for command in commands] == [[], ["optimizer.lr=-1"], []]
+    assert [fold.overrides for fold in folds] == [[], ["optimizer.lr=-1"], []]
+    assert not [word for command in commands for word in command if "crossval" in word]
+    assert all(f"init_from='{tmp_path}/first/fold{fold}'" in commands[fold] for fold in range(3))
+    assert all(set(THREE_FOLDS) <= set(command) for command in commands)
+    assert [fold.evaluate for fold in folds] == [None] * 3
 
 
 @pytest.mark.parametrize(("num_folds", "class_uniform"), [(2, 0.0), (2, 0.5), (5, 0.0)])
-def test_nothing_of_a_held_out_part_or_its_group_is_read_in_training(
+def test_training_reads_nothing_of_a_held_out_part_or_its_group(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_folds: int, class_uniform: float
 ) -> None:
-    """Its files, and with whole groups those of its group, are empty: to read one is an error, as validation shows.
+    """The files of the part, or of its whole group, are emptied: to read one is an error, as validation shows.
 
-    With five folds of two drives folds are blocks, and the gaps beside them are empty too.
+    Five folds of two drives are blocks, and the files of the gaps beside them are emptied too.
     """
     monkeypatch.setenv("STREETSEG_CACHE", str(tmp_path / "cache"))
     root = write_camvid(tmp_path / "camvid", {"train": 16, "val": 1}, size=(48, 64))
@@ -269,7 +255,7 @@ def test_nothing_of_a_held_out_part_or_its_group_is_read_in_training(
             CamVid(str(root)), Augmentation(Geometry((32, 32))), 2, 1, 0, seed=0, folds=folds,
             class_uniform=class_uniform,
         )  # fmt: skip
-        # Class statistics are counted of the whole split, once for all folds, and rows of training images used.
+        # Before files are emptied: class statistics are of the whole split, counted once for all folds.
         loader = data.train_dataloader()
         for path in held:
             path.write_bytes(b"")
@@ -282,11 +268,12 @@ def test_nothing_of_a_held_out_part_or_its_group_is_read_in_training(
             path.write_bytes(content)
 
 
-REAL = (*FOLDS, "data.num_folds=2", "crossval.official_val=true")
+REAL = (*THREE_FOLDS, "data.num_folds=2", "crossval.official_val=true")
 
 
+@pytest.mark.e2e
 def test_real_processes(tmp_path: Path) -> None:
-    """One fold is made to fail by a bad override; the next call runs that one alone, in the folder that it left."""
+    """One fold is made to fail by a bad override; the next call runs only that one, in the folder that it left."""
 
     def call(*more: str) -> subprocess.CompletedProcess:
         command = [sys.executable, "-m", "src.crossval", *REAL, f"runs={tmp_path}", "name=x", *more]
@@ -311,38 +298,37 @@ def test_real_processes(tmp_path: Path) -> None:
     assert (folder / "crossval.md").read_text() in second.stdout
 
 
-def test_the_official_evaluation_is_that_by_the_protocol_of_the_training(tmp_path: Path) -> None:
-    def add(split: str, inference: str = "whole", precision: str = "32-true", checkpoint: str = "best") -> dict:
-        protocol = {"labels": "x-2", "split": split, "images": 2, "inference": inference, "precision": precision}
-        told = describe_evaluation(np.eye(2), ["a", "b"], protocol, {"name": checkpoint, "epoch": 1, "step": 2})
-        run.add_evaluation(told, finished=split.startswith("fold"))
-        return told
+def test_the_official_evaluation_has_the_protocol_of_the_training(tmp_path: Path) -> None:
+    def add(split: str | Split, **options: str) -> Evaluation:
+        found = evaluation(split, **options)
+        run.add_evaluation(found, finished=isinstance(split, Split))
+        return found
 
     run = RunFolder(tmp_path)
-    add("fold 0 of 2 of train")
-    for others in (
-        {"split": "test"},
-        {"split": "val", "inference": "whole, flip"},
-        {"split": "val", "checkpoint": "last"},
-        {"split": "val", "precision": "bf16-mixed"},
+    add(Split("fold", 0, 2, "group", seed=42))
+    for split, options in (
+        ("test", {}),
+        ("val", {"inference": "whole, flip"}),
+        ("val", {"checkpoint": "last"}),
+        ("val", {"precision": "bf16-mixed"}),
     ):
-        add(**others)
-        assert crossval.official_evaluation(run) is None
+        add(split, **options)
+        assert official_evaluation(run) is None
     own = add("val")
-    assert crossval.official_evaluation(run)["tag"] == own["tag"]
-    assert len(run.read_results()["evaluations"]) == 6, "none took the place of another"
+    assert official_evaluation(run) == own
+    assert len(run.read_results().evaluations) == 6, "none took the place of another"
 
 
-def test_a_val_that_is_not_there_is_told_before_the_first_fold(fails, processes: Processes, tmp_path: Path) -> None:
+def test_a_missing_val_is_found_before_the_first_fold(tmp_path: Path) -> None:
     write_camvid(tmp_path / "data", {"train": 4})
     words = ("data=camvid", f"data.root={tmp_path / 'data'}", "data.num_folds=2", *SMALL, f"runs={tmp_path}")
-    assert str(tmp_path / "data" / "val") in fails("crossval", *words)
-    assert not processes.commands
+    with composed("crossval", *words) as cfg, pytest.raises(ValueError, match=str(tmp_path / "data" / "val")):
+        plan_folds(cfg)
 
 
 @pytest.mark.slow
-def test_killed_three_times_it_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
-    """SIGKILL of the whole process tree at moments of no choice, then the same command: same table, same weights."""
+def test_three_kills_change_nothing(tmp_path: Path) -> None:
+    """SIGKILL of the whole process tree at random moments, then the same command: same table, same weights."""
     words = [word for word in REAL if "max_epochs" not in word] + ["trainer.max_epochs=6", f"runs={tmp_path}"]
     seconds = finish("src.crossval", *words, "name=whole")
     moments = [partial(time.sleep, part * seconds) for part in np.random.default_rng().uniform(0.1, 0.5, 3)]

@@ -1,4 +1,4 @@
-"""Averages of weights: against naive float64 and by hand; what cannot be averaged is refused by name."""
+"""Averages of weights, against naive float64 and by hand; networks that do not fit are refused by name."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def bits(tensor: torch.Tensor) -> bytes:
 
 @pytest.mark.parametrize("count", [1, 2, 3, 5, 7, 100])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_the_mean_of_copies_is_the_copy_bitwise(count: int, dtype: torch.dtype) -> None:
+def test_the_mean_of_copies_is_bitwise_the_copy(count: int, dtype: torch.dtype) -> None:
     one = {name: value.to(dtype) if value.is_floating_point() else value for name, value in state(0).items()}
     one["extreme"] = torch.tensor([0.1, -0.0, 3e-45, 6e4, 1 / 3]).to(dtype)
     mean = mean_state([one] * count)
@@ -54,7 +54,7 @@ def test_rounding_does_not_add_up() -> None:
     assert mean_state(halves)["w"].item() == 40960
 
 
-def test_counters_are_the_first_ones() -> None:
+def test_counters_are_those_of_the_first() -> None:
     first, second = state(0), state(1)
     name = "architecture.encoder.1.num_batches_tracked"
     first[name], second[name] = torch.tensor(7), torch.tensor(8)
@@ -65,7 +65,7 @@ def test_counters_are_the_first_ones() -> None:
     assert first[name].item() == 7
 
 
-def test_what_cannot_be_averaged_is_refused_by_name() -> None:
+def test_networks_that_do_not_fit_are_refused_by_name() -> None:
     with pytest.raises(ValueError, match=r"a mean of no networks"):
         mean_state([])
     with pytest.raises(ValueError, match=r"the first network and network 3 are different architectures: architecture"):
@@ -94,7 +94,7 @@ def test_ranks() -> None:
         ({(2,): 0.5, (0, 2): NAN, (1, 2): 0.7}, (1, 2)),
     ],
 )
-def test_a_member_joins_where_the_score_does_not_fall(scores: dict, members: tuple[int, ...]) -> None:
+def test_a_member_joins_unless_the_score_falls(scores: dict, members: tuple[int, ...]) -> None:
     asked = []
 
     def score(tried: tuple[int, ...]) -> float:

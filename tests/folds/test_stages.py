@@ -1,11 +1,10 @@
-"""`src.stages`: what it starts, in which order and from where; where it goes on; what it tells."""
+"""`src.stages`: its commands, their order and starts, what a failure leaves, and the table."""
 
-import json
 import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -13,126 +12,106 @@ import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 
-from src import stages
-from src.folds.intervals import summarise
-from src.runs.folder import RunFolder, describe_evaluation
-from src.stages import WINNER
-from tests.support.paths import ROOT, TINY
+from src.config.stage_plan import plan_stages
+from src.folds.stages import WINNER, StagesPlan
+from src.processes import children
+from src.runs.folder import STAGES, RunFolder
+from src.runs.records import StageRecord
+from src.runs.serial import read_record
+from tests.support.compose import composed
+from tests.support.fake_commands import TWO_STAGES, FakeStages
+from tests.support.paths import CONF, ROOT
 from tests.support.processes import assert_same_weights, finish, kill_then_finish, sessions, wait_until
+from tests.support.records import evaluation
 
-STAGES = sorted(path.stem for path in (ROOT / "conf" / "stages").glob("*.yaml"))
-WORDS = tuple(word for word in TINY if "max_epochs" not in word)
-TWO = (*WORDS, "stages=two", "data.num_folds=2", "data.fold_gap=0")
-
-
-def evaluation(split: str, taints: tuple[str, ...] = ()) -> dict:
-    protocol = {"labels": "streets-11", "split": split, "images": 2, "inference": "whole", "precision": "32-true"}
-    checkpoint = {"name": "best", "epoch": 1, "step": 2}
-    return describe_evaluation(np.array([[3, 1], [0, 4]]), ["a", "b"], protocol, checkpoint, taints)
-
-
-class Processes:
-    """In place of src.crossval and src.aggregate: notes their commands, leaves what they leave."""
-
-    def __init__(self) -> None:
-        self.commands: list[list[str]] = []
-        self.failing: int | None = None  # the place of a command
-        self.figures = [0.7, 0.8]  # of the folds
-
-    def start(self, command: Sequence[str], path: Path, device: int | None) -> int:
-        self.commands.append(list(command))
-        path.write_text(f"$ python -m {' '.join(command)}\n")
-        if len(self.commands) - 1 == self.failing:
-            path.write_text(f"$ python -m {' '.join(command)}\nerror: no space left\n")
-            return 1
-        given = dict(word.partition("=")[::2] for word in command[1:])
-        if command[0] == "src.crossval":
-            folder = Path(given["runs"].strip("'")) / given["name"]
-            (folder / "fold0").mkdir(parents=True, exist_ok=True)
-            (folder / "fold0" / "metrics.csv").write_text("step,epoch,val/miou\n9,0,0.5\n")
-            taints = ("weights were trained on 2 of these images",) if "init_from" in given else ()
-            own, official = evaluation("fold 0 of 2", taints), evaluation("val")
-            fold = {"run": str(folder / "fold0"), "own": own, "official": official}
-            summaries = {"own": vars(summarise(self.figures))}
-            (folder / "crossval.json").write_text(json.dumps({"folds": [fold], "summaries": summaries}))
-        else:
-            run = RunFolder(Path(given["out"].strip("'")))
-            one = {"name": "best run", "selection": evaluation("fold 0 of 2"), "official": evaluation("val")}
-            run.add_evaluation(evaluation("val"), finished=True)
-            record = {"select_on": given["select_on"], "winner": "best run", "candidates": [one]}
-            (run.path / "aggregate.json").write_text(json.dumps(record))
-            (run.path / "config.yaml").write_text("data: {classes: {a: [1, 2, 3], b: [4, 5, 6]}}\n")
-        return 0
+LISTS = sorted(path.stem for path in (CONF / "stages").glob("*.yaml"))
 
 
 @pytest.fixture
-def processes(monkeypatch: pytest.MonkeyPatch) -> Processes:
-    fake = Processes()
-    monkeypatch.setattr(stages, "start", fake.start)
-    return fake
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeStages:
+    commands = FakeStages()
+    monkeypatch.setattr(children, "run_module", commands.run_module)
+    return commands
 
 
-def starts(processes: Processes) -> list[str | None]:
-    """Where each cross-validation starts from."""
-    found = []
-    for command in processes.commands:
-        if command[0] == "src.crossval":
-            words = [word for word in command if "init_from=" in word]
-            found.append(words[0] if words else None)
-    return found
+def plan(*words: str) -> StagesPlan:
+    """The plan of two stages with more words on the command line."""
+    with composed("stages", *TWO_STAGES, *words) as cfg:
+        return plan_stages(cfg)
 
 
-def test_each_stage_starts_from_the_winner_of_the_one_before(cli, processes: Processes, tmp_path: Path) -> None:
-    assert cli("stages", *TWO, f"runs={tmp_path}", "name=x") == evaluation("val")["miou"]
+def starts(stages: StagesPlan) -> list[str | None]:
+    """The override that each cross-validation starts by."""
+    found = [[word for word in stage.train if "init_from=" in word] for stage in stages.stages]
+    return [words[0] if words else None for words in found]
+
+
+def test_each_stage_starts_from_the_winner_of_the_one_before(tmp_path: Path) -> None:
+    stages, folder = plan(f"runs={tmp_path}", "name=x"), tmp_path / "x"
+    assert starts(stages) == [None, f"init_from='{folder}/1_first/aggregate'"]
+    first, second = stages.stages
+    assert (first.train[0], first.average[0]) == ("src.crossval", "src.aggregate")
+    assert {"trainer.max_epochs=4", f"runs='{folder}'", "name=1_first", "data.num_folds=2"} <= set(first.train)
+    assert {"optimizer.lr=1e-3", "name=2_second"} <= set(second.train)
+    assert f"from='{folder}/1_first'" in first.average
+    assert f"out='{folder}/1_first/aggregate'" in first.average
+    options = {"select_on=fold_val", "holdout=null", "top_k=3", "batchnorm_images=256", "accelerator=cpu"}
+    assert options <= set(first.average)
+
+
+def test_folds_of_one_lineage_start_from_their_own_runs(tmp_path: Path) -> None:
+    stages = plan(f"runs={tmp_path}", "name=x", "lineage=separate", "aggregate.top_k=2")
+    assert starts(stages) == [None, f"crossval.init_from='{tmp_path}/x/1_first'"]
+    assert "top_k=2" in stages.stages[0].average
+
+
+def test_stages_in_their_order_then_a_table(cli, fake: FakeStages, tmp_path: Path) -> None:
+    words = ("stages", *TWO_STAGES, f"runs={tmp_path}", "name=x")
+    assert cli(*words) == evaluation().miou
     folder = tmp_path / "x"
-    modules = [command[0] for command in processes.commands]
-    assert modules == ["src.crossval", "src.aggregate"] * 2
-    assert starts(processes) == [None, f"init_from='{folder}/1_first/aggregate'"]
-    first, average, second, _ = processes.commands
-    assert {"trainer.max_epochs=4", f"runs='{folder}'", "name=1_first", "data.num_folds=2"} <= set(first)
-    assert {"optimizer.lr=1e-3", "name=2_second"} <= set(second)
-    assert f"from='{folder}/1_first'" in average
-    assert {"select_on=fold_val", "holdout=null", "top_k=3", "batchnorm_images=256", "accelerator=cpu"} <= set(average)
+    stages = plan(*words[-2:]).stages
+    assert fake.commands == [command for stage in stages for command in (stage.train, stage.average)]
     table = (folder / "stages.md").read_text()
     assert "| 1_first | 75.00 % | 77.50 % | best run |" in table
     assert "| 2_second | 75.00 %† | 77.50 % | best run |" in table
-    assert "† fold 0 of 2: weights were trained on 2 of these images" in table
+    assert "† fold 0 of 2 (by group, seed 42) of train: weights were trained on 2 of these images" in table
     assert {"averages.png", "progress.png", "history.png"} <= {path.name for path in folder.iterdir()}
+    # What has changed is reported anew.
+    fake.figures = [0.5, 0.6]
+    cli(*words)
+    assert "| 1_first | 55.00 % | 77.50 % | best run |" in (folder / "stages.md").read_text()
 
 
-def test_what_has_changed_is_told_anew(cli, processes: Processes, tmp_path: Path) -> None:
-    cli("stages", *TWO, f"runs={tmp_path}", "name=x")
-    processes.figures = [0.5, 0.6]
-    cli("stages", *TWO, f"runs={tmp_path}", "name=x")
-    assert "| 1_first | 55.00 % | 77.50 % | best run |" in (tmp_path / "x" / "stages.md").read_text()
-
-
-def test_lineages_apart(cli, processes: Processes, tmp_path: Path) -> None:
-    cli("stages", *TWO, f"runs={tmp_path}", "name=x", "lineage=separate", "aggregate.top_k=2")
-    assert starts(processes) == [None, f"crossval.init_from='{tmp_path}/x/1_first'"]
-    assert "top_k=2" in processes.commands[1]
+def test_separate_lineages_have_no_marks(cli, fake: FakeStages, tmp_path: Path) -> None:
+    cli("stages", *TWO_STAGES, f"runs={tmp_path}", "name=x", "lineage=separate")
     assert "†" not in (tmp_path / "x" / "stages.md").read_text()
 
 
-def test_a_stage_that_fails_ends_it_and_the_same_command_goes_on(cli, fails, processes, tmp_path: Path) -> None:
-    processes.failing = 1
-    message = fails("stages", *TWO, f"runs={tmp_path}", "name=x")
+def test_a_stage_that_fails_ends_the_command_and_the_same_command_continues(
+    cli, fails, fake: FakeStages, tmp_path: Path
+) -> None:
+    fake.failing = 1
+    message = fails("stages", *TWO_STAGES, f"runs={tmp_path}", "name=x")
     log = tmp_path / "x" / "1_first.log"
     assert message == (
-        f"stage 1_first failed, and the next ones start from it: no space left; log: {log}; the same command goes on "
-        "here"
+        f"stage 1_first failed, and the next ones start from it: no space left; log: {log}; the same command "
+        "continues here"
     )
-    assert len(processes.commands) == 2
-    processes.failing, processes.commands = None, []
-    cli("stages", *TWO, f"runs={tmp_path}", "name=x")
-    assert len(processes.commands) == 4, "what is done finds itself done"
+    assert len(fake.commands) == 2
+    fake.failing, fake.commands = None, []
+    cli("stages", *TWO_STAGES, f"runs={tmp_path}", "name=x")
+    assert len(fake.commands) == 4, "what is done finds itself done"
 
 
-def test_names_are_stable_and_tell_what_matters(cli, processes: Processes, tmp_path: Path) -> None:
+def test_names_are_stable_and_change_with_the_configuration(tmp_path: Path) -> None:
+    names = []
     for more in ([], ["data.num_workers=1"], ["lineage=separate"], ["stages.first.epochs=2"], ["resume=false"]):
-        cli("stages", *TWO, f"runs={tmp_path}", *more)
-    names = sorted(path.name for path in tmp_path.iterdir())
-    assert len(names) == 4
+        stages = plan(f"runs={tmp_path}", *more)
+        stages.folder.mkdir(exist_ok=True)
+        names.append(stages.folder.name)
+    assert names[0] == names[1]
+    assert names[4] == f"{names[0]}-2"
+    assert len(set(names)) == 4
     assert all(name.startswith("stages-two-2folds-s0-") for name in names)
 
 
@@ -141,9 +120,10 @@ def test_names_are_stable_and_tell_what_matters(cli, processes: Processes, tmp_p
     [
         (["data.num_folds=null"], "src.stages trains every fold: give data.num_folds=5, and no data.fold"),
         (["trainer.max_epochs=3"], "trainer.max_epochs: is each stage's own; give stages.NAME.epochs"),
-        (["init_from=x"], "init_from: is each stage's own; the first stage alone could take it: stages.NAME.overrides"),
+        (["init_from=x"], "init_from: is each stage's own; only the first stage could take it: stages.NAME.overrides"),
         (["lineage=both"], "lineage=both: must be one of aggregate, separate"),
         (["stages.first.epochs=0"], "stages.first.epochs=0: must be a whole number, at least 1"),
+        (["stages.first.epochs=true"], "stages.first.epochs=True: must be a whole number, at least 1"),
         (
             ['stages.second.overrides=["loss=c"]'],
             "stages.second with this command line: In 'train': Could not find 'loss/c'",
@@ -154,24 +134,23 @@ def test_names_are_stable_and_tell_what_matters(cli, processes: Processes, tmp_p
         ),
     ],
 )
-def test_mistakes_are_told_before_anything_starts(
-    fails, processes: Processes, tmp_path: Path, arguments: list[str], message: str
-) -> None:
-    assert fails("stages", *TWO, f"runs={tmp_path}", *arguments).startswith(message)
-    assert processes.commands == []
+def test_mistakes_are_found_before_anything_starts(tmp_path: Path, arguments: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
+        plan(f"runs={tmp_path}", *arguments)
+    assert not any(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize("name", LISTS)
 def test_every_list_of_stages_composes(name: str) -> None:
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         listed = compose("stages", [f"stages={name}"]).stages
         for stage in listed.values():
             cfg = compose("crossval", [*stage.overrides, f"trainer.max_epochs={stage.epochs}", "init_from=x"])
             assert cfg.trainer.max_epochs == stage.epochs
 
 
-def test_r2_is_what_its_report_says() -> None:
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+def test_r2_has_the_stages_of_its_report() -> None:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         listed = compose("stages", ["stages=r2"]).stages
         composed = [compose("crossval", [*stage.overrides, "init_from=x"]) for stage in listed.values()]
     assert [stage.epochs for stage in listed.values()] == [10, 20, 20, 20, 20]
@@ -185,23 +164,27 @@ def test_two_real_stages_of_two_folds(tmp_path: Path) -> None:
     """The second stage's folds are marked where they start from the average; their own lineages are not."""
     for lineage in ("aggregate", "separate"):
         command = [
-            sys.executable, "-m", "src.stages", *TWO, "stages.first.epochs=1", "stages.second.epochs=1",
+            sys.executable, "-m", "src.stages", *TWO_STAGES, "stages.first.epochs=1", "stages.second.epochs=1",
             f"runs={tmp_path}", f"name={lineage}", f"lineage={lineage}", "crossval.official_val=false",
         ]  # fmt: skip
         result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert result.returncode == 0, result.stderr
-        records = json.loads((tmp_path / lineage / "stages.json").read_text())
-        marks = [
-            ["taints" in fold["own"]["protocol"] for fold in record["folds"]["folds"]] for record in records
-        ]  # fmt: skip
+        records = read_record(tmp_path / lineage / STAGES, tuple[StageRecord, ...])
+        marks = [[bool(own.protocol.taints) for own in record.folds.evaluations("own")] for record in records]
         assert marks == [[False, False], [lineage == "aggregate"] * 2]
         assert re.search(r"2_second", (tmp_path / lineage / "stages.md").read_text())
 
 
 @pytest.mark.slow
-def test_killed_in_either_stage_and_between_it_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
+def test_kills_in_either_stage_and_between_change_nothing(tmp_path: Path) -> None:
     """SIGKILL of the whole process tree in each stage's training and in an average, then the same command."""
-    words = (*TWO, "stages.first.epochs=3", "stages.second.epochs=3", "crossval.official_val=false", f"runs={tmp_path}")
+    words = (
+        *TWO_STAGES,
+        "stages.first.epochs=3",
+        "stages.second.epochs=3",
+        "crossval.official_val=false",
+        f"runs={tmp_path}",
+    )
     seconds = finish("src.stages", *words, "name=whole")
     rng, folder = np.random.default_rng(), tmp_path / "killed"
 

@@ -1,30 +1,28 @@
-"""What W&B is told, read back from the files that it leaves without a network."""
+"""Figures, tables and marks in W&B, read back from the files that it writes without a network."""
 
 import json
 import os
-from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import wandb
+from omegaconf import OmegaConf
 from PIL import Image
 
 from src.callbacks.wandb_logger import OneRunLogger, build_wandb_logger
-from src.draw import grouped
-from src.reports.tables import fold_figures, marked_figures, stage_figures
-from src.runs.folder import RunFolder, describe_evaluation
-from tests.folds import test_crossval, test_stages
-from tests.support.paths import TINY
+from src.config.dashboards import grouped, publish
+from src.processes import children
+from src.reports.dashboard import fold_figures, marked_figures, stage_figures
+from src.runs.folder import RunFolder
+from src.runs.records import StageRecord, Taint
+from tests.support.fake_commands import THREE_FOLDS, TWO_STAGES, FakeFolds, FakeStages
+from tests.support.paths import CONF, TINY
+from tests.support.records import average_record, candidate, evaluation, fold_record, folds_record
 from tests.support.wandb_files import run_record, summary
 
-TAINT = "weights were trained on 2 of these images"
-PROTOCOL = {"labels": "streets-11", "split": "val", "images": 2, "inference": "whole", "precision": "32-true"}
-
-
-def evaluation(*taints: str) -> dict:
-    checkpoint = {"name": "best", "epoch": 1, "step": 2}
-    return describe_evaluation(np.array([[3, 1], [0, 4]]), ["a", "b"], PROTOCOL, checkpoint, taints)
+TAINT = Taint("trained", 2)
 
 
 def open_logger(folder: Path, **options: str) -> OneRunLogger:
@@ -42,7 +40,7 @@ def test_figures_tables_and_marks_arrive(tmp_path: Path, monkeypatch: pytest.Mon
     with open_logger(tmp_path, job_type="crossval") as logger:
         if taints:
             logger.mark(taints)
-        logger.publish({"confusion": picture}, "a < b", marked_figures("best", evaluation(*taints)))
+        logger.publish({"confusion": picture}, "a < b", marked_figures("best", evaluation(taints=taints)))
     figures, run = summary(tmp_path), run_record(tmp_path)
     (copy,) = tmp_path.glob("wandb/offline-run-*/files/media/images/figures/confusion_*.png")
     assert copy.read_bytes() == picture.read_bytes()
@@ -75,19 +73,36 @@ def test_a_run_ends_with_its_training_by_its_true_exit_code(tmp_path: Path, monk
     assert codes == [0, 1]
 
 
-def test_marks_are_in_the_names_of_tainted_figures_alone() -> None:
-    clean, tainted = evaluation(), evaluation(TAINT)
+def test_only_the_names_of_tainted_figures_have_marks() -> None:
+    clean, tainted = evaluation(), evaluation(taints=[TAINT])
     assert marked_figures("x", clean)["x/miou"] == pytest.approx(0.775)
     assert all(name.endswith("†") for name in marked_figures("x", tainted))
-    five = {"count": 2, "mean": 0.775, "deviation": 0.0, "low": 0.7, "high": 0.8}
-    folds = [{"own": clean, "official": clean}, {"own": tainted, "official": None}]
-    found = fold_figures({"folds": folds, "summaries": {"own": five, "official": five}})
-    assert found["own/miou_mean†"] == found["official/miou_mean"] == 0.775
+    folds = folds_record(fold_record(0, clean, clean), fold_record(1, tainted))
+    found = fold_figures(folds)
+    assert found["own/miou_mean†"] == found["official/miou_mean"] == pytest.approx(0.775)
     assert len(found) == 8
-    found = stage_figures([{"stage": "1", "winner": clean}, {"stage": "2", "winner": tainted}])
+    averages = average_record(candidate("best run", clean))
+    winners = {"1": clean, "2": tainted}
+    found = stage_figures([StageRecord(name, "aggregate", folds, averages, each) for name, each in winners.items()])
     assert found["1/miou"] == found["2/miou†"] == pytest.approx(0.775)
 
 
+@pytest.mark.parametrize(("name", "count"), [("csv", 0), ("default", 1)])
+def test_results_are_published_only_to_wandb(
+    name: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    RunFolder(tmp_path).note_session()
+    logger = OmegaConf.load(CONF / "logger" / f"{name}.yaml")
+    publish(logger, tmp_path, "crossval", {}, "a table", {"own/miou_mean": 0.5})
+    publish(None, tmp_path, "aggregate", {}, "a table", {})
+    assert len(list(tmp_path.glob("wandb/offline-run-*"))) == count
+    if count:
+        assert run_record(tmp_path).job_type == "crossval"
+        assert summary(tmp_path)["own/miou_mean"] == 0.5
+
+
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("kind", "pictures", "figures"),
     [
@@ -98,17 +113,16 @@ def test_marks_are_in_the_names_of_tainted_figures_alone() -> None:
 def test_one_command_is_a_group_with_a_run_of_its_own(
     kind: str, pictures: set[str], figures: dict, cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = {"crossval": test_crossval.FOLDS, "stages": test_stages.TWO}[kind]
-    fake = {"crossval": test_crossval, "stages": test_stages}[kind].Processes()
+    words, fake = {"crossval": (THREE_FOLDS, FakeFolds()), "stages": (TWO_STAGES, FakeStages())}[kind]
     groups = []
 
-    def start(*arguments: object) -> int:
+    def run_module(*arguments: Any) -> int:
         groups.append(os.environ["WANDB_RUN_GROUP"])
-        return fake.start(*arguments)
+        return fake.run_module(*arguments)
 
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.delenv("WANDB_RUN_GROUP", raising=False)
-    monkeypatch.setattr(import_module(f"src.{kind}"), "start", start)
+    monkeypatch.setattr(children, "run_module", run_module)
     command = [kind, *(word for word in words if not word.startswith("logger")), f"runs={tmp_path}", "name=x"]
     for _ in range(2):  # the second time there is nothing new to tell
         cli(*command)
@@ -125,6 +139,7 @@ def test_one_command_is_a_group_with_a_run_of_its_own(
     assert run_record(tmp_path / "y").run_group == "outer"
 
 
+@pytest.mark.e2e
 def test_a_training_on_seen_images_is_marked_from_its_start(
     cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

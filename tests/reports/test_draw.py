@@ -1,28 +1,36 @@
-"""`src.draw`: every figure from folders alone, also after they were moved."""
+"""`src.draw` draws every figure from folders, even after they were moved."""
 
-import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
+from omegaconf import OmegaConf
 
-from src.draw import draw
-from src.folds.intervals import summarise
-from src.runs.folder import RunFolder, describe_evaluation
+from src.data.folds import Split
+from src.draw import draw_all
+from src.errors import UserError
+from src.reports.figures import draw
+from src.runs.folder import AVERAGE, FOLDS, STAGES, RunFolder
+from src.runs.records import Evaluation, StageRecord
+from src.runs.serial import write_record
+from tests.support.records import average_record, candidate, evaluation, fold_record, fold_split, folds_record
 
 CONFIG = "data: {classes: {road: [128, 64, 128], car: [0, 0, 142], sky: [70, 130, 180]}}\n"
-STAGES = {"1_first": 2, "2_second": 1}  # and the number of folds
+NUM_FOLDS = {"1_first": 2, "2_second": 1}  # by stage
 OF_A_RUN = {"curves", "class_curves", "classes", "confusion", "shares"}
+MATRIX = np.array([[3, 1, 0], [0, 4, 1], [2, 0, 9]])
 
 
-def evaluation(split: str) -> dict:
-    protocol = {"labels": "x-3", "split": split, "images": 2, "inference": "whole", "precision": "32-true"}
-    matrix = np.array([[3, 1, 0], [0, 4, 1], [2, 0, 9]])
-    return describe_evaluation(matrix, ["road", "car", "sky"], protocol, {"name": "best", "epoch": 1, "step": 2})
+def on(*splits: Split | str) -> Evaluation:
+    named = [Split(each) if isinstance(each, str) else each for each in splits]
+    return evaluation(named, matrix=MATRIX, classes=["road", "car", "sky"])
 
 
-def make_run(folder: Path, *evaluations: dict) -> dict:
+def make_run(folder: Path, *evaluations: Evaluation) -> Evaluation:
     run = RunFolder(folder)
     folder.mkdir(parents=True)
     for each in evaluations:
@@ -36,25 +44,21 @@ def make_run(folder: Path, *evaluations: dict) -> dict:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """Two stages, of two folds and of one, and in each a fold that failed."""
-    records = []
-    for stage, count in STAGES.items():
+    """Two stages, of two folds and of one, and in each another fold that failed."""
+    stages = []
+    for stage, count in NUM_FOLDS.items():
         folder = tmp_path / "runs" / "stages" / stage
-        owns = [make_run(folder / f"fold{n}", evaluation(f"fold {n} of 3"), evaluation("val")) for n in range(count)]
         folds = [
-            {"fold": n, "run": f"/elsewhere/fold{n}", "own": own, "official": evaluation("val")}
-            for n, own in enumerate(owns)
+            fold_record(fold, make_run(folder / f"fold{fold}", on(fold_split(fold)), on("val")), on("val"))
+            for fold in range(count)
         ]
-        folds.append({"fold": count, "run": f"/elsewhere/fold{count}", "own": None, "official": None})
-        summary = vars(summarise([own["miou"] for own in owns]))
-        record = {"folds": folds, "summaries": {"own": summary, "official": summary}}
-        (folder / "crossval.json").write_text(json.dumps(record))
-        winner = make_run(folder / "aggregate", evaluation("val"))
-        candidate = {"name": "best run", "selection": evaluation("folds 0 1 of 2"), "official": winner}
-        averages = {"select_on": "fold_val", "winner": "best run", "candidates": [candidate]}
-        (folder / "aggregate" / "aggregate.json").write_text(json.dumps(averages))
-        records.append({"stage": stage, "run": "aggregate", "folds": record, "averages": averages, "winner": winner})
-    (folder.parent / "stages.json").write_text(json.dumps(records))
+        record = folds_record(*folds, fold_record(count, None, why="killed"))
+        write_record(folder / FOLDS, record)
+        winner = make_run(folder / "aggregate", on("val"))
+        averages = average_record(candidate("best run", on(fold_split(0), fold_split(1)), winner), select_on="fold_val")
+        write_record(folder / "aggregate" / AVERAGE, averages)
+        stages.append(StageRecord(stage, "aggregate", record, averages, winner))
+    write_record(tmp_path / "runs" / "stages" / STAGES, stages)
     return tmp_path / "runs"
 
 
@@ -62,19 +66,35 @@ def pictures(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.png")}
 
 
-def test_all_figures_of_all_kinds(cli, tree: Path, tmp_path: Path) -> None:
-    count = cli("draw", f"folder={tree}")
+def draw_beneath(folder: Path) -> int:
+    return draw_all(OmegaConf.create({"folder": str(folder)}))
+
+
+@pytest.fixture
+def sketched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Saves the texts and lines of figures in place of their pictures, which take ten times as long."""
+
+    def save(self: Figure, path: Path, **options: object) -> None:
+        lines = [line.get_xydata().tolist() for line in self.findobj(Line2D)]
+        path.write_text(repr([*(text.get_text() for text in self.findobj(Text)), *lines]))
+
+    monkeypatch.setattr(Figure, "savefig", save)
+
+
+@pytest.mark.usefixtures("sketched")
+def test_all_figures_of_all_kinds(tree: Path, tmp_path: Path) -> None:
+    count = draw_beneath(tree)
     drawn = pictures(tree)
     later = {"classes_val", "confusion_val", "shares_val"}
     expected = {f"stages/{name}.png" for name in ("averages", "progress", "history")}
-    for stage, folds in STAGES.items():
+    for stage, folds in NUM_FOLDS.items():
         expected |= {f"stages/{stage}/{name}.png" for name in ("folds", "history")}
         own = {"averages", "classes", "confusion", "shares"}
         expected |= {f"stages/{stage}/aggregate/{name}.png" for name in own}
         expected |= {f"stages/{stage}/fold{n}/{name}.png" for n in range(folds) for name in OF_A_RUN | later}
     assert set(drawn) == expected
     assert count == len(expected)
-    # Again, from a folder that was moved: what reads other folders than its own.
+    # Again, from a moved folder, the figures that read other folders than their own.
     for name in drawn:
         (tree / name).unlink()
     shutil.move(tree, tmp_path / "archive")
@@ -85,21 +105,32 @@ def test_all_figures_of_all_kinds(cli, tree: Path, tmp_path: Path) -> None:
     assert again == {name: drawn[name] for name in again}
 
 
-def test_one_run_alone(cli, tree: Path) -> None:
+def test_only_the_run_that_is_given(cli, tree: Path) -> None:
     fold = tree / "stages" / "1_first" / "fold1"
     assert cli("draw", f"folder={fold}") == len(OF_A_RUN) + 3
     assert set(pictures(tree)) == {path.relative_to(tree).as_posix() for path in fold.glob("*.png")}
 
 
-def test_a_run_that_was_evaluated_before_its_end(cli, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("sketched")
+def test_an_unfinished_run_that_was_evaluated(tmp_path: Path) -> None:
     """`src.eval` of a training that was stopped: its evaluation is drawn, its curves are not."""
-    make_run(tmp_path / "run", evaluation("val"))
-    results = json.loads((tmp_path / "run" / "results.json").read_text())
-    (tmp_path / "run" / "results.json").write_text(json.dumps({**results, "finished": False}))
-    assert cli("draw", f"folder={tmp_path}") == 3
+    run = RunFolder(tmp_path / "run")
+    make_run(run.path, on("val"))
+    run.results.unlink()
+    run.add_evaluation(on("val"), finished=False)
+    assert draw_beneath(tmp_path) == 3
     assert set(pictures(tmp_path)) == {f"run/{name}_val.png" for name in ("classes", "confusion", "shares")}
 
 
-def test_nothing_to_draw_is_told(fails, tmp_path: Path) -> None:
-    message = fails("draw", f"folder={tmp_path}")
-    assert message == f"folder={tmp_path}: no finished run, folds, average or stages there or beneath it"
+@pytest.mark.usefixtures("sketched")
+def test_files_of_a_fold_have_short_names(tmp_path: Path) -> None:
+    """The split of a fold is a long text, of which only its name is in the names of the files."""
+    make_run(tmp_path / "run", on("val"), on(fold_split(0)), on(Split("train", 0, 3, "group", seed=42)))
+    expected = {f"{name}{split}" for name in ("classes", "confusion", "shares") for split in ("_fold", "_train", "")}
+    assert set(draw(tmp_path / "run")) == expected | OF_A_RUN
+
+
+def test_nothing_to_draw_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        draw_beneath(tmp_path)
+    assert str(error.value) == f"folder={tmp_path}: no finished run, folds, average or stages in it or beneath it"

@@ -18,6 +18,7 @@ from src.reports.network_cost import cells, chart, count_flops, count_parameters
 from src.runs.folder import RunFolder
 from tests.config.test_configs import composed
 from tests.support.paths import ROOT
+from tests.support.records import evaluation
 
 
 class Attention(nn.Module):
@@ -149,7 +150,7 @@ def test_one_failure_does_not_stop_the_table(tmp_path: Path, capfd: pytest.Captu
     run = RunFolder(tmp_path / "run")
     cfg.choices = {"model": "unet_small", "backbone": "tiny"}
     run.config.write_text(OmegaConf.to_yaml(OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))))
-    run.add_evaluation({"tag": "streets-11 val", "miou": 0.5}, finished=True)
+    run.add_evaluation(evaluation(), finished=True)
     (tmp_path / "unfinished").mkdir()
     out = tmp_path / "out"
     arguments = ["--models", "unet_small,deeplabv3plus[backbone=mit_b0]", "--size", "60", "100", "--classes", "11"]

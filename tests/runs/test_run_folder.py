@@ -1,7 +1,8 @@
-"""What becomes of a run folder whose run failed before its first checkpoint, when another configuration comes."""
+"""A run folder without weights is given to another configuration; one with weights, or in use, is not."""
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,22 +10,46 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from src import train
+from src.config.complete import Prepared
 from src.config.open import open_run
+from src.errors import UserError
 from src.runs.folder import RunFolder
+from src.runs.records import Results
+from src.runs.serial import write_record
 from tests.support.paths import TINY
 from tests.support.processes import assert_same_weights
 
 MENDED = ("trainer.max_epochs=2", "trainer.log_every_n_steps=2", "callbacks.panels.every_n_epochs=2")
 
 
+WRONG = (
+    "optimizer.lr=1e30", "trainer.log_every_n_steps=1", "data.dataset.num_train=8", "data.num_folds=2", "data.fold=0",
+    "data.fold_gap=0",
+)  # fmt: skip
+
+
+class StoppedError(Exception):
+    """Ends a command before it trains."""
+
+
+@pytest.fixture
+def opened(cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunFolder:
+    """The run folder `a`, which was opened, and whose training did not begin."""
+
+    def stop(*_: object, **__: object) -> None:
+        raise StoppedError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "build", stop)
+        with pytest.raises(StoppedError):
+            cli("train", *TINY, *WRONG, f"runs={tmp_path}", "name=a")
+    return RunFolder(tmp_path / "a")
+
+
 @pytest.fixture
 def failed(fails, tmp_path: Path) -> RunFolder:
-    """`a`: a rate that no network survives; figures were logged, and a kill after validation would leave a panel."""
-    wrong = (
-        "optimizer.lr=1e30", "trainer.log_every_n_steps=1", "data.dataset.num_train=8", "data.num_folds=2",
-        "data.fold=0", "data.fold_gap=0",
-    )  # fmt: skip
-    assert fails("train", *TINY, *wrong, f"runs={tmp_path}", "name=a").startswith("train/loss is not finite")
+    """The run folder `a`, whose learning rate no network survives; a kill after validation would leave its panel."""
+    assert fails("train", *TINY, *WRONG, f"runs={tmp_path}", "name=a").startswith("train/loss is not finite")
     (tmp_path / "a" / "panels").mkdir()
     (tmp_path / "a" / "panels" / "epoch_0001.png").write_bytes(b"")
     return RunFolder(tmp_path / "a")
@@ -36,15 +61,16 @@ def files(run: RunFolder) -> dict[str, bytes]:
 
 
 def figures(run: RunFolder) -> list[dict[str, str]]:
-    """Rows of metrics.csv without what is measured in seconds."""
+    """Rows of metrics.csv without figures in seconds."""
     header, *rows = (line.split(",") for line in run.metrics.read_text().splitlines())
     kept = [{key: text for key, text in zip(header, row, strict=True) if "_s" not in key} for row in rows]
     assert kept
     return kept
 
 
+@pytest.mark.e2e
 def test_another_configuration_gets_the_folder(cli, fails, failed: RunFolder, tmp_path: Path) -> None:
-    """And trains as in a folder of its own; the log and the sessions stay."""
+    """It trains as in a folder of its own; the log and the sessions stay."""
     before = failed.read_environment()
     assert {"metrics.csv", "folds/train.txt", "panels/epoch_0001.png", "exposure.json"} <= files(failed).keys()
     cut = failed.path / "checkpoints" / ".last.1.tmp.ckpt"  # as a kill leaves it
@@ -70,47 +96,48 @@ def test_another_configuration_gets_the_folder(cli, fails, failed: RunFolder, tm
 def test_a_folder_that_another_process_made_its_own_meanwhile(
     fails, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the opening of a folder and its lock; what that process wrote stays."""
+    """This happens between the opening of a folder and its lock; the files of that process stay."""
 
-    def opened(cfg: DictConfig) -> tuple[RunFolder, DictConfig]:
-        found, other = open_run(cfg), cfg.copy()
-        other.seed = 7
+    def open_twice(prepared: Prepared) -> tuple[RunFolder, DictConfig]:
+        found, other = open_run(prepared), replace(prepared, config=prepared.config.copy())
+        other.config.seed = 7
         open_run(other)
         return found
 
-    monkeypatch.setattr(train, "open_run", opened)
+    monkeypatch.setattr(train, "open_run", open_twice)
     message = fails("train", *TINY, f"runs={tmp_path}", "name=a")
     assert message.startswith(f"{tmp_path}/a holds a run of another configuration (seed: 7 -> 0)")
     assert OmegaConf.load(tmp_path / "a" / "config.yaml").seed == 7
     assert not (tmp_path / "a" / "checkpoints").exists()
 
 
-def test_weights_are_not_given_up(fails, failed: RunFolder, tmp_path: Path) -> None:
-    """Neither those of a run that is under way, nor a finished one's that were removed."""
-    failed.last.parent.mkdir(exist_ok=True)
-    torch.save({}, failed.last)
-    before = files(failed)
+def test_weights_are_not_given_up(fails, opened: RunFolder, tmp_path: Path) -> None:
+    """This holds for the weights of an unfinished run, and for those of a finished run even if they were removed."""
+    opened.last.parent.mkdir(exist_ok=True)
+    torch.save({}, opened.last)
+    before = files(opened)
     message = fails("train", *TINY, *MENDED, f"runs={tmp_path}", "name=a")
     assert "a holds a run of another configuration (data.dataset.num_train: 8 -> 4, data.fing" in message
     assert message.endswith(
-        "; give another name= (to src.crossval or src.stages, where one of these runs it), or resume=false, to start "
+        "; give another name= (to src.crossval or src.stages, if one of these runs it), or resume=false, to start "
         "beside it"
     )
-    assert files(failed) == before
-    failed.last.unlink()
-    failed.results.write_text('{"finished": true, "evaluations": {}}')
+    assert files(opened) == before
+    opened.last.unlink()
+    write_record(opened.results, Results(finished=True, evaluations={}))
     assert "a holds a run of another" in fails("train", *TINY, *MENDED, f"runs={tmp_path}", "name=a")
 
 
-def test_a_folder_that_a_process_trains_in_is_not_written_to(fails, failed: RunFolder, tmp_path: Path) -> None:
-    """Even if that has no checkpoint yet."""
-    before = files(failed)
-    with failed.lock():
+def test_a_folder_that_a_process_trains_in_is_not_written_to(fails, opened: RunFolder, tmp_path: Path) -> None:
+    """This holds even if there is no checkpoint yet."""
+    before = files(opened)
+    with opened.lock():
         message = fails("train", *TINY, *MENDED, f"runs={tmp_path}", "name=a")
-    assert message.startswith(f"{failed.path}: another process is training in this run folder")
-    assert files(failed) == before
+    assert message.startswith(f"{opened.path}: another process is training in this run folder")
+    assert files(opened) == before
 
 
+@pytest.mark.e2e
 def test_a_kill_in_between_does_no_harm(
     cli, failed: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,3 +151,45 @@ def test_a_kill_in_between_does_no_harm(
     assert OmegaConf.load(failed.config).trainer.max_epochs == 2
     assert json.loads(failed.identity.read_text())["trainer.max_epochs"] == 2
     assert len(figures(failed)) == 2
+
+
+def test_a_folder_has_one_lock(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    with run.lock(), pytest.raises(UserError, match="another process is training in this run folder; wait for it"):
+        run.lock()
+    run.lock().close()
+
+
+def test_clearing_keeps_the_log_and_the_sessions(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.note_session()
+    before = run.read_environment()
+    for path in (run.config, run.identity, run.metrics, run.log, tmp_path / "folds" / "train.txt"):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    run.clear()
+    assert files(run).keys() == {"environment.json", "train.log"}
+    assert run.read_environment()["id"] != before["id"]
+    assert run.read_environment()["sessions"] == before["sessions"]
+
+
+def test_a_checkpoint_is_weights_once_it_is_written(tmp_path: Path) -> None:
+    """A finished run had weights, even if they were removed."""
+    run = RunFolder(tmp_path)
+    run.last.parent.mkdir()
+    (run.last.parent / ".last.1.tmp.ckpt").touch()
+    assert not run.has_weights
+    run.last.touch()
+    assert run.has_weights
+    with pytest.raises(UserError, match=r"checkpoint=best: no file .*best.ckpt; this run has last$"):
+        run.checkpoint("best")
+    assert run.checkpoint("last") == run.checkpoint(str(run.last)) == run.last
+    run.last.unlink()
+    write_record(run.results, Results(finished=True, evaluations={}))
+    assert run.has_weights
+
+
+def test_colours_come_from_the_configuration(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.config.write_text(OmegaConf.to_yaml(OmegaConf.create({"data": {"classes": {"sky": [70, 130, 180]}}})))
+    assert run.palette == {"sky": [70, 130, 180]}

@@ -9,7 +9,6 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-import src.config.open  # noqa: F401  registers the resolver of conf/
 from src.models.network import Network
 
 CONF = Path(__file__).parents[2] / "conf"

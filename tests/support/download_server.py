@@ -1,6 +1,5 @@
-"""A local server that breaks, changes and lies, and archives for it: what the tests of downloads share."""
+"""A local server that breaks off, stalls and asks for a login, and archives for it; for the tests of downloads."""
 
-import hashlib
 import io
 import os
 import re
@@ -16,31 +15,23 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from src.data.tools import fetch
-from src.data.tools.download import Folder, Session
+from src.data.tools.download import Archive, Folder
 
 
 class Server(ThreadingHTTPServer):
-    """Serves `files` with ETag and Range; `cuts`: bytes after which connections break, `statuses`: sent first."""
+    """Serves `files`, with Range. `cuts`: bytes after which connections break; `statuses`: answers that come first."""
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.files: dict[str, bytes] = {}
-        self.etags: dict[str, str] = {}
         self.cuts: list[int] = []
         self.statuses: list[tuple[int, dict[str, str]]] = []
-        self.ranges = self.if_range = self.length = True
-        self.html = False
         self.password: str | None = None
         self.asked: list[tuple[str, str, dict[str, str]]] = []
-        self.sent = 0
         self.hold: threading.Event | None = None
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
-
-    def etag(self, path: str) -> str:
-        return self.etags.get(path, f'"{hashlib.md5(self.files[path]).hexdigest()}"')
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -67,39 +58,28 @@ class Handler(BaseHTTPRequestHandler):
         right = form["password"] == [self.server.password] and "session=anonymous" in self.headers.get("Cookie", "")
         self.answer(*((302, {"Location": "/", "Set-Cookie": "session=good"}) if right else (200, {})))
 
-    def answer(self, status: int, headers: dict[str, str], body: bytes = b"") -> None:
+    def answer(self, status: int, headers: dict[str, str]) -> None:
         self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(body)), "Connection": "close"}.items():
+        for name, value in {**headers, "Content-Length": "0", "Connection": "close"}.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body)
 
     def file(self, path: str) -> None:
         server, content = self.server, self.server.files[path]
         start, total = 0, len(content)
-        wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
-        same = not server.if_range or self.headers.get("If-Range", server.etag(path)) == server.etag(path)
-        if wanted and server.ranges and same:
+        if wanted := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")):
             start = int(wanted[1])
             if start >= total:
-                return self.answer(416, {"Content-Range": f"bytes */{total}", "ETag": server.etag(path)})
+                return self.answer(416, {"Content-Range": f"bytes */{total}"})
             self.send_response(206)
             self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
         else:
             self.send_response(200)
-        self.send_header("ETag", server.etag(path))
-        self.send_header("Content-Type", "text/html" if server.html else "application/zip")
-        self.send_header("Connection", "close")  # which also ends it here
         body = content[start:]
-        if server.length:
-            self.send_header("Content-Length", str(len(body)))
-        else:
-            self.send_header("Transfer-Encoding", "chunked")
-            body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Connection", "close")  # which also ends it here
         self.end_headers()
-        body = body[: server.cuts.pop(0)] if server.cuts else body
-        self.wfile.write(body)
-        server.sent += len(body)
+        self.wfile.write(body[: server.cuts.pop(0)] if server.cuts else body)
         if server.hold:
             server.hold.wait(10)
 
@@ -109,9 +89,8 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """The server in a thread; no proxy between, and no waiting between attempts."""
+    """Runs the server in a thread, with no proxy between."""
     monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setattr(fetch, "FIRST_WAIT", 0.001)
     with Server() as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
@@ -145,11 +124,12 @@ def make_tar(members: dict[str, bytes | tarfile.TarInfo]) -> bytes:
 
 
 def tree(root: Path) -> set[str]:
-    """All files under a folder, hidden ones too."""
+    """Returns all files under a folder, hidden ones too."""
     return {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
 
 
-def unused() -> Session:
+def unused(archive: Archive, folder: Path) -> Archive:
+    """Takes the place of a download that must not happen."""
     raise AssertionError("nothing must be downloaded")
 
 

@@ -1,4 +1,4 @@
-"""Commands in processes of their own, killed at moments of no choice."""
+"""Starts commands in processes of their own, and kills them."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ from tests.support.paths import ROOT
 
 @contextmanager
 def started(module: str, *words: str) -> Iterator[subprocess.Popen]:
-    """An entry point in a process group of its own, its output dropped; nothing of the group outlives the block."""
+    """Starts a command in its own process group, without output; no process of the group outlives the block."""
     command = [sys.executable, "-m", module, *words]
     process = subprocess.Popen(command, cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL)
     try:
@@ -29,7 +29,7 @@ def started(module: str, *words: str) -> Iterator[subprocess.Popen]:
 
 
 def finish(module: str, *words: str) -> float:
-    """Runs an entry point to its end, which must be good; returns the seconds it took."""
+    """Runs a command to its end, with exit status 0; returns the seconds it took."""
     began = time.monotonic()
     result = subprocess.run(
         [sys.executable, "-m", module, *words], cwd=ROOT, capture_output=True, text=True, check=False
@@ -39,7 +39,7 @@ def finish(module: str, *words: str) -> float:
 
 
 def kill_then_finish(moments: Iterable[Callable[[], object]], module: str, *words: str) -> None:
-    """SIGKILLs the whole process tree when each moment returns and gives the command again; at last to its end."""
+    """Starts a command for each moment and SIGKILLs its process tree when that returns; then runs it to its end."""
     for wait in moments:
         with started(module, *words) as process:
             wait()
@@ -48,7 +48,7 @@ def kill_then_finish(moments: Iterable[Callable[[], object]], module: str, *word
 
 
 def wait_until(holds: Callable[[], bool], seconds: float) -> float:
-    """Waits for what must hold before so many seconds are over; returns how many it took."""
+    """Waits until `holds` returns True, at most `seconds`; returns the seconds it took."""
     began = time.monotonic()
     while not holds():
         assert time.monotonic() - began < seconds, "waited in vain"
@@ -57,7 +57,7 @@ def wait_until(holds: Callable[[], bool], seconds: float) -> float:
 
 
 def is_free(run: RunFolder) -> bool:
-    """Whether no process holds the folder: neither one that trains in it nor a data worker of such."""
+    """Returns whether no process has the folder locked, neither a training nor one of its data workers."""
     try:
         run.lock().close()
     except ValueError:
@@ -66,13 +66,13 @@ def is_free(run: RunFolder) -> bool:
 
 
 def assert_same_weights(first: Path, second: Path) -> None:
-    """The best checkpoints of two runs, bit by bit."""
+    """Compares the best checkpoints of two runs bit by bit."""
     paths = [run / "checkpoints" / "best.ckpt" for run in (first, second)]
-    ours, theirs = (torch.load(path, weights_only=True)["state_dict"] for path in paths)
-    assert ours.keys() == theirs.keys()
-    assert not [name for name in ours if not torch.equal(ours[name], theirs[name])]
+    one, two = (torch.load(path, weights_only=True)["state_dict"] for path in paths)
+    assert one.keys() == two.keys()
+    assert not [name for name in one if not torch.equal(one[name], two[name])]
 
 
 def sessions(run: RunFolder) -> Sequence[dict]:
-    """What a run tells of each time it was started."""
+    """Returns the records of each start of a run."""
     return run.read_environment().get("sessions", [])

@@ -1,4 +1,4 @@
-"""Reads what W&B leaves without a network: `*.wandb` is a LevelDB log of protobuf records."""
+"""Reads the files that W&B writes without a network: `*.wandb` is a LevelDB log of protobuf records."""
 
 import json
 from collections.abc import Iterator
@@ -12,19 +12,19 @@ FULL, LAST = 1, 4
 
 
 def records(folder: Path) -> list[Record]:
-    """All records of the W&B run in a run folder, its only one."""
+    """Reads all records of the only W&B run in a run folder."""
     wandb.teardown()  # its own process writes the file, and may do so later
     (file,) = folder.glob("wandb/offline-run-*/*.wandb")
     return [Record.FromString(content) for content in _split(file.read_bytes())]
 
 
 def run_record(folder: Path) -> RunRecord:
-    """Its name, group, job type, tags and notes, as they were last told."""
+    """Returns the last name, group, job type, tags and notes of the W&B run."""
     return [record.run for record in records(folder) if record.HasField("run")][-1]
 
 
 def summary(folder: Path) -> dict[str, object]:
-    """Its summary; nested keys are joined by a slash."""
+    """Returns the summary of the W&B run; nested keys are joined by a slash."""
     found = {}
     for record in records(folder):
         for item in record.summary.update:

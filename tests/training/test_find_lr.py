@@ -1,4 +1,4 @@
-"""The learning rate range test: its rates, its end, its suggestion, and that it leaves no run behind."""
+"""The learning rate range test: its rates, its end, its suggestion, its plot; it leaves no run behind."""
 
 import csv
 import math
@@ -12,7 +12,7 @@ import pytest
 
 from src.callbacks.range_test import RangeTest
 from src.metrics import figures
-from src.training.lr_range import Point, smooth, suggest
+from src.training.lr_range import Point, check_range, plot_range, smooth, suggest
 from src.training.schedules import constant
 from tests.support.paths import TINY
 from tests.support.small import Rates, sgd, small_data, small_task, small_trainer
@@ -102,7 +102,7 @@ def test_the_suggestion_is_a_tenth_of_the_lowest(noise: float) -> None:
     assert f"optimizer.lr={found.lr:.1e}, a tenth of {found.lowest:.1e}" in str(found)
 
 
-def test_a_loss_that_only_falls_is_told() -> None:
+def test_a_loss_that_only_falls_is_noted() -> None:
     found = suggest(parabola(1e4))
     assert not found.has_turned
     assert "the loss never rose again; raise lr_range.highest" in str(found)
@@ -116,8 +116,8 @@ def test_divergence_to_nan_is_a_turn() -> None:
 @pytest.mark.parametrize(
     ("points", "message"),
     [
-        (parabola(1e-9), r"the loss does not fall from 1e-06 on; lower lr_range.lowest"),
-        ([Point(1e-6, math.inf, 0.0)] * 30, r"the loss was finite for 0 steps only; lower lr_range.lowest=1e-06"),
+        (parabola(1e-9), r"the loss does not fall from a learning rate of 1e-06 on; lower lr_range.lowest"),
+        ([Point(1e-6, math.inf, 0.0)] * 30, r"the loss was finite for only 0 steps; lower lr_range.lowest=1e-06"),
     ],
 )
 def test_no_suggestion_without_a_fall(points: list[Point], message: str) -> None:
@@ -135,11 +135,38 @@ def test_smoothing_does_not_lag_and_leaves_nan_out() -> None:
     assert np.isfinite(smooth(straight)).all()
 
 
-def test_by_the_command_line(cli, fails, tmp_path: Path) -> None:
-    """A file, a picture, a suggestion; the training that follows by the same command begins as if nothing had been."""
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((1e-6, 10.0, 5), r"lr_range\.steps=5: must be a whole number, at least 20"),
+        ((1e-6, 10.0, True), r"lr_range\.steps=True: must be a whole number, at least 20"),
+        ((20, 10.0, 300), r"lr_range\.lowest=20, lr_range\.highest=10\.0: must be 0 < lowest < highest"),
+        ((0, 10.0, 300), r"lr_range\.lowest=0, lr_range\.highest=10\.0: must be 0 < lowest < highest"),
+    ],
+)
+def test_ranges_that_cannot_be_tested(options: tuple[float, float, int], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_range(*options)
+
+
+def test_the_command_checks_its_range_before_the_data(fails) -> None:
+    message = fails("find_lr", "data=camvid", "data.root=nowhere", "lr_range.steps=5")
+    assert message == "lr_range.steps=5: must be a whole number, at least 20"
+
+
+@pytest.mark.draws
+def test_the_plot_is_a_png(tmp_path: Path) -> None:
+    points = parabola(1e-2, steps=60)
+    plot_range(points, suggest(points), tmp_path / "range.png", "a test")
+    assert (tmp_path / "range.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.e2e
+def test_by_the_command_line(cli, tmp_path: Path) -> None:
+    """Leaves a table, a plot, a suggestion; the training that follows is named by the same configuration."""
     arguments = [word for word in TINY if not word.startswith("trainer.max_epochs")] + ["trainer.max_epochs=1"]
-    test = ("find_lr=true", "lr_range.steps=40", "lr_range.highest=100", "freeze.backbone_epochs=1")
-    suggestion = cli("train", *arguments, *test, f"runs={tmp_path}", "averaging=ema", "scheduler=one_cycle")
+    test = ("lr_range.steps=40", "lr_range.highest=100", "freeze.backbone_epochs=1")
+    suggestion = cli("find_lr", *arguments, *test, f"runs={tmp_path}", "averaging=ema", "scheduler=one_cycle")
     (folder,) = (tmp_path / "lr_range").iterdir()
     assert [path.name for path in tmp_path.iterdir()] == ["lr_range"]
     assert sorted(path.name for path in folder.iterdir()) == ["lr_range.csv", "lr_range.png"]
@@ -150,9 +177,5 @@ def test_by_the_command_line(cli, fails, tmp_path: Path) -> None:
     assert suggest(points).lr == pytest.approx(suggestion)
     cli("train", *arguments, f"runs={tmp_path}", "averaging=ema", "scheduler=one_cycle", "freeze.backbone_epochs=1")
     (run,) = (path for path in tmp_path.iterdir() if path.name != "lr_range")
-    assert run.name == folder.name, "the test is told apart from the run it is for by its place alone"
+    assert run.name == folder.name, "the folder of the test is that of its run, but in lr_range"
     assert (run / "results.json").is_file()
-    message = fails("train", *arguments, f"runs={tmp_path}", "find_lr=true", "lr_range.steps=5")
-    assert "lr_range.steps=5: must be a whole number, at least 20" in message
-    message = fails("train", *arguments, f"runs={tmp_path}", "find_lr=true", "lr_range.lowest=20")
-    assert "lr_range.lowest=20, lr_range.highest=10.0: must be 0 < lowest < highest" in message

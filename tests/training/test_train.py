@@ -1,12 +1,17 @@
-"""Training end to end: what a run leaves, resuming, killing, sweeps, DDP; the figures agree wherever they are told."""
+"""Training end to end: the files of a run, resuming, killing, sweeps; the figures agree wherever they are written.
+
+Only the run of the fixture `finished` is trained in the fast tests.
+"""
 
 import csv
+import io
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import cv2
@@ -16,9 +21,13 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
+from src.config.cli import launch
 from src.data.streets.source import Streets
 from src.metrics import figures
+from src.runs.folder import RunFolder
+from src.train import train
 from tests.support.paths import ROOT, TINY
+from tests.support.small import differing
 from tests.test_metrics import brute_force_iou
 
 
@@ -27,10 +36,7 @@ def weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
 
 
 def assert_same_weights(a: Path, b: Path, name: str = "last") -> None:
-    first, second = weights(a, name), weights(b, name)
-    assert first.keys() == second.keys()
-    differing = [key for key in first if not torch.equal(first[key], second[key])]
-    assert not differing
+    assert not differing(weights(a, name), weights(b, name))
 
 
 def read_csv(run: Path) -> list[dict[str, str]]:
@@ -40,25 +46,26 @@ def read_csv(run: Path) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small finished run with W&B offline, trained by a process of its own as a user's would be."""
+    """A small finished run with W&B offline and all figures, trained by the command; `printed.txt` is its output."""
     runs = tmp_path_factory.mktemp("runs")
     arguments = [argument for argument in TINY if not argument.startswith(("logger", "trainer.enable"))]
-    command = [sys.executable, "-m", "src.train", *arguments, f"runs={runs}", "trainer.max_epochs=2"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
+    printed = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed), redirect_stderr(printed):
+        patch.setattr(sys, "argv", ["src.train", *arguments, f"runs={runs}", "trainer.max_epochs=2"])
+        launch(train, "train")
     (run,) = (path for path in runs.iterdir())
-    (run / "told.txt").write_text(result.stdout + result.stderr)
+    (run / "printed.txt").write_text(printed.getvalue())
     return run
 
 
 def test_a_run_folder_has_everything(finished: Path) -> None:
-    there = {path.relative_to(finished).as_posix() for path in finished.rglob("*")}
+    files = {path.relative_to(finished).as_posix() for path in finished.rglob("*")}
     assert {
         "config.yaml", "environment.json", "metrics.csv", "results.json", "train.log", "curves.png", "classes.png",
         "class_curves.png", "confusion.png", "shares.png",
         "checkpoints/best.ckpt", "checkpoints/last.ckpt", "panels/epoch_0002.png",
-    } <= there  # fmt: skip
-    assert not [name for name in there if ".tmp" in name]
+    } <= files  # fmt: skip
+    assert not [name for name in files if ".tmp" in name]
     shown = {path.name for path in finished.glob("wandb/offline-run-*/files/media/images/figures/*")}
     assert {re.sub(r"_\d+_\w{20}\.png$", "", name) for name in shown} == {
         "curves", "class_curves", "classes", "confusion", "shares"
@@ -72,19 +79,19 @@ def test_a_run_folder_has_everything(finished: Path) -> None:
     assert len(environment["sessions"][0]["git_commit"]) == 40
 
 
-def test_the_banner_says_what_is_trained(finished: Path) -> None:
-    told = (finished / "told.txt").read_text()
+def test_the_banner_describes_the_training(finished: Path) -> None:
+    printed = (finished / "printed.txt").read_text()
     for part in (
         "streets: 4 train, 3 val, 11 classes", "unet_small, backbone tu-test_resnet", "M parameters",
         "random (backbone.weights=null), by seed 0", "val, whole at own size", str(finished), "BatchNorm over 2 images",
     ):  # fmt: skip
-        assert part in told
+        assert part in printed
         assert part in (finished / "train.log").read_text()
-    assert "images_per_s" in told
-    assert "Bicyclist" in told
+    assert "images_per_s" in printed
+    assert "Bicyclist" in printed
 
 
-def test_results_say_their_protocol(finished: Path) -> None:
+def test_results_state_their_protocol(finished: Path) -> None:
     results = json.loads((finished / "results.json").read_text())
     assert results["finished"]
     (evaluation,) = results["evaluations"].values()
@@ -132,8 +139,8 @@ def test_predicted_label_files_give_the_same_miou_by_brute_force(finished: Path,
     predictions = [cv2.imread(str(file), cv2.IMREAD_UNCHANGED).ravel() for file in files]
     iou = brute_force_iou(np.concatenate(truths), np.concatenate(predictions), 11)
     evaluation = json.loads((finished / "results.json").read_text())["evaluations"]
-    told = evaluation["streets-11 val (3 images), whole at own size"]["miou"]
-    assert np.nanmean(iou) == pytest.approx(told, abs=1e-6)
+    miou = evaluation["streets-11 val (3 images), whole at own size"]["miou"]
+    assert np.nanmean(iou) == pytest.approx(miou, abs=1e-6)
 
 
 def test_predict_takes_any_size_and_names_what_it_could_not_read(finished: Path, fails, tmp_path: Path) -> None:
@@ -153,6 +160,7 @@ def test_predict_takes_any_size_and_names_what_it_could_not_read(finished: Path,
     assert "exists and is not empty, and nothing is overwritten" in fails(*call)
 
 
+@pytest.mark.e2e
 def test_resume_false_starts_beside_and_another_config_is_refused(cli, fails, tmp_path: Path) -> None:
     cli("train", *TINY, f"runs={tmp_path}", "name=a")
     results = (tmp_path / "a" / "results.json").read_bytes()
@@ -164,6 +172,7 @@ def test_resume_false_starts_beside_and_another_config_is_refused(cli, fails, tm
     assert "a holds a run of another configuration (optimizer.lr: 0.003 -> 0.5); give another name=" in message
 
 
+@pytest.mark.e2e
 def test_seeds(cli, tmp_path: Path) -> None:
     """Same seed, same weights, whatever the folder and the workers; seed 0 seeds."""
     for name, arguments in {"a": ["seed=0"], "b": ["seed=0", "data.num_workers=1"], "c": ["seed=1"]}.items():
@@ -174,6 +183,7 @@ def test_seeds(cli, tmp_path: Path) -> None:
         assert_same_weights(tmp_path / "a", tmp_path / "c")
 
 
+@pytest.mark.e2e
 def test_overfits_two_images(cli, tmp_path: Path) -> None:
     arguments = [argument for argument in TINY if not argument.startswith(("model.", "trainer.max_epochs"))]
     cli(
@@ -193,6 +203,7 @@ KILL = (
 )  # fmt: skip
 
 
+@pytest.mark.e2e
 def test_killed_in_the_middle_of_an_epoch_and_started_again(cli, tmp_path: Path) -> None:
     """SIGKILL, then the same command: bitwise the weights of a run that nobody killed (dropout and all)."""
 
@@ -216,6 +227,7 @@ def test_killed_in_the_middle_of_an_epoch_and_started_again(cli, tmp_path: Path)
     assert [session["continues_checkpoint"] for session in sessions] == [False, True]
 
 
+@pytest.mark.e2e
 def test_sweep_leaves_distinct_runs_and_a_table(tmp_path: Path) -> None:
     arguments = [argument for argument in TINY if not argument.startswith(("model.", "logger"))]
     command = [
@@ -236,6 +248,7 @@ def test_sweep_leaves_distinct_runs_and_a_table(tmp_path: Path) -> None:
         assert f"| {run.name} | {evaluation['miou']:.4f} |" in table
 
 
+@pytest.mark.e2e
 def test_a_failing_job_of_a_sweep_does_not_stop_the_others(fails, tmp_path: Path) -> None:
     message = fails("train", "-m", *TINY, f"runs={tmp_path}", "data.batch_size=5,2")
     assert message.startswith("data.batch_size=5 is more than the 4 training images")
@@ -245,8 +258,6 @@ def test_a_failing_job_of_a_sweep_does_not_stop_the_others(fails, tmp_path: Path
 
 
 def test_a_run_folder_is_trained_in_by_one_process_at_a_time(fails, tmp_path: Path) -> None:
-    from src.runs.folder import RunFolder
-
     folder = tmp_path / "a"
     folder.mkdir()
     with RunFolder(folder).lock():

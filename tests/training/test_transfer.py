@@ -1,4 +1,4 @@
-"""`init_from`: what is copied, what is not and why, what is told; CamVid to KITTI road as in report R1."""
+"""`init_from`: the tensors that are copied, those that are not and why; CamVid to KITTI road as in report R1."""
 
 import json
 import re
@@ -7,12 +7,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from safetensors.torch import save_file
 from torch import nn
 
-from src import train
-from src.training.transfer import Origin, class_tensors, copy_weights, describe, find_origin, plan_transfer
+from src.config.build import build_task
+from src.config.open import resolve
+from src.data.streets.source import Streets
+from src.models import encoder
+from src.runs.origin import Origin, find_origin
+from src.training.transfer import class_tensors, copy_weights, describe, plan_transfer
 from tests.config.test_configs import composed
 from tests.support.architectures import build
 from tests.support.paths import SMALL, TINY
@@ -31,15 +36,20 @@ def state(path: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture
-def source(cli, tmp_path: Path) -> Path:
-    """A finished run on built-in data, with CamVid's eleven classes."""
-    cli("train", *TINY, f"runs={tmp_path / 'runs'}", "name=source")
-    return tmp_path / "runs" / "source"
+def source(tmp_path: Path) -> Path:
+    """A run folder with CamVid's eleven classes and the checkpoint of an untrained network."""
+    folder = tmp_path / "runs" / "source"
+    (folder / "checkpoints").mkdir(parents=True)
+    cfg = resolve(composed(tmp_path, *TINY))
+    torch.save({"state_dict": instantiate(cfg.task).state_dict()}, folder / "checkpoints" / "best.ckpt")
+    OmegaConf.save(cfg, folder / "config.yaml")
+    (folder / "identity.json").write_text(json.dumps({f"data.classes.{name}": [0, 0, 0] for name in Streets.classes}))
+    return folder
 
 
 @pytest.fixture
 def road(source: Path, tmp_path: Path) -> tuple[str, ...]:
-    """The command that goes on from it, on KITTI road."""
+    """The command that starts from it, on KITTI road."""
     return (
         *SMALL, "data=kitti_road", f"data.root={write_kitti_road(tmp_path / 'road')}", f"init_from={source}",
         f"runs={source.parent}", "name=road", "+callbacks.first._target_=tests.support.helpers.SaveFirstWeights",
@@ -47,24 +57,26 @@ def road(source: Path, tmp_path: Path) -> tuple[str, ...]:
     )  # fmt: skip
 
 
+@pytest.mark.e2e
 def test_the_encoder_is_the_sources_and_the_classifier_is_new(source: Path, road, cli, capfd) -> None:
     cli("train", *road)
-    told = capfd.readouterr().out
+    printed = capfd.readouterr().out
     theirs, first = state(source / "checkpoints" / "best.ckpt"), state(source.parent / "road" / "first.ckpt")
     encoder = [name for name in first if name.startswith("encoder.")]
     assert len(encoder) == 90
     assert all(torch.equal(first[name], theirs[name]) for name in first if name not in HEAD)
     assert first["head.weight"].shape[0] == 2
     assert theirs["head.weight"].shape[0] == 11
-    assert "skipped head.weight: 11x8x3x3 there, 2x8x3x3 here" in told
-    assert "made anew for 2 classes (Road, Not_Road); the source has 11 classes (Sky, Building, Pole, ...)" in told
-    assert re.search(r"encoder │ +90 │ +│ +│ +│", told)
-    assert f"from {source}/checkpoints/best.ckpt, where they fit" in told
+    assert "skipped head.weight: 11x8x3x3 there, 2x8x3x3 here" in printed
+    assert "made anew for 2 classes (Road, Not_Road); the source has 11 classes (Sky, Building, Pole, ...)" in printed
+    assert re.search(r"encoder │ +90 │ +│ +│ +│", printed)
+    assert f"from {source}/checkpoints/best.ckpt, as far as they fit" in printed
     trained = state(source.parent / "road" / "checkpoints" / "last.ckpt")
     assert not torch.equal(trained["encoder.model.conv1.0.weight"], first["encoder.model.conv1.0.weight"])
 
 
-def test_it_applies_at_the_start_alone_and_a_changed_source_is_told(
+@pytest.mark.e2e
+def test_it_applies_only_at_the_start_and_a_changed_source_is_refused(
     source: Path, road, cli, fails, monkeypatch
 ) -> None:
     cli("train", *road)
@@ -72,7 +84,7 @@ def test_it_applies_at_the_start_alone_and_a_changed_source_is_told(
     (run / "results.json").unlink()  # killed before its evaluation
 
     def never(*_: object) -> None:
-        raise AssertionError("weights were copied into a run that goes on")
+        raise AssertionError("weights were copied into a run that continues")
 
     monkeypatch.setattr("src.training.transfer.copy_weights", never)
     monkeypatch.setattr("src.training.transfer.plan_transfer", never)
@@ -88,7 +100,7 @@ def test_it_applies_at_the_start_alone_and_a_changed_source_is_told(
     assert "holds a run of another configuration (init_source.digest: " in message
 
 
-def test_what_is_not_there_is_told_before_torch_is_needed(source: Path, tmp_path: Path, fails) -> None:
+def test_sources_that_do_not_exist_are_refused_before_torch_is_needed(source: Path, tmp_path: Path, fails) -> None:
     message = fails("train", *TINY, f"init_from={source.parent}/sourc")
     assert message.endswith("no run folder or file there; the nearest are source; give one, or null")
     (tmp_path / "young").mkdir()
@@ -97,8 +109,8 @@ def test_what_is_not_there_is_told_before_torch_is_needed(source: Path, tmp_path
     (tmp_path / "young" / "config.yaml").touch()
     with pytest.raises(ValueError, match="young: has no checkpoint yet"):
         find_origin(str(tmp_path / "young"))
-    with pytest.raises(ValueError, match=r"metrics\.csv: must be a run folder or a file that ends in \.ckpt"):
-        find_origin(str(source / "metrics.csv"))
+    with pytest.raises(ValueError, match=r"identity\.json: must be a run folder or a file that ends in \.ckpt"):
+        find_origin(str(source / "identity.json"))
     origin = find_origin(str(source))
     assert origin.classes == list(OmegaConf.load(source / "config.yaml").data.classes)
     assert origin == find_origin(f"{source}/checkpoints/best.ckpt")
@@ -143,7 +155,7 @@ def test_same_number_of_other_classes_makes_the_classifier_anew(networks, tmp_pa
     mean, std = networks[3].mean, networks[3].std
     same = describe(kept, Origin(origin.path, "", classes), classes, mean, std)
     assert "classifier: taken over, the source has the same 3 classes" in same
-    assert "the source does not tell its classes" in describe(kept, origin, classes, mean, std)
+    assert "the classes of the source are unknown" in describe(kept, origin, classes, mean, std)
     assert "note" not in same
     note = describe(kept, origin, classes, mean + 2.55, std)
     assert "by this run's data.mean and data.std; the source's: data.mean=[0.485,0.456,0.406]" in note
@@ -155,8 +167,7 @@ def test_the_rule_goes_by_class_names_in_their_order(tmp_path: Path, source: Pat
         cfg = composed(tmp_path, *TINY, f"init_from={source}")
         cfg.data.classes = {name: [0, 0, index] for index, name in enumerate(names)}
         cfg.init_source = vars(find_origin(str(source)))
-        cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
-        built = train.build_task(cfg, continues=False).network.architecture.state_dict()
+        built = build_task(resolve(cfg), continues=False).network.architecture.state_dict()
         theirs = state(source / "checkpoints" / "best.ckpt")
         assert all(torch.equal(built[name], theirs[name]) for name in built if name not in HEAD)
         assert torch.equal(built["head.weight"], theirs["head.weight"]) == is_kept
@@ -191,10 +202,8 @@ def test_nothing_that_was_learnt_fits(networks, tmp_path: Path) -> None:
         plan_transfer(networks[3].architecture, Origin(str(path), "", None), set())
 
 
-def test_imagenet_weights_are_not_fetched_where_the_source_has_all(tmp_path: Path, monkeypatch) -> None:
+def test_imagenet_weights_are_not_fetched_if_the_source_has_all(tmp_path: Path, monkeypatch) -> None:
     asked = []
-    from src.models import encoder
-
     real = encoder.get_encoder
 
     def offline(name: str, **options: object) -> nn.Module:
@@ -204,7 +213,7 @@ def test_imagenet_weights_are_not_fetched_where_the_source_has_all(tmp_path: Pat
     monkeypatch.setattr(encoder, "get_encoder", offline)
     path = tmp_path / "resnet18.pth"
     cfg = composed(tmp_path, *TINY, "backbone=resnet18", f"init_from={path}")
-    cfg = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))
+    cfg = resolve(cfg)
     assert cfg.task.network.architecture.backbone.weights == "imagenet"
     source = build("unet_small", 3, "backbone=resnet18", "model.decoder_channels=[32,16,16,8,8]")
     for is_whole, expected in ((True, [None]), (False, [None, "imagenet"])):
@@ -212,7 +221,7 @@ def test_imagenet_weights_are_not_fetched_where_the_source_has_all(tmp_path: Pat
         whole = source.state_dict()
         torch.save({k: v for k, v in whole.items() if is_whole or "layer4" not in k}, path)
         cfg.init_source = vars(find_origin(str(path)))
-        task = train.build_task(cfg, continues=False)
+        task = build_task(cfg, continues=False)
         assert asked == expected
         assert torch.equal(task.network.architecture.encoder.conv1.weight, source.architecture.encoder.conv1.weight)
 

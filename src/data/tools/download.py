@@ -1,54 +1,54 @@
-"""Bringing a dataset to disk: its archives downloaded or given by hand, checked, unpacked into the layout that is read.
+"""Brings a dataset to disk: downloads its archives or takes given ones, checks them, and unpacks the needed folders.
 
-The scripts `scripts/download_*.py` state what there is to fetch. Standard library and rich alone.
+The scripts `scripts/download_*.py` state the archives. torch.hub downloads: unlike torchvision's `download_url`, it
+never retries a failed https address over http, and never leaves half a file under the final name.
 """
 
 import argparse
 import fcntl
 import hashlib
 import os
-import re
 import shutil
+import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
-from urllib.request import OpenerDirector
 
-from src.data.tools.fetch import Bar, UnreachableError, discard, fetch, make_opener
-from src.data.tools.unpack import CHUNK, check_space, readable, unpack
+from src.data.tools.unpack import check_space, is_archive, megabytes, unpack
 from src.errors import UserError
 from src.files import write_text
 
 SUMS = "SHA256SUMS"
+TIMEOUT = 30.0  # seconds without a byte
 
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder of an archive (each part may be a pattern), where it belongs, and the files it must then hold."""
+    """A folder of an archive ("" for its root; may be a pattern), its place under the root, and its number of files."""
 
     source: str
     target: str
     counts: dict[str, int]
 
-    def shortfall(self, root: Path) -> str | None:
-        """What is missing of it under `root`, in words; None where it is whole."""
+    def shortfall(self, path: Path) -> str | None:
+        """Returns the files that the folder at `path` lacks, in words; None if it is whole."""
         for pattern, count in self.counts.items():
-            found = sum(1 for _ in (root / self.target).glob(pattern))
-            if found < count:
+            if (found := sum(1 for _ in path.glob(pattern))) < count:
                 return f"{found} of {count} {self.target}/{pattern}"
         return None
 
 
 @dataclass(frozen=True)
 class Archive:
-    """One file to fetch.
+    """One file to download.
 
     Args:
-        size: bytes, about: the server says it exactly.
-        checksum: "md5:..." or "sha256:..."; empty where none is published: then what came first is recorded.
-        stated_by: who states the checksum.
+        size: bytes, approximately.
+        checksum: "md5:..." or "sha256:..."; empty if none is published.
+        stated_by: the source of the checksum.
     """
 
     name: str
@@ -59,47 +59,46 @@ class Archive:
     stated_by: str = ""
 
     def missing(self, root: Path) -> list[Folder]:
-        """Folders that are not under `root`. UserError where one is there in part: it may be the user's work."""
-        missing = [(folder, short) for folder in self.folders if (short := folder.shortfall(root))]
-        for folder, short in missing:
+        """Returns the folders that `root` lacks. UserError if one exists in part: it may be the user's work."""
+        lacking = [(folder, short) for folder in self.folders if (short := folder.shortfall(root / folder.target))]
+        for folder, short in lacking:
             path = root / folder.target
             if path.exists() and not (path.is_dir() and not any(path.iterdir())):
                 raise UserError(
                     f"{path}: exists but has only {short}; nothing is overwritten, move it away or give another --root"
                 )
-        return [folder for folder, _ in missing]
+        return [folder for folder, _ in lacking]
 
 
-@dataclass(frozen=True)
-class Session:
-    """An HTTP client, logged in where that is needed, and the checksum of each archive."""
+def fetch_url(archive: Archive, folder: Path) -> Archive:
+    """Downloads an archive into `folder`, with a progress bar. Raises OSError after 30 s without a byte."""
+    from torch.hub import download_url_to_file  # here, so that --help does not wait for torch
 
-    opener: OpenerDirector
-    checksum: Callable[[Archive], str]
-
-
-def open_session() -> Session:
-    return Session(make_opener(), lambda archive: archive.checksum)
+    socket.setdefaulttimeout(TIMEOUT)
+    download_url_to_file(archive.url, str(folder / archive.name))
+    return archive
 
 
 def install(
     archives: Sequence[Archive],
     root: Path,
     given: Sequence[Path] = (),
-    connect: Callable[[], Session] = open_session,
+    fetch: Callable[[Archive, Path], Archive] = fetch_url,
 ) -> None:
-    """Fetches what is not on disk yet, checks it and unpacks it under `root`; archives are kept in `root/archives`.
+    """Downloads the missing archives to `root/archives`, checks them, and unpacks them under `root`.
 
     Args:
-        given: archives that were fetched by hand; used where they lie.
-        connect: called when, and only when, something must be downloaded.
+        archives: the files that the dataset consists of.
+        root: folder of the dataset, as `data.root`.
+        given: archives that were downloaded by hand; used in their place.
+        fetch: downloads an archive into a folder, continuing a part that lies there if it can, and returns the archive
+            with the checksum that the server states now. Called only if something must be downloaded.
 
     Raises:
-        UserError: what cannot be done, and what to do about it. What was there before is left as it was; a download
-            that was cut short stays as `<name>.part`.
+        UserError: it cannot be done; says why and what to do. Existing files are left unchanged.
     """
-    files = _by_name(given, archives)
     store = root / "archives"
+    files = {archive.name: store / archive.name for archive in archives} | _by_name(given, archives)
     todo = []
     for archive in archives:
         if folders := archive.missing(root):
@@ -110,46 +109,34 @@ def install(
         return
     store.mkdir(parents=True, exist_ok=True)
     with _lock(store):
-        absent = [archive for archive, _ in todo if not files.get(archive.name, store / archive.name).is_file()]
+        absent = [archive for archive, _ in todo if not files[archive.name].is_file()]
         if absent:
-            needed = sum(2 * archive.size - _size(_part(store, archive)) for archive in absent)
+            arrived = sum(path.stat().st_size for path in (store / "partial").glob("*"))
+            needed = sum(2 * archive.size for archive in absent) - arrived
             check_space(root, needed, f"downloading and unpacking {' and '.join(a.name for a in absent)} (about)")
-        session = None
-        try:
-            for archive, folders in sorted(todo, key=lambda item: item[0] in absent):  # what is here already first
-                file = files.get(archive.name, store / archive.name)
-                if archive in absent:
-                    session = session or connect()
-                    sha256 = _download(archive, store, session)
-                else:
-                    sha256 = _verify(file, archive, archive.checksum, store)
-                _place(archive, file, folders, root)
-                # Only now: what does not unpack must not become the standard for what is fetched after it.
-                _record(store, archive.name, sha256)
-                print(f"{archive.name}: unpacked in {root}; {file} is not needed any more", flush=True)
-        except UnreachableError as error:
-            absent = [archive for archive in absent if not (store / archive.name).is_file()]
-            wanted = ", ".join(f"{archive.name} from {archive.url}" for archive in absent)
-            raise UserError(
-                f"no connection to {error}; on a machine with internet fetch {wanted}, put it into {store} (or give "
-                "--archive FILE) and run this again"
-            ) from error
+        for archive, folders in sorted(todo, key=lambda item: item[0] in absent):  # those on disk first
+            file = files[archive.name]
+            sha256 = _download(archive, file, fetch) if archive in absent else _verify(file, archive, store)
+            _place(archive, file, folders, root)
+            # Only now: an archive that does not unpack must not become the standard for later downloads.
+            sums = _read_sums(store) | {archive.name: sha256}
+            write_text(store / SUMS, "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)))
+            print(f"{archive.name}: unpacked in {root}; {file} is not needed any more", flush=True)
 
 
 def arguments(description: str, archives: Sequence[Archive]) -> argparse.ArgumentParser:
-    """The command line that the scripts have in common; --help lists the archives, and who states their checksums."""
+    """Returns the common command line of the scripts; --help lists the archives and the sources of their checksums."""
     width = max(len(archive.name) for archive in archives)
     lines = [
-        f"  {archive.name:<{width}}  {readable(archive.size):>8}  "
+        f"  {archive.name:<{width}}  {megabytes(archive.size):>11}  "
         + (f"{archive.checksum.split(':')[0]} {archive.stated_by}" if archive.checksum else "no checksum published")
         for archive in archives
     ]
-    text = f"""archives, about their size, and what they are checked by:
+    text = f"""archives, their approximate sizes, and their checksums:
 {chr(10).join(lines)}
 
-Without a published checksum, the sha256 of an archive is recorded in archives/{SUMS} when it is
-first unpacked, and what is fetched later is checked by that. A download that was cut short
-continues when the same command is given again."""
+The sha256 of an archive is recorded in archives/{SUMS} when it is first unpacked, and later
+downloads of it are compared with that."""
     parser = argparse.ArgumentParser(
         description=description, epilog=text, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -160,13 +147,13 @@ continues when the same command is given again."""
         action="append",
         default=[],
         metavar="FILE",
-        help="an archive that was fetched by hand, used in place of a download; may be repeated",
+        help="an archive that was downloaded by hand, used in place of a download; may be repeated",
     )
     return parser
 
 
 def launch(main: Callable[[], None]) -> None:
-    """Runs a script; what a user can mend is told in one line, exit status 1."""
+    """Runs a script. Errors that a user can mend are printed in one line, with exit status 1."""
     try:
         main()
     except KeyboardInterrupt:
@@ -182,7 +169,7 @@ def _path(text: str) -> Path:
 
 
 def _by_name(given: Sequence[Path], archives: Sequence[Archive]) -> dict[str, Path]:
-    """Archive name to file, by the file's name; any name where only one archive is in question."""
+    """Maps archive names to given files by their names; a single archive may have any."""
     names = [archive.name for archive in archives]
     files = {}
     for path in given:
@@ -194,47 +181,47 @@ def _by_name(given: Sequence[Path], archives: Sequence[Archive]) -> dict[str, Pa
     return files
 
 
-def _download(archive: Archive, store: Path, session: Session) -> str:
-    """Fetches an archive into `store`, in one step when it is whole and right; its sha256."""
-    expected, part = session.checksum(archive), _part(store, archive)
-    with Bar(archive.name) as bar:
-        fetch(archive.url, part, session.opener, bar)
+def _download(archive: Archive, file: Path, fetch: Callable[[Archive, Path], Archive]) -> str:
+    """Downloads to `file`, in one step once the content is whole and right. Returns its sha256."""
+    store, part = file.parent, file.parent / "partial" / archive.name
+    part.parent.mkdir(exist_ok=True)
     try:
-        sha256 = _verify(part, archive, expected, store)
-    except ValueError:
-        discard(part)
+        archive = fetch(archive, part.parent)
+    except (OSError, HTTPException) as error:
+        raise UserError(
+            f"{archive.url}: not downloaded ({error}); run the same command again, or fetch {archive.name} on another "
+            f"machine and put it into {store} (or give --archive FILE)"
+        ) from error
+    try:
+        sha256 = _verify(part, archive, store)
+    except UserError:
+        part.unlink()  # must not be continued
         raise
-    os.replace(part, store / archive.name)
-    discard(part)
+    os.replace(part, file)
     return sha256
 
 
-def _verify(file: Path, archive: Archive, expected: str, store: Path) -> str:
-    """Its sha256. UserError where the file is not what was recorded of the archive or, before that, published."""
-    found = {"md5": hashlib.md5(usedforsecurity=False), "sha256": hashlib.sha256()}
-    done, total = 0, _size(file)
-    with Bar(f"checking {archive.name}") as bar, file.open("rb") as stream:
-        while block := stream.read(CHUNK):
-            done += len(block)
-            bar(done, total)
-            for digest in found.values():
-                digest.update(block)
-    sha256 = found["sha256"].hexdigest()
+def _verify(file: Path, archive: Archive, store: Path) -> str:
+    """Returns the sha256 of a file. UserError if it is not as recorded of the archive or, before that, as published."""
+    print(f"{archive.name}: checking", flush=True)
+    sha256 = _digest(file, "sha256")
+    algorithm, _, value = archive.checksum.partition(":")
     if recorded := _read_sums(store).get(archive.name):
         if recorded != sha256:
             raise UserError(
                 f"{file}: not the {archive.name} that was here before (sha256 {sha256}, recorded {recorded}), not "
                 f"used; fetch it again, or, if the publisher replaced it, remove its line from {store / SUMS}"
             )
-    elif expected:
-        algorithm, value = expected.split(":")
-        if found[algorithm].hexdigest() != value:
+    elif algorithm:
+        if (found := _digest(file, algorithm)) != value:
             raise UserError(
-                f"{file}: damaged, or not {archive.name} ({algorithm} {found[algorithm].hexdigest()}, {value} "
-                f"{archive.stated_by}), not used; fetch it again. If you know by other means that it is right, put the "
-                f"line '{sha256}  {archive.name}' into {store / SUMS}"
+                f"{file}: damaged, or not {archive.name} ({algorithm} {found}, {value} {archive.stated_by}), not used; "
+                f"fetch it again. If you know by other means that it is right, put the line '{sha256}  {archive.name}' "
+                f"into {store / SUMS}"
             )
         print(f"{archive.name}: {algorithm} is the one {archive.stated_by}", flush=True)
+    elif not is_archive(file):
+        raise UserError(f"{file}: neither a zip nor a tar archive, or cut short; fetch it again")
     else:
         print(
             f"{archive.name}: no checksum of it is published; its sha256 {sha256} goes into {store / SUMS}", flush=True
@@ -243,59 +230,53 @@ def _verify(file: Path, archive: Archive, expected: str, store: Path) -> str:
 
 
 def _place(archive: Archive, file: Path, folders: Sequence[Folder], root: Path) -> None:
-    """Unpacks beside the target, looks whether all is there, and moves each folder to its place in one step."""
+    """Unpacks beside the target, checks that all files are there, and moves each folder to its place in one step."""
     temporary = root / f".unpacking-{archive.name}"
-    if temporary.exists():  # of a run that was killed; the lock says that none is under way
-        shutil.rmtree(temporary)
+    shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed; the lock says that none is under way
     temporary.mkdir()
+    print(f"{archive.name}: unpacking", flush=True)
     try:
-        with Bar(f"unpacking {archive.name}") as bar:
-            unpack(file, {folder.source: folder.target for folder in folders}, temporary, bar)
+        unpack(file, temporary)
+        places = {}
         for folder in folders:
-            if short := folder.shortfall(temporary):
+            path = next(temporary.glob(folder.source), None) if folder.source else temporary
+            if path is None:
+                raise UserError(f"{file}: holds no {folder.source}; is it another archive?")
+            if short := folder.shortfall(path):
                 raise UserError(f"{file}: holds only {short}; it is not the {archive.name} that is known, not used")
+            places[path] = root / folder.target
         os.sync()
-        for folder in folders:
-            (root / folder.target).parent.mkdir(parents=True, exist_ok=True)
-            os.rename(temporary / folder.target, root / folder.target)  # raises where a file came there meanwhile
+        for path, target in places.items():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.rename(path, target)  # raises if files have appeared there meanwhile
     finally:
-        shutil.rmtree(temporary)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _record(store: Path, name: str, sha256: str) -> None:
-    sums = {**_read_sums(store), name: sha256}
-    write_text(store / SUMS, "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)))
+def _digest(file: Path, algorithm: str) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, algorithm).hexdigest()
 
 
 def _read_sums(store: Path) -> dict[str, str]:
-    """Name to sha256, as `sha256sum` writes them."""
+    """Returns the sha256 of each name, from lines as `sha256sum` writes them."""
     path, sums = store / SUMS, {}
     for line in filter(str.strip, path.read_text().splitlines() if path.is_file() else []):
-        found = re.fullmatch(r"([0-9a-fA-F]{64})\s+\*?(.+)", line)
-        if not found:
+        sha256, _, name = line.partition("  ")
+        if not name:
             raise UserError(f"{path}: line {line!r} is not a sha256 and a name; mend or remove it")
-        sums[found[2]] = found[1].lower()
+        sums[name] = sha256.lower()
     return sums
 
 
 @contextmanager
 def _lock(store: Path) -> Iterator[None]:
-    """Holds `store` for this process. UserError where another one downloads into it."""
-    path = store / ".lock"
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"{store}: another process is downloading into it; wait for it") from error
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
-
-
-def _part(store: Path, archive: Archive) -> Path:
-    return store / f"{archive.name}.part"
-
-
-def _size(file: Path) -> int:
-    return file.stat().st_size if file.is_file() else 0
+    """Holds `store` for this process. UserError if another one downloads into it."""
+    descriptor = os.open(store, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise UserError(f"{store}: another process is downloading into it; wait for it") from error
+    finally:
+        os.close(descriptor)

@@ -1,4 +1,4 @@
-"""Commands in processes of their own: their environment, the paths in them, the error in their log."""
+"""Modules in child processes: their environment, the paths on their command lines, the error in their log."""
 
 import subprocess
 import sys
@@ -8,13 +8,12 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from src.config.cli import quoted
-from src.config.open import RUN_VARIABLE
-from src.processes import children as processes
-from src.processes.orphans import VARIABLE
+from src.machine import PARENT_VARIABLE, RUN_VARIABLE
+from src.processes import children
 
 
 @pytest.mark.parametrize("device", [None, "GPU-1a"])
-def test_a_child_has_its_parent_and_its_gpu_and_no_run_of_ours(
+def test_a_child_knows_its_parent_and_its_gpu_but_not_the_run_folder(
     device: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = {}
@@ -24,22 +23,22 @@ def test_a_child_has_its_parent_and_its_gpu_and_no_run_of_ours(
         assert line == [sys.executable, "-m", "src.train", "seed=1"]
         return subprocess.CompletedProcess(line, 3)
 
-    monkeypatch.setenv(RUN_VARIABLE, "runs/ours")
+    monkeypatch.setenv(RUN_VARIABLE, "runs/parent")
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    monkeypatch.setattr(processes.subprocess, "run", run)
-    assert processes.start(["src.train", "seed=1"], tmp_path / "log", device) == 3
-    assert RUN_VARIABLE not in found, "it would train in our folder"
+    monkeypatch.setattr(children.subprocess, "run", run)
+    assert children.run_module(["src.train", "seed=1"], tmp_path / "log", device) == 3
+    assert RUN_VARIABLE not in found, "it would train in the folder of its parent"
     assert found["CUDA_VISIBLE_DEVICES"] == (device or "0,1")
-    assert found[VARIABLE].isdigit()
+    assert found[PARENT_VARIABLE].isdigit()
 
 
 def test_the_error_of_the_last_command(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_text("$ python -m src.train a=1\nerror: too small\n$ python -m src.train a=2\nepoch 1\n")
-    assert processes.last_error(log) is None
+    assert children.last_error(log) is None
     with log.open("a") as file:
         file.write("an error: no\nerror: too large\nTraceback\n")
-    assert processes.last_error(log) == "too large"
+    assert children.last_error(log) == "too large"
 
 
 @pytest.mark.parametrize(

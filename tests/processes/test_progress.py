@@ -1,4 +1,4 @@
-"""Bars of what other processes train."""
+"""Progress bars of trainings in other processes."""
 
 import io
 import logging
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from src.processes import progress as following
+from src.processes import progress
 from src.runs.folder import RunFolder
 
 
@@ -19,25 +19,27 @@ def write_epochs(run: RunFolder, count: int) -> None:
     run.metrics.write_text("\n".join(["step,epoch,train/loss", *rows]))
 
 
-def test_epochs_are_those_of_the_csv(tmp_path: Path) -> None:
+def test_epochs_are_read_from_the_csv(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "fold0")
-    assert following.epochs_done(run) == 0
+    assert progress.epochs_done(run) == 0
     for count in (0, 1, 3):
         write_epochs(run, count)
-        assert following.epochs_done(run) == count
+        assert progress.epochs_done(run) == count
 
 
-@pytest.mark.parametrize(("terminal", "shown"), [(True, True), (False, True), (True, False)])
-def test_bars_grow_with_the_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terminal: bool, shown: bool) -> None:
+@pytest.mark.parametrize(("terminal", "enabled"), [(True, True), (False, True), (True, False)])
+def test_bars_grow_with_the_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terminal: bool, enabled: bool
+) -> None:
     screen, outside = io.StringIO(), sys.stdout
     console = Console(file=screen, force_terminal=terminal, width=80)
-    monkeypatch.setattr(following, "Console", lambda stderr: console)
-    monkeypatch.setattr(following, "EVERY_S", 0.01)
+    monkeypatch.setattr(progress, "Console", lambda stderr: console)
+    monkeypatch.setattr(progress, "EVERY_S", 0.01)
     handler = logging.StreamHandler(sys.stdout)
     logging.getLogger().addHandler(handler)
     runs = {f"fold {number}": RunFolder(tmp_path / f"fold{number}") for number in range(2)}
     try:
-        with following.following(runs, 4, shown=shown):
+        with progress.show_progress(runs, 4, enabled=enabled):
             write_epochs(runs["fold 1"], 3)
             logging.getLogger().warning("a line")
             time.sleep(0.5)
@@ -46,4 +48,4 @@ def test_bars_grow_with_the_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert handler.stream is sys.stdout is outside
     text = screen.getvalue()
     for part in ("fold 0", "0/4", "fold 1", "3/4", "a line"):
-        assert (part in text) == (terminal and shown), part
+        assert (part in text) == (terminal and enabled), part

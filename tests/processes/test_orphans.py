@@ -1,4 +1,4 @@
-"""A process whose parent is gone ends: folds and stages fold up, whoever of them dies."""
+"""A process ends if its parent dies, at every level of stages, cross-validation and training."""
 
 import os
 import signal
@@ -10,17 +10,19 @@ from pathlib import Path
 import pytest
 
 from src.config.cli import launch
-from src.processes import orphans as parent
+from src.machine import PARENT_VARIABLE
+from src.processes import orphans
 from src.runs.folder import RunFolder
 from tests.support.paths import ROOT, TINY
 from tests.support.processes import is_free, sessions, started, wait_until
 
-# Each process of a chain tells itself and what it reads of its parent, then starts the next one.
+# Each process of a chain prints the variable of its parent, which must be gone, then starts the next one.
 CHAIN = """
 import os, subprocess, sys, time
-from src.processes.orphans import VARIABLE, child_environment, end_with_parent
+from src.machine import PARENT_VARIABLE
+from src.processes.orphans import child_environment, end_with_parent
 end_with_parent()
-print(os.environ.get(VARIABLE), flush=True)
+print(os.environ.get(PARENT_VARIABLE), flush=True)
 if (left := int(sys.argv[1])):
     subprocess.run([sys.executable, "-c", sys.argv[2], str(left - 1), sys.argv[2]], env=child_environment())
 time.sleep(20)
@@ -28,7 +30,7 @@ time.sleep(20)
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_a_chain_folds_up(how: signal.Signals) -> None:
+def test_a_chain_of_processes_ends_with_its_first(how: signal.Signals) -> None:
     """The pipe ends when the last that could write to it has ended."""
     command = [sys.executable, "-c", CHAIN, "2", CHAIN]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
@@ -39,32 +41,35 @@ def test_a_chain_folds_up(how: signal.Signals) -> None:
         assert time.monotonic() - began < 10
 
 
-def test_a_child_of_a_parent_that_waits_lives_and_knows_it() -> None:
-    script = "import time; from src.processes.orphans import end_with_parent as e; e(); time.sleep(2.5); print('lived')"
-    told = subprocess.run(
-        [sys.executable, "-c", script], cwd=ROOT, env=parent.child_environment(), capture_output=True, check=True
+def test_the_child_of_a_living_parent_lives() -> None:
+    script = (
+        "from src.processes import orphans; import time; orphans.POLL = 0.1\n"
+        "orphans.end_with_parent(); time.sleep(0.5); print('lived')"
     )
-    assert told.stdout == b"lived\n"
+    result = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=orphans.child_environment(), capture_output=True, check=True
+    )
+    assert result.stdout == b"lived\n"
 
 
-def test_one_whose_parent_died_before_it_looked_ends() -> None:
+def test_a_process_ends_if_its_parent_died_before_it_looked() -> None:
     script = "from src.processes.orphans import end_with_parent; import time; end_with_parent(); time.sleep(20)"
-    dead = {**os.environ, parent.VARIABLE: "-1"}
+    dead = {**os.environ, PARENT_VARIABLE: "-1"}
     assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=dead, check=False).returncode == -signal.SIGTERM
 
 
-def test_what_ignores_sigterm_is_killed() -> None:
+def test_a_process_that_ignores_sigterm_is_killed() -> None:
     script = (
-        "from src.processes import orphans as parent; import signal, time; parent.GRACE = 0.5\n"
+        "from src.processes import orphans; import signal, time; orphans.GRACE = 0.5\n"
         "signal.signal(signal.SIGTERM, lambda *_: 0)\n"
-        "parent.end_with_parent(); time.sleep(20)"
+        "orphans.end_with_parent(); time.sleep(20)"
     )
-    dead = {**os.environ, parent.VARIABLE: "-1"}
+    dead = {**os.environ, PARENT_VARIABLE: "-1"}
     assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=dead, check=False).returncode == -signal.SIGKILL
 
 
-def test_a_training_that_sigterm_ended_does_not_look_finished(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lightning's exception for it has no status, by which the fold would be evaluated and told as done."""
+def test_a_training_ended_by_sigterm_has_a_failing_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lightning's exception for it has no status: the fold would be evaluated and reported as done."""
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
     def stopped(cfg: object) -> None:
@@ -77,7 +82,7 @@ def test_a_training_that_sigterm_ended_does_not_look_finished(monkeypatch: pytes
 
 
 @pytest.mark.slow
-def test_the_same_command_goes_on_when_only_the_parent_died(tmp_path: Path) -> None:
+def test_the_same_command_continues_after_only_the_parent_died(tmp_path: Path) -> None:
     """Stages by SIGKILL, then cross-validation by SIGTERM: no fold trains on, nor its data workers hold the folder."""
     words = [word for word in TINY if "max_epochs" not in word and "num_workers" not in word]
     words += ["stages=two", "stages.first.epochs=1000", "data.num_workers=2", "data.num_folds=2", "data.fold_gap=0"]

@@ -1,0 +1,189 @@
+"""Plans an average: opens its runs, checks that they belong together, and derives the configuration of the winner."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from src.config.build import build_data
+from src.config.flat import digest, flatten
+from src.config.identity import identity
+from src.config.reopen import AS_RUN, load_data, load_run
+from src.data.source import Source
+from src.errors import UserError, whole
+from src.folds.aggregate import AveragePlan, RunToAverage
+from src.runs.folder import AVERAGE, RunFolder
+from src.runs.origin import find_origin
+
+SELECTIONS = ("fold_val", "official_val", "holdout")
+# Options that decide the winner.
+QUESTION = ("top_k", "select_on", "holdout", "batchnorm_images", "inference", "precision")
+
+
+@dataclass(frozen=True)
+class OpenedRun:
+    """A run to average with its configuration, its dataset, and a digest of its best checkpoint."""
+
+    run: RunFolder
+    config: DictConfig
+    source: Source
+    digest: str
+
+    @property
+    def has_folds(self) -> bool:
+        """Whether it held out a fold of train."""
+        return self.config.data.num_folds is not None
+
+
+def plan_average(cfg: DictConfig) -> tuple[AveragePlan, DictConfig | None]:
+    """Plans an average, as far as that needs no torch; also returns the logger of its runs.
+
+    Raises:
+        UserError: see `open_runs` and `check_selection`; the folder `out` holds something else.
+    """
+    runs = open_runs(cfg)
+    check_selection(cfg, runs)
+    question = question_digest(cfg, runs)
+    run = RunFolder(Path(cfg.out) if cfg.out else runs[0].run.path.parent / f"aggregate-{question}")
+    if run.config.is_file() and OmegaConf.select(OmegaConf.load(run.config), "aggregate.digest") != question:
+        raise UserError(f"out={run.path}: holds another run; give another out=FOLDER, or leave it out")
+    config = winner_config(cfg, runs, run)
+    plan = AveragePlan(
+        run,
+        # Runs of one folder are those of one command; others have only this average in common.
+        group=(run.path if cfg["from"] is None else Path(cfg["from"])).name,
+        members=[
+            RunToAverage(each.run, partial(build_data, each.config.datamodule, each.source, augmentation=None))
+            for each in runs
+        ],
+        select_on=cfg.select_on,
+        holdout=cfg.holdout,
+        top_k=cfg.top_k,
+        batchnorm_images=cfg.batchnorm_images,
+        accelerator=cfg.accelerator,
+        precision=config.trainer.precision,
+        seed=config.seed,
+        build_data=partial(build_data, config.datamodule, runs[0].source),
+        build_task=partial(instantiate, config.task),
+        identity=identity(config),
+        config=OmegaConf.to_yaml(config),
+    )
+    return plan, runs[0].config.logger
+
+
+def open_runs(cfg: DictConfig) -> list[OpenedRun]:
+    """Opens the runs of `runs`, in that order, or of the folder `from`, in the order of their names.
+
+    Raises:
+        UserError: neither or both given; fewer than two runs, or one twice; a run that is not finished, or that differs
+            from the first in labels, network, normalisation, data or protocol.
+    """
+    if (cfg.runs is None) == (cfg["from"] is None):
+        raise UserError("give runs=[runs/A,runs/B,...] or from=FOLDER of run folders, and not both")
+    paths = [Path(path) for path in cfg.runs] if cfg.runs is not None else _find_runs(Path(cfg["from"]))
+    if len(paths) < 2 or len({path.resolve() for path in paths}) < len(paths):
+        given = ", ".join(map(str, paths)) or "none"
+        raise UserError(f"an average needs two runs or more, each once; given: {given}")
+    runs = [open_run_to_average(cfg, path) for path in paths]
+    for other in runs[1:]:
+        check_same(runs[0], other)
+    return runs
+
+
+def _find_runs(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise UserError(f"from={folder}: no such folder")
+    found = sorted(path.parent for path in folder.glob("*/config.yaml"))
+    return [path for path in found if not (path / AVERAGE).is_file()]
+
+
+def open_run_to_average(cfg: DictConfig, path: Path) -> OpenedRun:
+    """Opens one run under the protocol and with the place of the data that `cfg` asks for."""
+    shared = {key: cfg[key] for key in ("inference", "precision", "data")}
+    wanted = OmegaConf.create({"run": str(path), "checkpoint": "best", "split": AS_RUN, **shared})
+    run, config = load_run(wanted)
+    if not run.read_results().finished:
+        raise UserError(f"{path} is not finished; repeat the command that began it, or leave it out of runs=[...]")
+    source, _, _ = load_data(wanted, run, config)
+    return OpenedRun(run, config, source, find_origin(str(path)).digest)
+
+
+def check_same(first: OpenedRun, other: OpenedRun) -> None:
+    """Raises UserError, with the names of both runs, if their weights or figures do not belong together."""
+    one, two = first.run.path, other.run.path
+    if (first.source.labels, first.source.classes) != (other.source.labels, other.source.classes):
+        raise UserError(
+            f"{one} and {two} have different label sets: {first.source.labels} and {other.source.labels}; average runs "
+            "of one label set"
+        )
+    for key, subject in (
+        ("task.network", "different networks"),
+        ("task.inference", "different protocols"),
+        ("datamodule.dataset", "different data"),
+    ):
+        values, others = (_leaves(each.config, key) for each in (first, other))
+        if differing := sorted(name for name in values.keys() | others.keys() if values.get(name) != others.get(name)):
+            name = differing[0]
+            remedy = "give inference....=... for all" if key == "task.inference" else "average runs that share it"
+            raise UserError(
+                f"{one} and {two} have {subject}: {key}.{name} is {values.get(name)} and {others.get(name)}; {remedy}"
+            )
+
+
+def _leaves(config: DictConfig, key: str) -> dict[str, Any]:
+    """Returns the values of a part of a configuration but for first weights and the folder of the data."""
+    leaves = flatten(OmegaConf.to_container(OmegaConf.select(config, key)))
+    return {name: value for name, value in leaves.items() if name.split(".")[-1] not in ("weights", "init", "root")}
+
+
+def check_selection(cfg: DictConfig, runs: Sequence[OpenedRun]) -> None:
+    """Raises UserError if `select_on`, `holdout`, `top_k` or `batchnorm_images` is not possible with these runs."""
+    if cfg.select_on not in SELECTIONS:
+        raise UserError(f"select_on={cfg.select_on}: must be one of {', '.join(SELECTIONS)}")
+    whole("top_k", cfg.top_k, 2)
+    whole("batchnorm_images", cfg.batchnorm_images, 1)
+    source = runs[0].source
+    if cfg.select_on == "fold_val" and (without := [each.run.path for each in runs if not each.has_folds]):
+        raise UserError(
+            f"select_on=fold_val: {without[0]} held out no fold of train (data.num_folds); choose select_on=holdout "
+            "holdout=SPLIT, or select_on=official_val"
+        )
+    if cfg.select_on == "official_val" and "val" not in source.splits:
+        raise UserError(f"select_on=official_val: {source.labels} has no val, only {', '.join(source.splits)}")
+    taken = ("train", "val", *source.extra_splits, *source.unlabelled)
+    free = [split for split in source.splits if split not in taken]
+    if cfg.select_on == "holdout" and cfg.holdout not in free:
+        raise UserError(
+            f"holdout={cfg.holdout}: must be a labelled split that is neither trained on nor val: "
+            f"{', '.join(free) or 'this dataset has none, choose another select_on'}"
+        )
+    if cfg.select_on != "holdout" and cfg.holdout is not None:
+        raise UserError(f"holdout={cfg.holdout}: is for select_on=holdout, and select_on={cfg.select_on}")
+
+
+def question_digest(cfg: DictConfig, runs: Sequence[OpenedRun]) -> str:
+    """Hashes the weights of the runs and every option that decides the winner."""
+    content = OmegaConf.to_container(cfg)
+    assert isinstance(content, dict)
+    return digest([[each.digest for each in runs], {key: content[key] for key in QUESTION}])
+
+
+def winner_config(cfg: DictConfig, runs: Sequence[OpenedRun], run: RunFolder) -> DictConfig:
+    """Derives the winner's configuration from that of the first run: a run on all of train, without a training."""
+    config = OmegaConf.create(OmegaConf.to_container(runs[0].config))
+    assert isinstance(config, DictConfig)
+    for key in ("datamodule.folds.num_folds", "datamodule.folds.fold", "data.num_folds", "data.fold"):
+        OmegaConf.update(config, key, None)
+    for key in ("init_from", "init_source", "callbacks", "logger", "averaging"):
+        config[key] = None
+    config.name, config.runs, config.run_dir = run.path.name, str(run.path.parent), str(run.path)
+    config.aggregate = {
+        "digest": question_digest(cfg, runs),
+        "runs": [str(each.run.path) for each in runs],
+        **{key: cfg[key] for key in ("select_on", "holdout", "top_k", "batchnorm_images")},
+    }
+    return config

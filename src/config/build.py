@@ -1,0 +1,101 @@
+"""Builds the parts of a run from its configuration, by Hydra's `instantiate`."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from src.config.checks import has_several_devices
+from src.config.flat import to_dict
+from src.data.folds import Folds
+from src.data.source import Source
+from src.machine import spare_hub_retries
+from src.runs.origin import Origin
+
+if TYPE_CHECKING:
+    from lightning import Callback, Trainer
+
+    from src.data.datamodule import SegmentationDataModule
+    from src.task import SegmentationTask
+
+
+def build_source(datamodule: DictConfig) -> tuple[Source, Folds]:
+    """Builds a dataset and its division into folds. Raises UserError if the data are missing or faulty."""
+    return instantiate(datamodule.dataset, _convert_="all"), Folds(**datamodule.folds)
+
+
+def build_data(datamodule: DictConfig, source: Source, **changes: Any) -> SegmentationDataModule:
+    """Builds the data module around a dataset that is built already.
+
+    Args:
+        changes: arguments of the data module other than the configuration's.
+    """
+    arguments = OmegaConf.create({key: value for key, value in datamodule.items() if key not in ("dataset", *changes)})
+    return instantiate(arguments, _partial_=True)(dataset=source, **changes)
+
+
+def build(
+    cfg: DictConfig, source: Source, *, continues: bool
+) -> tuple[SegmentationDataModule, SegmentationTask, list[Callback]]:
+    """Builds data, task and callbacks by the run's seed; settles in `cfg` whether BatchNorm is synchronised.
+
+    Args:
+        cfg: resolved.
+        continues: whether the weights will come from the run's last checkpoint.
+    """
+    if cfg.backbone is not None and cfg.backbone.weights == "imagenet":
+        spare_hub_retries()
+    # Only now that the configuration is known to be right: importing this takes ten seconds.
+    from src.training.fit import begin, synchronises_batchnorm
+
+    trainer = cfg.trainer
+    trainer.sync_batchnorm = synchronises_batchnorm(
+        trainer.sync_batchnorm, trainer.accelerator, several_devices=has_several_devices(cfg)
+    )
+    begin(cfg.seed)
+    data = build_data(cfg.datamodule, source)
+    task = build_task(cfg, continues=continues)
+    callbacks = instantiate(cfg.callbacks)
+    if not trainer.enable_progress_bar:
+        callbacks.pop("progress")
+    return data, task, [callback for callback in callbacks.values() if callback is not None]
+
+
+def build_task(cfg: DictConfig, *, continues: bool) -> SegmentationTask:
+    """Builds the task with its first weights; `init_from` is not read if a checkpoint will replace them."""
+    if cfg.init_from is None:
+        return instantiate(cfg.task)
+    from src.training.transfer import start_from
+
+    # Without its ImageNet weights, which need not be fetched: the source or, later, the last checkpoint has them all.
+    bare = OmegaConf.merge(cfg.task)
+    for key in ("backbone.weights", "weights"):
+        if OmegaConf.select(bare.network.architecture, key) is not None:
+            OmegaConf.update(bare.network.architecture, key, None)
+    task = instantiate(bare)
+    if continues:
+        return task
+    origin = Origin(**to_dict(cfg.init_source))
+    return start_from(origin, task, cfg.seed, partial(_of_other_classes, bare.network), partial(instantiate, cfg.task))
+
+
+def _of_other_classes(network: DictConfig) -> Any:
+    """Builds the architecture for one class more, and without a teacher."""
+    other = OmegaConf.merge(network, {"architecture": {"num_classes": network.architecture.num_classes + 1}})
+    if "teacher" in other.architecture:
+        other.architecture.teacher = None
+    return instantiate(other, _convert_="all").architecture
+
+
+def build_loggers(cfg: DictConfig) -> list[Any]:
+    """Builds the loggers of a run, each a context manager with `mark` and `publish`."""
+    return list(instantiate(cfg.logger).values())
+
+
+def build_trainer(cfg: DictConfig, callbacks: list[Callback], folder: Path, **options: Any) -> Trainer:
+    """Builds Lightning's trainer, which writes to `folder`; `options` take the place of the configuration's."""
+    return instantiate(cfg.trainer, callbacks=callbacks, default_root_dir=str(folder), **options)

@@ -1,0 +1,100 @@
+"""Completes a configuration: fills in the values that data and command line decide, and checks the others.
+
+Nothing here imports torch, so that a wrong value is answered in about a second.
+"""
+
+import logging
+from copy import deepcopy
+from dataclasses import asdict, dataclass
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from src.config.build import build_source
+from src.config.checks import check_given, check_ranges
+from src.config.flat import digest, flatten, to_dict
+from src.data.folds import Folds
+from src.data.packed import attach
+from src.data.source import Sample, Source
+from src.data.statistics import class_weights, training_statistics
+from src.errors import UserError
+from src.machine import is_first_process
+from src.models.init import check_scheme
+from src.runs.origin import find_origin
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A complete configuration with the dataset that it names, which is built once per process.
+
+    Args:
+        config: complete; its interpolations are not resolved.
+        source: the dataset, with its pack if it has one.
+        folds: the part of the dataset that is trained on, and the part that is validated on.
+    """
+
+    config: DictConfig
+    source: Source
+    folds: Folds
+
+
+def complete(cfg: DictConfig) -> Prepared:
+    """Returns a completed copy of a composed configuration, and its dataset.
+
+    Raises:
+        UserError: a missing value, missing data, a backbone for a network without one, a value out of range.
+    """
+    check_given(cfg)
+    cfg = deepcopy(cfg)
+    choices = HydraConfig.get().runtime.choices
+    groups = ("data", "model", "backbone", "experiment", "scale")
+    cfg.choices = {group: choices[group] for group in groups if choices.get(group)}
+    _settle_backbone(cfg)
+    check_scheme(cfg.init)
+    if cfg.init_from is not None:
+        cfg.init_source = asdict(find_origin(cfg.init_from))
+    source, folds = build_source(cfg.datamodule)
+    attach(source, cfg.data.pack)  # a stale pack is refused before torch is loaded
+    samples = {split: folds.samples(source, split) for split in ("train", folds.validation_split)}
+    cfg.data.classes = {name: list(colour) for name, colour in source.classes.items()}
+    cfg.data.fingerprint = digest([source.labels, {split: [s.name for s in samples[split]] for split in samples}])
+    check_ranges(cfg)
+    _fill_class_weights(cfg, source, samples["train"])
+    return Prepared(cfg, source, folds)
+
+
+def _settle_backbone(cfg: DictConfig) -> None:
+    """Removes the backbone of a network that takes none. Raises UserError if the command line chose it in vain."""
+    choices, words = HydraConfig.get().runtime.choices, HydraConfig.get().overrides.task
+    given = [word for word in words if word.startswith("backbone")]
+    if choices.get("scale") == "tiny" and (whole := [word for word in given if word.startswith("backbone=")]):
+        raise UserError(f"{whole[0]}: scale=tiny puts the smallest of its family in its place; give backbone.name=...")
+    if "backbone" not in cfg.model:
+        if given:
+            raise UserError(f"{given[0]}: model={choices['model']} has no backbone to choose; leave it out")
+        cfg.backbone = None
+        cfg.choices = {group: choice for group, choice in cfg.choices.items() if group != "backbone"}
+
+
+def _fill_class_weights(cfg: DictConfig, source: Source, samples: list[Sample]) -> None:
+    """Replaces the name of each weighting by its weights, so that the run's config and identity hold the numbers.
+
+    Raises:
+        UserError: an unknown name, a list of other than one weight per class, no labelled pixel in train.
+    """
+    for key, given in flatten(to_dict(cfg.loss, resolve=True), "loss").items():
+        if not key.endswith(".class_weights"):
+            continue
+        if isinstance(given, str):
+            weights = class_weights(given, training_statistics(source, samples))
+            OmegaConf.update(cfg, key, weights)
+            if is_first_process():
+                text = ", ".join(f"{c} {weight:.3g}" for c, weight in zip(source.classes, weights, strict=True))
+                log.info("%s: %s of %d images: %s", key, given, len(samples), text)
+        elif isinstance(given, list) and len(given) != source.num_classes:
+            raise UserError(
+                f"{key} has {len(given)} values; {source.labels} has {source.num_classes} classes: "
+                f"{', '.join(source.classes)}"
+            )

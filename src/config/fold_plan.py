@@ -1,0 +1,150 @@
+"""Plans a cross-validation: checks its configuration, composes the commands of each fold, and claims its folder."""
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from src.config.cli import quoted
+from src.config.complete import complete
+from src.config.flat import changes
+from src.config.identity import derive_name, identity
+from src.errors import UserError
+from src.files import first_free, plain, write_json
+from src.folds.crossval import Fold, FoldsPlan, fold_folder
+from src.runs.folder import RunFolder
+
+OWN_KEYS = ("name", "runs", "resume", "crossval")  # not handed on to src.train as they stand on the command line
+
+
+def plan_folds(cfg: DictConfig) -> FoldsPlan:
+    """Plans all folds, and checks what src.train would check for fold 0 before it loads torch.
+
+    Raises:
+        UserError: no `data.num_folds`, or a `data.fold`; a sweep; a faulty value; missing data.
+    """
+    check_folds("src.crossval", cfg)
+    options = OmegaConf.to_container(cfg.crossval)
+    assert isinstance(options, dict)
+    shared = shared_overrides(OWN_KEYS)
+    with open_dict(cfg):
+        cfg.pop("crossval")
+    cfg.data.fold = 0
+    if options["init_from"] is not None:
+        cfg.init_from = str(fold_folder(Path(options["init_from"]), 0))
+    prepared = complete(cfg)
+    cfg, numbers = prepared.config, range(prepared.config.data.num_folds)
+    extra = {int(fold): list(words) for fold, words in (options["overrides"] or {}).items()}
+    if unknown := [fold for fold in extra if fold not in numbers]:
+        raise UserError(f"crossval.overrides: there is no fold {unknown[0]}, only 0 to {numbers[-1]}")
+    devices = name_devices(options["devices"] or [])
+    has_official = options["official_val"] and "val" in prepared.source.splits
+    if has_official:
+        prepared.source.samples("val")  # raises for missing files now, instead of after the first fold
+    folder = choose_folder(cfg, cfg.name or derive_name(cfg, all_folds=True))
+    folds = []
+    for number in numbers:
+        run, overrides = fold_folder(folder, number), extra.get(number, [])
+        start = [] if options["init_from"] is None else [_start(options["init_from"], number)]
+        place = [f"data.fold={number}", f"runs={quoted(folder)}", f"name={run.name}"]
+        evaluate = ["src.eval", f"run={quoted(run)}", "split=val", f"accelerator={cfg.trainer.accelerator}"]
+        folds.append(
+            Fold(
+                number,
+                RunFolder(run),
+                folder / f"{run.name}.log",
+                overrides,
+                train=["src.train", *shared, *start, *overrides, *place],
+                evaluate=evaluate if has_official else None,
+            )
+        )
+    return FoldsPlan(
+        folder, folds, identity(cfg), devices, cfg.trainer.max_epochs, with_progress=cfg.trainer.enable_progress_bar
+    )
+
+
+@contextmanager
+def claimed_folds(plan: FoldsPlan) -> Iterator[None]:
+    """Locks the folder of a cross-validation and writes its identity: the shared part, and each fold's own overrides.
+
+    Raises:
+        UserError: another process has the folder, or folds in it have weights of another configuration.
+    """
+    folder = RunFolder(plan.folder)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    with folder.lock():
+        new = plain({"all": plan.identity, "each": {fold.number: fold.overrides for fold in plan.folds}})
+        if differences := _differences(plan, folder.identity, new):
+            raise UserError(
+                f"{plan.folder} holds folds of another configuration ({', '.join(differences[:3])}"
+                f"{', ...' if len(differences) > 3 else ''}); give another name=, or resume=false, to start beside it"
+            )
+        write_json(folder.identity, new)
+        folder.note_session("src.crossval")
+        yield
+
+
+def _differences(plan: FoldsPlan, path: Path, new: dict[str, Any]) -> list[str]:
+    """Lists the differences from the identity in `path` that matter to folds with weights; none if no fold has any."""
+    with_weights = [str(fold.number) for fold in plan.folds if fold.run.has_weights]
+    if not (path.is_file() and with_weights):
+        return []
+    old = json.loads(path.read_text())
+    return changes(old["all"], new["all"]) + [
+        f"crossval.overrides of fold {fold}: {old['each'].get(fold)} -> {new['each'].get(fold)}"
+        for fold in with_weights
+        if old["each"].get(fold) != new["each"].get(fold)
+    ]
+
+
+def check_folds(module: str, cfg: DictConfig) -> None:
+    """Raises UserError if a command that trains every fold is called in a sweep, without folds, or for one fold."""
+    if HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise UserError(f"{module} is no job of a sweep (-m); call it once for each configuration")
+    if cfg.data.num_folds is None or cfg.data.fold is not None:
+        raise UserError(f"{module} trains every fold: give data.num_folds=5, and no data.fold")
+
+
+def shared_overrides(without: Sequence[str]) -> list[str]:
+    """Returns the overrides of this command line, but for those of some groups or keys of the top level."""
+    return [word for word in HydraConfig.get().overrides.task if _top_key(word) not in without]
+
+
+def choose_folder(cfg: DictConfig, name: str) -> Path:
+    """Returns the folder of this name in `runs`; with resume=false the first free one beside it."""
+    folder = Path(cfg.runs) / name
+    return folder if cfg.resume else first_free(folder)
+
+
+def name_devices(numbers: Sequence[int]) -> list[str]:
+    """Names GPUs for CUDA_VISIBLE_DEVICES; if a scheduler has set that, numbers count within it.
+
+    Raises:
+        UserError: not a list of whole numbers, or a number beyond the GPUs that the scheduler gave.
+    """
+    if any(type(number) is not int or number < 0 for number in numbers):
+        raise UserError(f"crossval.devices={numbers}: must be numbers of GPUs, such as [0,1], or null")
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is None:
+        return [str(number) for number in numbers]
+    visible = [name.strip() for name in given.split(",") if name.strip()]
+    if beyond := [number for number in numbers if number >= len(visible)]:
+        raise UserError(
+            f"crossval.devices={numbers}: no GPU {beyond[0]} among CUDA_VISIBLE_DEVICES={given}, whose first is 0"
+        )
+    return [visible[number] for number in numbers]
+
+
+def _start(earlier: str, fold: int) -> str:
+    """Returns the override that starts a fold from the same fold of an earlier cross-validation."""
+    return f"init_from={quoted(fold_folder(Path(earlier), fold))}"
+
+
+def _top_key(override: str) -> str:
+    return override.partition("=")[0].lstrip("+~").partition("@")[0].partition(".")[0]

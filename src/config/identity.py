@@ -1,0 +1,43 @@
+"""The identity of a run: the values that must not change if it is continued, and the name derived from them."""
+
+from typing import Any
+
+from omegaconf import DictConfig
+
+from src.config.flat import digest, flatten, to_dict
+
+# Keys that do not change the result: a run may be continued with other values of these. The folder of the data is among
+# them, because data.fingerprint stands for its content.
+VOLATILE = (
+    "name", "resume", "runs", "run_dir", "choices", "init_from", "init_source.path", "logger", "data.root",
+    "data.pack", "data.num_workers", "trainer.accelerator", "trainer.enable_progress_bar", "trainer.log_every_n_steps",
+    "callbacks.panels", "callbacks.progress",
+)  # fmt: skip
+
+
+def identity(cfg: DictConfig) -> dict[str, Any]:
+    """Returns the values that make a run what it is, by dotted key; interpolations are not resolved."""
+    return {
+        key: value
+        for key, value in flatten(to_dict(cfg)).items()
+        if not any(key == name or key.startswith(f"{name}.") for name in VOLATILE)
+    }
+
+
+def derive_name(cfg: DictConfig, *, all_folds: bool = False) -> str:
+    """Derives a readable name, the same for the same command: the choices, the seed, and a digest of the identity.
+
+    Args:
+        all_folds: whether the name is that of a cross-validation, `cfg` being the configuration of one of its folds.
+    """
+    choices = cfg.choices
+    parts = [choices.get("experiment")] if choices.get("experiment") else [choices.data, choices.model]
+    if choices.get("backbone") and not choices.get("experiment"):
+        parts.append(choices.backbone)
+    if choices.get("scale", "full") != "full":
+        parts.append(choices.scale)
+    if cfg.data.num_folds is not None:
+        count = cfg.data.num_folds
+        parts.append(f"{count}folds" if all_folds else f"fold{cfg.data.fold}of{count}")
+    stem = "-".join(str(part).replace("/", "_") for part in parts)
+    return f"{stem}-s{cfg.seed}-{digest(identity(cfg))}"

@@ -1,0 +1,76 @@
+"""Reopens a finished or interrupted run for evaluation, prediction or averaging: its configuration and its data."""
+
+import difflib
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from src.config.build import build_source
+from src.config.checks import check_given, check_inference, check_workers
+from src.config.flat import flatten, to_dict
+from src.data.folds import HELD_OUT
+from src.data.source import Sample, Source
+from src.errors import UserError
+from src.runs.folder import RunFolder
+
+AS_RUN = "run"  # in eval.yaml, predict.yaml and aggregate.yaml: the value that the run had
+
+
+def load_run(cfg: DictConfig) -> tuple[RunFolder, DictConfig]:
+    """Returns the run folder `cfg.run` and its configuration, changed where `cfg` asks for another value.
+
+    Raises:
+        UserError: no run folder there (names the nearest), no such checkpoint, a value out of range, a root for data
+            without one.
+    """
+    check_given(cfg)
+    run = RunFolder(Path(cfg.run))
+    if not run.config.is_file():
+        siblings = [path.parent.name for path in run.path.parent.glob("*/config.yaml")]
+        near = difflib.get_close_matches(run.path.name, siblings, 3, cutoff=0.4)
+        hint = f"; the nearest are {', '.join(near)}" if near else ""
+        raise UserError(f"run={cfg.run}: no run folder there (no config.yaml){hint}")
+    run.checkpoint(cfg.checkpoint)
+    config = OmegaConf.load(run.config)
+    assert isinstance(config, DictConfig)
+    for key, value in cfg.inference.items():
+        if value != AS_RUN:
+            config.task.inference[key] = config.inference[key] = value
+    check_inference(config.inference)
+    if cfg.precision != AS_RUN:
+        config.trainer.precision = cfg.precision
+    _change_data(cfg.data, config)
+    # The checkpoint has all weights: the network need not fetch those that it once started from.
+    architecture = config.task.network.architecture
+    for key in flatten(to_dict(architecture)):
+        if key.rpartition(".")[2] == "weights":
+            OmegaConf.update(architecture, key, None)
+    return run, config
+
+
+def _change_data(given: DictConfig, config: DictConfig) -> None:
+    """Changes where a run's data are read from, and by how many processes."""
+    for key in ("pack", "num_workers"):
+        if given.get(key, AS_RUN) != AS_RUN:
+            config.datamodule[key] = given[key]
+    check_workers(config.datamodule.num_workers)
+    if given.root != AS_RUN:
+        if "root" not in config.datamodule.dataset:
+            raise UserError(f"data.root={given.root}: {config.data.name} has no root; leave it out")
+        config.datamodule.dataset.root = given.root
+
+
+def load_data(cfg: DictConfig, run: RunFolder, config: DictConfig) -> tuple[Source, str, list[Sample]]:
+    """Returns the dataset of a run, and the name and the samples of `cfg.split`.
+
+    Raises:
+        UserError: missing data, a split that the dataset does not have, other files in a fold than the run had.
+    """
+    source, folds = build_source(config.datamodule)
+    split = folds.validation_split if cfg.split == AS_RUN else cfg.split
+    lists = folds.lists(source) if split in ("train", HELD_OUT) else {}
+    for name, text in lists.items():
+        path = run.path / "folds" / f"{name}.txt"
+        if path.read_text() != text:
+            raise UserError(f"{path}: names other files than the data have now; give the data it was trained on")
+    return source, split, folds.samples(source, split)

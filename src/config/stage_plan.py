@@ -1,0 +1,76 @@
+"""Plans staged training: composes the commands of every stage, so that a faulty override is found before the first."""
+
+from pathlib import Path
+from typing import Any
+
+from hydra import compose
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from src.config.cli import quoted
+from src.config.flat import digest
+from src.config.fold_plan import check_folds, choose_folder, shared_overrides
+from src.config.identity import identity
+from src.errors import UserError, whole
+from src.folds.stages import WINNER, Stage, StagesPlan
+
+LINEAGES = ("aggregate", "separate")
+# Keys of the command line that src.crossval does not take, or that each stage gives it anew.
+OWN_KEYS = ("stages", "lineage", "aggregate", "name", "runs", "resume")
+# Keys that a stage decides, and the remedy if the command line gives one of them.
+DECIDED = {
+    "trainer.max_epochs": "give stages.NAME.epochs",
+    "init_from": "only the first stage could take it: stages.NAME.overrides=[init_from=...]",
+}
+
+
+def plan_stages(cfg: DictConfig) -> StagesPlan:
+    """Plans all stages.
+
+    Raises:
+        UserError: no folds, a sweep, epochs or a start that the stages decide, an unknown lineage, a stage without
+            epochs, an override that does not compose.
+    """
+    for key, remedy in DECIDED.items():
+        if any(word.startswith(f"{key}=") for word in HydraConfig.get().overrides.task):
+            raise UserError(f"{key}: is each stage's own; {remedy}")
+    if cfg.lineage not in LINEAGES:
+        raise UserError(f"lineage={cfg.lineage}: must be one of {', '.join(LINEAGES)}")
+    check_folds("src.stages", cfg)
+    content = OmegaConf.to_container(cfg)
+    assert isinstance(content, dict)
+    options = {key: content[key] for key in ("stages", "lineage", "aggregate")}
+    with open_dict(cfg):
+        for key in (*options, "crossval"):
+            cfg.pop(key)
+    choice = HydraConfig.get().runtime.choices["stages"]
+    name = cfg.name or f"stages-{choice}-{cfg.data.num_folds}folds-s{cfg.seed}-{digest([identity(cfg), options])}"
+    folder, stages = choose_folder(cfg, name), []
+    for number, (key, given) in enumerate(options["stages"].items(), 1):
+        epochs = whole(f"stages.{key}.epochs", given.get("epochs"), 1)
+        place = folder / f"{number}_{key}"
+        words = [*(given.get("overrides") or []), *shared_overrides(OWN_KEYS), f"trainer.max_epochs={epochs}"]
+        if stages:
+            words.append(_start(stages[-1].folder, options["lineage"]))
+        words += [f"runs={quoted(folder)}", f"name={place.name}"]
+        try:
+            compose("crossval", words)
+        except HydraException as error:
+            raise UserError(f"stages.{key} with this command line: {' '.join(str(error).split())[:300]}") from error
+        average = ["src.aggregate", *_average_words(place, options["aggregate"], cfg.trainer.accelerator)]
+        stages.append(Stage(place, ["src.crossval", *words], average, cfg.data.num_folds, epochs))
+    return StagesPlan(folder, stages, with_progress=cfg.trainer.enable_progress_bar)
+
+
+def _start(before: Path, lineage: str) -> str:
+    """Returns the override that starts a stage from the winner, or from the folds, of the stage before."""
+    if lineage == "aggregate":
+        return f"init_from={quoted(before / WINNER)}"
+    return f"crossval.init_from={quoted(before)}"
+
+
+def _average_words(place: Path, options: dict[str, Any], accelerator: str) -> list[str]:
+    """Returns the overrides of src.aggregate for the folds of a stage."""
+    chosen = [f"{key}={'null' if value is None else value}" for key, value in options.items()]
+    return [f"from={quoted(place)}", f"out={quoted(place / WINNER)}", *chosen, f"accelerator={accelerator}"]

@@ -1,0 +1,163 @@
+"""Trains one run per fold, each in its own process, and summarises their figures."""
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from src.errors import UserError
+from src.files import write_text
+from src.folds.intervals import summarise
+from src.processes.children import failure
+from src.processes.progress import show_progress
+from src.reports.dashboard import Figures, Pictures, fold_figures
+from src.reports.figures import draw_folds
+from src.reports.tables import fold_table
+from src.runs.folder import FOLDS, RunFolder
+from src.runs.records import KINDS, Evaluation, FoldRecord, FoldsRecord
+from src.runs.serial import is_written, write_record
+
+log = logging.getLogger(__name__)
+Publish = Callable[[Pictures, str, Figures], None]  # shows figures, a table and summary figures on the dashboards
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One fold of a cross-validation.
+
+    Args:
+        number: the fold that the run holds out, from 0.
+        run: its run folder.
+        log: file with the output of its commands.
+        overrides: `crossval.overrides` of this fold.
+        train: command that trains it.
+        evaluate: command that evaluates it on the dataset's val; None if that is not wanted.
+    """
+
+    number: int
+    run: RunFolder
+    log: Path
+    overrides: list[str]
+    train: list[str]
+    evaluate: list[str] | None
+
+
+@dataclass(frozen=True)
+class FoldsPlan:
+    """A cross-validation, known in full before its first fold is trained.
+
+    Args:
+        folder: has the run folders of the folds, their logs and the record.
+        identity: configuration that all folds share, by dotted key.
+        devices: GPUs, as CUDA_VISIBLE_DEVICES names them, that train a fold each at the same time; empty: one fold
+            after another.
+        epochs: number of epochs per fold.
+        with_progress: whether to show progress bars on the terminal.
+    """
+
+    folder: Path
+    folds: list[Fold]
+    identity: dict[str, Any]
+    devices: list[str]
+    epochs: int
+    with_progress: bool
+
+
+def cross_validate(plan: FoldsPlan, publish: Publish) -> FoldsRecord:
+    """Trains and evaluates the folds that are not done yet, and writes the record, the table and the figures.
+
+    Args:
+        publish: called if the record has changed.
+
+    Raises:
+        UserError: some folds failed; names their logs. The others are done in any case.
+    """
+    record = collect(plan, train_folds(plan))
+    if not is_written(plan.folder / FOLDS, record):
+        table = fold_table(record)
+        write_text(plan.folder / "crossval.md", table + "\n")
+        publish(draw_folds(plan.folder, record), table, fold_figures(record))
+        write_record(plan.folder / FOLDS, record)  # last: what it holds is drawn and published
+    log.info("%s\n%s", fold_table(record), plan.folder)
+    if failed := [each for each in record.folds if each.why is not None]:
+        reasons = "; ".join(f"fold {each.fold}: {each.why}; log: {each.log}" for each in failed)
+        raise UserError(
+            f"{len(failed)} of {len(record.folds)} folds failed ({reasons}); the others are finished, and the same "
+            "command runs only the failed ones"
+        )
+    return record
+
+
+def fold_folder(folder: Path, fold: int) -> Path:
+    """Returns the run folder of a fold in the folder of a cross-validation."""
+    return folder / f"fold{fold}"
+
+
+def train_folds(plan: FoldsPlan) -> dict[int, str]:
+    """Brings every fold to its end; returns the reasons of those that failed."""
+    devices: SimpleQueue[str | None] = SimpleQueue()
+    for device in plan.devices or [None]:
+        devices.put(device)
+
+    def work(fold: Fold) -> str | None:
+        device = devices.get()
+        try:
+            return train_fold(fold, device)
+        finally:
+            devices.put(device)
+
+    runs = {f"fold {fold.number}": fold.run for fold in plan.folds}
+    with (
+        show_progress(runs, plan.epochs, enabled=plan.with_progress),
+        ThreadPoolExecutor(max_workers=len(plan.devices) or 1) as pool,
+    ):
+        reasons = zip(plan.folds, pool.map(work, plan.folds), strict=True)
+        return {fold.number: why for fold, why in reasons if why is not None}
+
+
+def train_fold(fold: Fold, device: str | None) -> str | None:
+    """Trains and evaluates a fold as far as that is not done; returns the reason if it fails, else None."""
+    commands = []
+    if not fold.run.read_results().finished:
+        commands.append(("trains", fold.train))
+    if fold.evaluate is not None and official_evaluation(fold.run) is None:
+        commands.append(("is evaluated on val", fold.evaluate))
+    if not commands:
+        log.info("fold %d: is done", fold.number)
+    for text, command in commands:
+        log.info("fold %d: %s; log: %s", fold.number, text, fold.log)
+        if why := failure(command, fold.log, device):
+            log.info("fold %d: failed: %s", fold.number, why)
+            return why
+    return None
+
+
+def official_evaluation(run: RunFolder) -> Evaluation | None:
+    """Returns a run's evaluation of `best` on val by the protocol of its training; None if there is none yet."""
+    results = run.read_results()
+    for evaluation in results.evaluations.values():
+        protocol, own = evaluation.protocol, results.own.protocol
+        is_same = all(getattr(protocol, key) == getattr(own, key) for key in ("inference", "precision", "labels"))
+        if protocol.split == "val" and is_same and evaluation.checkpoint.name == "best":
+            return evaluation
+    return None
+
+
+def collect(plan: FoldsPlan, failed: dict[int, str]) -> FoldsRecord:
+    """Reads the figures of all folds from their run folders, those on their own parts and those on val apart."""
+    folds = []
+    for fold in plan.folds:
+        results, why = fold.run.read_results(), failed.get(fold.number)
+        own = results.own if results.finished else None
+        official = official_evaluation(fold.run) if fold.evaluate is not None else None
+        state = "done" if why is None else "failed"
+        folds.append(FoldRecord(fold.number, str(fold.run.path), str(fold.log), state, why, own, official))
+    record = FoldsRecord(tuple(folds), {})
+    evaluations = {kind: record.evaluations(kind) for kind in KINDS}
+    return FoldsRecord(
+        record.folds,
+        {kind: summarise([each.miou for each in found]) for kind, found in evaluations.items() if found},
+    )

@@ -1,0 +1,97 @@
+"""Plots of one evaluation: IoU per class, confusion matrix, IoU against pixel share. Tainted figures are marked."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from scipy import stats
+
+from src.reports.plotting import Palette, rgb, save_figure
+from src.runs.marks import mark, mark_title
+from src.runs.records import Evaluation
+
+
+def plot_classes(evaluation: Evaluation, palette: Palette, path: Path, title: str) -> None:
+    """Draws the IoU of each class as a bar, with the mean, as a PNG."""
+    iou = {name: value for name, value in evaluation.iou.items() if not math.isnan(value)}
+    figure, axes = plt.subplots(figsize=(max(5, 0.6 * len(iou) + 2), 4), layout="constrained")
+    colours = [rgb(palette[name]) for name in iou]
+    bars = axes.bar(list(iou), list(iou.values()), color=colours, edgecolor="black", linewidth=0.6)
+    axes.bar_label(bars, fmt="%.2f", fontsize=8)
+    axes.axhline(evaluation.miou, color="black", linestyle="--", linewidth=1)
+    miou = f"mIoU {evaluation.miou:.4f}{mark(evaluation)}"
+    axes.set(ylim=(0, 1), ylabel="IoU", title=f"{mark_title(title, evaluation)}\n{miou}")
+    axes.tick_params(axis="x", rotation=45)
+    save_figure(figure, path)
+
+
+def plot_confusion(evaluation: Evaluation, path: Path, title: str) -> None:
+    """Draws the confusion matrix as counts, coloured by their logarithm, and as shares of the truth, as a PNG."""
+    counts, names = np.array(evaluation.matrix, dtype=np.float64), list(evaluation.iou)
+    totals = counts.sum(1, keepdims=True)
+    shares = np.divide(counts, totals, out=np.full_like(counts, np.nan), where=totals > 0)
+    side = max(4.5, 0.45 * len(names) + 2)
+    figure, panels = plt.subplots(1, 2, figsize=(2 * side, side), layout="constrained")
+    for axes, values, cells, name in (
+        (panels[0], np.log10(counts + 1), [[_short(value) for value in row] for row in counts], "pixels"),
+        (panels[1], shares, [[_share(value) for value in row] for row in shares], "share of the truth, %"),
+    ):
+        axes.imshow(values, cmap="Blues", vmin=0)
+        middle = np.nanmax(values) / 2
+        for row, column in np.ndindex(*counts.shape):
+            colour = "white" if values[row, column] > middle else "black"
+            style = {"fontsize": 6, "ha": "center", "va": "center", "in_layout": False}
+            axes.text(column, row, cells[row][column], color=colour, **style)
+        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
+        axes.set_yticks(range(len(names)), names, fontsize=7)
+        axes.set(title=name, xlabel="prediction", ylabel="truth")
+    save_figure(figure, path, mark_title(title, evaluation))
+
+
+def plot_shares(evaluation: Evaluation, palette: Palette, path: Path, title: str) -> None:
+    """Draws the IoU of each class against its share of the pixels, with both correlations and the fit, as a PNG."""
+    points = shares_and_ious(evaluation)
+    share, iou = (np.array([point[axis] for point in points.values()]) for axis in (0, 1))
+    figure, axes = plt.subplots(figsize=(7, 5), layout="constrained")
+    for name, (x, y) in points.items():
+        axes.plot(x, y, "o", color=rgb(palette[name]), markeredgecolor="black")
+        axes.annotate(name, (x, y), textcoords="offset points", xytext=(4, 4), fontsize=7)
+    text = f"{len(points)} classes"
+    if len(points) > 2:
+        slope, start = np.polyfit(np.log10(share), iou, 1)
+        ends = np.array([share.min(), share.max()])
+        axes.plot(ends, start + slope * np.log10(ends), "--", color="black", linewidth=1)
+        pearson, spearman = correlations(np.log10(share), iou)
+        text = f"Pearson (of the logarithm) {pearson:.2f}, Spearman {spearman:.2f}, {slope:.2f} IoU a decade"
+    axes.margins(x=0.12)  # room for the names
+    axes.set(xscale="log", xlabel="share of the labelled pixels", ylabel="IoU", ylim=(0, 1), title=text)
+    axes.grid(alpha=0.3)
+    save_figure(figure, path, mark_title(title, evaluation))
+
+
+def shares_and_ious(evaluation: Evaluation) -> dict[str, tuple[float, float]]:
+    """Returns pixel share and IoU of the classes that the truth has."""
+    pairs = {name: (evaluation.share[name], iou) for name, iou in evaluation.iou.items()}
+    return {name: (share, iou) for name, (share, iou) in pairs.items() if share > 0 and not math.isnan(iou)}
+
+
+def correlations(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Returns Pearson's and Spearman's correlation of two `(N,)`; NaN if one of them is constant."""
+    if np.ptp(x) == 0 or np.ptp(y) == 0:  # of which scipy would warn
+        return math.nan, math.nan
+    pearson: Any = stats.pearsonr(x, y)
+    spearman: Any = stats.spearmanr(x, y)
+    return float(pearson.statistic), float(spearman.statistic)
+
+
+def _short(count: float) -> str:
+    for size, sign in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if count >= size:
+            return f"{count / size:.3g}{sign}"
+    return f"{count:.0f}"
+
+
+def _share(value: float) -> str:
+    return "" if math.isnan(value) else f"{100 * value:.0f}"

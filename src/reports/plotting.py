@@ -1,0 +1,44 @@
+"""Ground of all plots: matplotlib without a display, and PNG files written whole or not at all."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from src.files import atomic_path
+from src.runs.marks import MARK
+
+Palette = dict[str, list[int]]  # class name to RGB colour, 0 to 255, in the order of the ids
+
+
+def rgb(colour: Sequence[int]) -> tuple[float, ...]:
+    """Returns a colour as matplotlib takes it, 0 to 1."""
+    return tuple(channel / 255 for channel in colour)
+
+
+def whole_ticks(axes: Axes) -> None:
+    """Puts the ticks of the x axis, which counts epochs, on whole numbers only."""
+    axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
+
+
+def save_figure(figure: Figure, path: Path, title: str = "", notes: Sequence[str] = ()) -> None:
+    """Writes a figure as PNG and closes it.
+
+    Args:
+        figure: closed afterwards.
+        path: the PNG file.
+        title: above all axes, if not empty.
+        notes: lines below the title that explain the marks in the figure.
+    """
+    assert all(line.startswith(MARK) for line in notes)
+    if title:
+        figure.suptitle("\n".join([title, *notes]), fontsize=10)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110)
+    plt.close(figure)

@@ -1,0 +1,60 @@
+"""The source of first weights, `init_from=RUN|FILE`: found, and known by its content, before torch is imported."""
+
+import difflib
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from src.errors import UserError
+
+SUFFIXES = (".ckpt", ".pth", ".pt", ".safetensors")
+CLASSES = "data.classes."  # the beginning of the keys in a run's identity.json that name its classes
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A file that first weights come from.
+
+    Args:
+        path: of the weights file.
+        digest: of its content.
+        classes: names in the order of the ids, if the folder of a run has them; None: unknown.
+    """
+
+    path: str
+    digest: str
+    classes: list[str] | None
+
+
+def find_origin(given: str) -> Origin:
+    """Finds the best checkpoint of a run folder, or a weights file.
+
+    Raises:
+        UserError: nothing there (names the nearest), a run without a checkpoint yet, a file of another kind.
+    """
+    path = Path(given).expanduser()
+    if path.is_dir():
+        run, path = path, path / "checkpoints" / "best.ckpt"
+        if not path.is_file():
+            fault = "has no checkpoint yet" if (run / "config.yaml").is_file() else "is no run folder (no config.yaml)"
+            raise UserError(f"init_from={given}: {fault}; give a run that was validated once, or a weights file")
+    if not path.is_file():
+        siblings = [sibling.name for sibling in path.parent.glob("*")] if path.parent.is_dir() else []
+        near = difflib.get_close_matches(path.name, siblings, 3, cutoff=0.4)
+        hint = f"; the nearest are {', '.join(near)}" if near else ""
+        raise UserError(f"init_from={given}: no run folder or file there{hint}; give one, or null")
+    if path.suffix not in SUFFIXES:
+        raise UserError(f"init_from={given}: must be a run folder or a file that ends in {', '.join(SUFFIXES)}")
+    with path.open("rb") as file:
+        content = hashlib.file_digest(file, "sha256").hexdigest()[:12]
+    return Origin(str(path), content, _classes(path.parent.parent))
+
+
+def _classes(run: Path) -> list[str] | None:
+    """Returns the class names of the run in this folder, if there is one."""
+    identity = run / "identity.json"
+    if not identity.is_file():
+        return None
+    keys = json.loads(identity.read_text())
+    return [key.removeprefix(CLASSES) for key in keys if key.startswith(CLASSES)] or None

@@ -1,0 +1,82 @@
+"""The training of one run: fits, evaluates the best checkpoint, leaves figures and pictures in the run folder."""
+
+import logging
+from contextlib import ExitStack
+from typing import Any
+
+import lightning as L
+import torch
+
+from src.data.datamodule import SegmentationDataModule
+from src.errors import UserError
+from src.evaluation.measure import evaluate, find_taints
+from src.evaluation.quiet import quieten
+from src.machine import is_first_process
+from src.reports.dashboard import marked_figures
+from src.reports.figures import draw_run
+from src.reports.tables import class_table
+from src.runs.folder import RunFolder
+from src.runs.leakage import leakage_before
+from src.runs.marks import MARK
+from src.task import SegmentationTask
+from src.training.banner import banner
+
+log = logging.getLogger(__name__)
+
+
+def begin(seed: int) -> None:
+    """Seeds every generator, and silences the warnings of Lightning that give the user nothing to do."""
+    quieten()
+    L.seed_everything(seed, verbose=False)
+
+
+def synchronises_batchnorm(given: bool | str, accelerator: str, *, several_devices: bool) -> bool:
+    """Returns whether BatchNorm is over the batches of all devices.
+
+    Args:
+        given: `trainer.sync_batchnorm`: true, false or `auto`, which is true on several GPUs.
+
+    Raises:
+        UserError: true on several CPUs, which have no SyncBatchNorm.
+    """
+    has_gpus = accelerator != "cpu" and torch.cuda.is_available()
+    if given == "auto":
+        return several_devices and has_gpus
+    if given and several_devices and not has_gpus:
+        raise UserError("trainer.sync_batchnorm=true: SyncBatchNorm exists only on GPUs; set it to auto or false")
+    return bool(given)
+
+
+def fit(
+    run: RunFolder, data: SegmentationDataModule, task: SegmentationTask, trainer: L.Trainer, config: dict[str, Any]
+) -> None:
+    """Trains from the run's last checkpoint, or from the start, then evaluates the best checkpoint.
+
+    Args:
+        trainer: its loggers are those of `conf/logger`: context managers with `mark` and `publish`.
+        config: the resolved configuration of the run, for the banner and the loggers.
+
+    Raises:
+        UserError: the loss is not finite; all that reading the data raises.
+    """
+    loggers: list[Any] = list(trainer.loggers)
+    if is_first_process():
+        log.info(banner(config, run, data, task, trainer))
+    with ExitStack() as stack:
+        for logger in loggers:
+            stack.enter_context(logger)
+        if taints := find_taints(data, data.validation_split, leakage_before(run.path)):
+            if is_first_process():
+                log.info("note: %s figures of this training's validation: %s", MARK, "; ".join(map(str, taints)))
+            for logger in loggers:
+                logger.mark(taints)
+        for logger in loggers:
+            logger.log_hyperparams(config)
+        trainer.fit(task, data, ckpt_path=run.last if run.last.is_file() else None, weights_only=True)
+        trainer.loggers = []  # what follows is not a point of the curves
+        evaluation = evaluate(trainer, task, data, run, data.validation_split, "best")
+        if trainer.is_global_zero:
+            pictures = draw_run(run, evaluation)
+            for logger in loggers:
+                logger.publish(pictures, class_table(evaluation), marked_figures("best", evaluation))
+            run.add_evaluation(evaluation, finished=True)

@@ -1,0 +1,103 @@
+"""Completing a configuration: a command builds its dataset once and lists each split once, down to the batches."""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from src.config import complete
+from src.data.sources.camvid import CamVid
+from tests.support.trees import write_camvid
+
+FOLD = (
+    "data=camvid", "trainer=cpu", "logger=csv", "trainer.max_epochs=1", "trainer.enable_progress_bar=false",
+    "data.num_workers=0", "data.crop_size=[32,32]", "data.batch_size=2", "model.decoder_channels=[32,16,16,8,8]",
+    "data.num_folds=2", "data.fold=0", "data.fold_gap=0", "loss.terms.ce.loss.class_weights=inverse_sqrt",
+)  # fmt: skip
+
+
+class StoppedError(Exception):
+    """Stands in for the training, which a test does not need."""
+
+
+@pytest.fixture
+def walks(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Counts how often each folder is listed, by its name."""
+    found: Counter[str] = Counter()
+    for name in ("listdir", "scandir"):
+        listing = getattr(os, name)
+
+        def counted(path: os.PathLike | str = ".", listing=listing) -> object:
+            found[Path(path).name if isinstance(path, (str, os.PathLike)) else ""] += 1
+            return listing(path)
+
+        monkeypatch.setattr(os, name, counted)
+    return found
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch) -> list[CamVid]:
+    """Collects the datasets that are built."""
+    found: list[CamVid] = []
+    initialise = CamVid.__init__
+
+    def noted(self: CamVid, *arguments: object, **options: object) -> None:
+        found.append(self)
+        initialise(self, *arguments, **options)
+
+    monkeypatch.setattr(CamVid, "__init__", noted)
+    return found
+
+
+def test_a_fold_run_lists_train_once_until_it_trains(
+    cli, walks: Counter[str], built: list[CamVid], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With a loader for each split, file lists, class weights and the images of the run folder."""
+    root = write_camvid(tmp_path / "data", {"train": 8, "val": 2})
+
+    def look(run: object, data: object, *rest: object) -> None:
+        data.train_dataloader()
+        data.val_dataloader()
+        assert data.source is built[0]
+        raise StoppedError
+
+    monkeypatch.setattr("src.training.fit.fit", look)
+    with pytest.raises(StoppedError):
+        cli("train", *FOLD, f"data.root={root}", f"runs={tmp_path}/runs")
+    assert len(built) == 1
+    assert walks["train"] == 1
+    assert walks["val"] == 0, "a fold is validated on its own part"
+
+
+@pytest.mark.e2e
+def test_a_fold_run_lists_train_once_to_its_end(cli, walks: Counter[str], built: list[CamVid], tmp_path: Path) -> None:
+    root = write_camvid(tmp_path / "data", {"train": 8, "val": 2})
+    assert 0 <= cli("train", *FOLD, f"data.root={root}", f"runs={tmp_path}/runs") <= 1
+    assert len(built) == 1
+    assert walks["train"] == 1
+
+
+@pytest.mark.e2e
+def test_camvid_trains_from_its_layout(cli, tmp_path: Path) -> None:
+    root = write_camvid(tmp_path / "data", {"train": 4, "val": 2})
+    words = [word for word in FOLD if "fold" not in word]
+    assert 0 <= cli("train", *words, f"data.root={root}", f"runs={tmp_path}/runs") <= 1
+
+
+def test_the_composed_configuration_is_left_as_it_was(cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    given, finish = [], complete.complete
+
+    def noted(cfg):
+        before = cfg.copy()
+        prepared = finish(cfg)
+        given.append((before, cfg, prepared.config))
+        raise StoppedError
+
+    monkeypatch.setattr("src.train.complete", noted)
+    with pytest.raises(StoppedError):
+        cli("train", f"runs={tmp_path}")
+    ((before, after, completed),) = given
+    assert before == after
+    assert completed != after
+    assert completed.choices.model == "unet_small"

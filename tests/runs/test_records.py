@@ -1,0 +1,77 @@
+"""Records come back from JSON as they were; their texts in JSON are for readers."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from src.data.folds import Split
+from src.files import plain
+from src.runs.records import AverageRecord, FoldsRecord, Leakage, LeakageRecord, Results, StageRecord, Taint
+from src.runs.serial import is_written, read_record, to_json, write_record
+from tests.support.records import average_record, candidate, evaluation, fold_record, fold_split, folds_record
+
+TAINTS = (Taint("trained", 3), Taint("chosen", 2))
+OWN = evaluation([fold_split(0), fold_split(1)], TAINTS)
+FOLDS = folds_record(fold_record(0, OWN, evaluation()), fold_record(1, None, why="killed"))
+AVERAGE = average_record(candidate("best run", OWN), candidate("mean of all", evaluation(), evaluation("test")))
+
+
+@pytest.mark.parametrize(
+    ("record", "kind"),
+    [
+        (Results(finished=True, evaluations={each.tag: each for each in (OWN, evaluation())}), Results),
+        (LeakageRecord(("a", "b"), Leakage(frozenset("xyz"), frozenset("x"))), LeakageRecord),
+        (FOLDS, FoldsRecord),
+        (AVERAGE, AverageRecord),
+        ((StageRecord("1", "aggregate", FOLDS, AVERAGE, OWN),) * 2, tuple[StageRecord, ...]),
+    ],
+)
+def test_records_come_back_from_their_files(record: object, kind: type, tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    assert not is_written(path, record)
+    write_record(path, record)
+    assert is_written(path, record)
+    assert read_record(path, kind) == record
+
+
+def test_an_evaluation_has_texts_and_their_fields() -> None:
+    content = plain(to_json(evaluation(fold_split(1), TAINTS)))
+    texts = ["weights were trained on 3 of these images", "weights were chosen on 2 of these images"]
+    split = "fold 1 of 3 (by group, seed 42) of train"
+    assert list(content)[:3] == ["tag", "protocol", "checkpoint"]
+    assert content["tag"] == f"streets-11 {split} (2 images), whole; TAINTED: {'; '.join(texts)}"
+    assert content["protocol"] == {
+        "labels": "streets-11",
+        "split": split,
+        "images": 2,
+        "inference": "whole",
+        "precision": "32-true",
+        "taints": texts,
+        "fields": {
+            "splits": [{"name": "fold", "fold": 1, "num_folds": 3, "by": "group", "gap": None, "seed": 42}],
+            "taints": [{"how": "trained", "images": 3}, {"how": "chosen", "images": 2}],
+        },
+    }
+    assert content["checkpoint"] == {"name": "best", "epoch": 1, "step": 2}
+    assert content["iou"] == {"a": 0.75, "b": 0.8}
+    assert content["matrix"] == [[3, 1], [0, 4]]
+    assert "taints" not in plain(to_json(evaluation()))["protocol"]
+
+
+def test_tags_name_what_is_not_usual() -> None:
+    assert evaluation(inference="whole at own size", precision="bf16-mixed", checkpoint="last").tag == (
+        "streets-11 val (2 images), whole at own size, bf16-mixed, checkpoint last"
+    )
+    assert evaluation(Split("train")).tag == "streets-11 train (2 images), whole"
+
+
+def test_figures_that_do_not_exist_are_null(tmp_path: Path) -> None:
+    record = Results(False, {"x": evaluation(matrix=np.array([[3, 1], [0, 0]]))})
+    write_record(tmp_path / "results.json", record)
+    content = json.loads((tmp_path / "results.json").read_text())
+    assert content["evaluations"]["x"]["accuracy"] == {"a": 0.75, "b": None}
+    back = read_record(tmp_path / "results.json", Results)
+    assert np.isnan(back.own.accuracy["b"])
+    assert is_written(tmp_path / "results.json", back)

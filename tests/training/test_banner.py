@@ -1,0 +1,64 @@
+"""The notes of the banner: few images for BatchNorm, crops larger than the images."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from src.config.build import build, build_source, build_trainer
+from src.config.flat import to_dict
+from src.config.open import resolve
+from src.runs.folder import RunFolder
+from src.training.banner import banner, batchnorm_notes
+from tests.config.test_configs import composed
+from tests.support.paths import TINY
+from tests.support.small import Small, small_task
+
+
+def test_crops_larger_than_the_images_are_noted(tmp_path: Path) -> None:
+    cfg = composed(tmp_path, *TINY, "data.crop_size=[96,128]")
+    cfg.choices = {"model": "unet_small"}
+    config = resolve(cfg)
+    source, _ = build_source(config.datamodule)
+    data, task, callbacks = build(config, source, continues=False)
+    trainer = build_trainer(config, callbacks, tmp_path, logger=False)
+    text = banner(to_dict(config), RunFolder(tmp_path), data, task, trainer)
+    assert data.source is source
+    assert "note: crops of 96x128 are larger than the images (64x96): padded, and the padding labelled 255" in text
+
+
+@pytest.mark.parametrize(
+    ("batch", "world", "synchronised", "frozen", "expected"),
+    [
+        (8, 1, False, 0, []),
+        (7, 1, False, 0, ["BatchNorm over 7 images; below 8"]),
+        (2, 4, True, 0, []),
+        (2, 2, True, 0, ["BatchNorm over 4 images; below 8"]),
+        (
+            4,
+            2,
+            False,
+            0,
+            ["trainer.sync_batchnorm=true would join them", "BatchNorm over 4 images per device; below 8"],
+        ),
+        (2, 1, False, 3, []),
+        (2, 1, False, 2, ["BatchNorm over 2 images; below 8"]),
+    ],
+)
+def test_few_images_for_batchnorm_are_noted(
+    batch: int, world: int, synchronised: bool, frozen: int, expected: list[str]
+) -> None:
+    """The accumulated batches do not count; BatchNorm that is held in all of 3 epochs needs none."""
+    cfg = {
+        "data": {"batch_size": batch},
+        "freeze": {"batchnorm_epochs": frozen},
+        "trainer": {"max_epochs": 3, "sync_batchnorm": synchronised, "accumulate_grad_batches": 8},
+    }
+    trainer = SimpleNamespace(world_size=world, strategy=SimpleNamespace(root_device=torch.device("cuda")))
+    notes = batchnorm_notes(cfg, small_task(), trainer)
+    assert len(notes) == len(expected)
+    for note, part in zip(notes, expected, strict=True):
+        assert part in note
+    without = small_task(architecture=lambda: Small(batchnorm=False))
+    assert batchnorm_notes(cfg, without, trainer) == []
