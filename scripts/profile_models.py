@@ -71,7 +71,7 @@ class Job:
 
 
 def main(arguments: list[str]) -> int:
-    """Measures, writes, tells; returns the exit status."""
+    """Measures, writes and prints; returns the exit status."""
     register_resolvers()
     if arguments[:1] == ["--worker"]:
         return work(Path(arguments[1]))

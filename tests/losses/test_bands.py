@@ -1,4 +1,4 @@
-"""Losses in row bands: the value and gradient of the whole, without a full-size copy of the logits."""
+"""Losses in row bands have the value and gradient of the whole, without a full-size copy of the logits."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +28,7 @@ each_yaml = pytest.mark.parametrize("name", NAMES)
 
 
 def build(name: str, num_classes: int = K, *overrides: str) -> CombinedLoss:
-    """The loss of a yaml, weights in place of a weighting's name, OHEM's least number small enough to matter."""
+    """Builds the loss of a yaml, with weights for a weighting's name, and a min_kept of OHEM that is small enough."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("train", [f"loss={name}", *overrides]).loss
     for term in (cfg.base if name == "ce_siam" else cfg).terms.values():
@@ -75,7 +75,7 @@ def test_bands_give_value_and_gradient_of_the_whole(
     rows_a_band(rows)
     loss = build(name)
     logits, mask = make_batch(size, [4, 8, 1], align_corners)
-    # Lovász's gradient jumps where two errors change places, as they may where float32 rounds them.
+    # Lovász's gradient jumps if two errors change places, which rounding to float32 may cause.
     dtype = torch.float64 if "lovasz" in loss.terms else torch.float32
     ours = [x.to(dtype, copy=True).requires_grad_() for x in logits]
     exact = [x.double().requires_grad_() for x in logits]
@@ -105,7 +105,7 @@ def test_rows_are_those_of_the_full_upsampling(size: tuple[int, int], stride: in
         for stop in {start + 1, min(start + 5, size[0]), size[0]}:
             part = logits[:, :, upsampling.needed(start, stop)]
             torch.testing.assert_close(upsampling.rows(part, start, stop), full[:, :, start:stop], rtol=0, atol=1e-5)
-    assert part.shape[2] <= 4, "and few rows of the logits are looked at"
+    assert part.shape[2] <= 4, "only few rows of the logits are read"
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_validation_scores_full_size_without_a_gradient(name: str, rows_a_band: 
 
 
 class Largest(TorchDispatchMode):
-    """Elements of the largest tensor that an operation returned, and its name."""
+    """Records the bytes of the largest tensor that an operation returned, and the operation's name."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -168,7 +168,7 @@ def test_no_tensor_is_near_a_full_size_copy(name: str, monkeypatch: pytest.Monke
     assert copy / 20 < largest.seen[0] < copy / 9, largest.seen
     with Largest() as largest:
         F.cross_entropy(upsample(logits, (height, width), False), mask.long()).backward()
-    assert largest.seen[0] >= copy, "the measure sees one where there is one"
+    assert largest.seen[0] >= copy, "the measure notices a full-size copy"
 
 
 def test_bands_fit_their_budget(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,7 +186,7 @@ def test_bands_fit_their_budget(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @each_yaml
 def test_the_loss_never_waits_for_the_device(name: str) -> None:
-    """Tensors without data: whatever reads a value on the host raises."""
+    """On tensors without data, reading a value on the host raises."""
     loss = build(name)
     with FakeTensorMode(allow_non_fake_inputs=True):
         logits = torch.randn(2, K, 8, 8, requires_grad=True)

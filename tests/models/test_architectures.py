@@ -1,4 +1,4 @@
-"""One battery for every yaml of conf/model: a new network is tested by being there."""
+"""The tests that every yaml of conf/model has to pass; a new network is found by its yaml."""
 
 from pathlib import Path
 
@@ -63,7 +63,7 @@ def test_normalisation_layers_are_synchronisable(network: Network) -> None:
 
 
 def test_every_parameter_has_a_finite_gradient(model: str) -> None:
-    """Plain DDP waits for all of them. With two classes, the fewest."""
+    """Plain DDP waits for all of them. With two classes, the smallest number."""
     torch.manual_seed(0)
     trained = build(model, 2).train()
     outputs = trained(images(2, SIZES[0]))

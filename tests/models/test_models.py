@@ -1,4 +1,4 @@
-"""The shell around architectures, encoders and their weights, and the two networks."""
+"""`Network`, encoders and their weights, U-Net and UPerNet."""
 
 from pathlib import Path
 
@@ -80,7 +80,7 @@ def test_what_cannot_be_built_is_refused() -> None:
 
 @pytest.mark.parametrize(("name", "build"), [("tu-test_convnext", UPerNet), ("swin", UPerNet)])
 def test_upernet_on_patches_takes_any_size(name: str, build) -> None:
-    """The odd rows of an image that fill no patch are seen: they are padded, not dropped."""
+    """Odd rows of an image that fill no patch are padded, not dropped."""
     backbone = SWIN if name == "swin" else {"name": name, "weights": None}
     network = Network(build(backbone, 3, channels=16), MEAN, STD).eval()
     image = torch.randint(0, 256, (1, 3, 65, 97), dtype=torch.uint8)
@@ -113,7 +113,7 @@ def test_initialisation(scheme: str) -> None:
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_weights_from_a_file(tmp_path: Path, suffix: str) -> None:
-    """torchvision's classifier, head included, is taken by smp's encoder of the same name."""
+    """smp's encoder loads torchvision's classifier of the same name, head included."""
     source = torchvision.models.resnet18(weights=None)
     path = tmp_path / f"resnet18{suffix}"
     if suffix == ".pth":

@@ -22,14 +22,14 @@ MOBILE = {"output_stride": 16, "atrous_rates": [12, 24, 36]}
 
 
 def copy_weights(source: nn.Module, target: nn.Module) -> None:
-    """By order of definition, shapes equal: names differ."""
+    """Copies by order of definition, since names differ; the shapes must be equal."""
     given, wanted = source.state_dict(), target.state_dict()
     assert [v.shape for v in given.values()] == [v.shape for v in wanted.values()]
     target.load_state_dict(dict(zip(wanted, given.values(), strict=True)))
 
 
 def randomise(module: nn.Module) -> None:
-    """Statistics and affine parameters too: at 0 and 1 a forgotten BatchNorm would go unseen."""
+    """Draws statistics and affine parameters: with 0 and 1 a missing BatchNorm would not be noticed."""
     generator = torch.Generator().manual_seed(0)
     for layer in module.modules():
         if isinstance(layer, nn.BatchNorm2d):
@@ -59,7 +59,7 @@ def test_logits_are_torchvisions(ours, theirs) -> None:
     model = ours().eval()
     expected = theirs(weights=None, weights_backbone=None, num_classes=19, aux_loss=True).eval()
     randomise(expected)
-    # timm's MobileNetV3 has the epsilon that its weights were trained with, torchvision's has 1e-3.
+    # timm's MobileNetV3 has the epsilon of its training, torchvision's has 1e-3.
     for mine, other in zip(_norms(model), _norms(expected), strict=True):
         mine.eps = other.eps
     copy_weights(expected.backbone, model.encoder)
@@ -86,7 +86,7 @@ def _norms(module: nn.Module) -> list[nn.BatchNorm2d]:
 
 
 def naive_conv(x: Tensor, weight: Tensor, dilation: int = 1) -> Tensor:
-    """A sum over the kernel's taps of the shifted map: nothing of F.conv2d's padding or dilation."""
+    """Sums the shifted maps over the kernel's taps, without F.conv2d's padding or dilation."""
     batch, _, height, width = x.shape
     out = x.new_zeros(batch, weight.shape[0], height, width)
     centre = weight.shape[-1] // 2
@@ -176,7 +176,7 @@ def test_pyramid_pooling_by_cells(size: tuple[int, int], align_corners: bool) ->
 
 
 def impulse_spacing(convolution: nn.Conv2d) -> tuple[int, int]:
-    """(dilation, stride) of a 3x3 convolution, measured: where it answers to a single lit pixel, and how finely."""
+    """Measures (dilation, stride) of a 3x3 convolution from its answer to a single lit pixel."""
     side = 33
     image = torch.zeros(1, convolution.in_channels, side, side)
     image[..., side // 2, side // 2] = 1
@@ -210,7 +210,7 @@ def test_dilation_measured(name: str, contracted: bool) -> None:
 
 
 def test_pspnet_dilates_and_r101_costs_more_than_r50() -> None:
-    """smp's stops at layer2, so that both cost the same; a student's copy of semseg never dilated."""
+    """smp's network stops at layer2, so that both cost the same; a student's copy of semseg was never dilated."""
     sizes = {}
     for name, backbone in {"resnet50": RESNET50, "resnet101": RESNET101}.items():
         model = PSPNet(backbone, 19)
@@ -222,7 +222,7 @@ def test_pspnet_dilates_and_r101_costs_more_than_r50() -> None:
     assert sizes["resnet101"] - sizes["resnet50"] == 17 * (1024 * 256 + 256 * 256 * 9 + 256 * 1024 + 2 * 1536)
 
 
-def test_pspnet_without_ppm_differs_by_nothing_else() -> None:
+def test_pspnet_without_ppm_differs_in_nothing_else() -> None:
     backbone = {"name": "resnet18", "weights": None}
     with_ppm, without = PSPNet(backbone, 19), PSPNet(backbone, 19, use_ppm=False)
     names = set(with_ppm.state_dict()) - set(without.state_dict())
@@ -261,7 +261,7 @@ def test_deeplabv3plus_switches() -> None:
 
 @torch.no_grad()
 def test_upernet_top_down_is_cumulative() -> None:
-    """The finest level sees the pooled context through both levels between; yassouali's added the raw lateral."""
+    """The finest level reads the pooled context through both levels between; yassouali's code added the raw lateral."""
     model = UPerNet({"name": "resnet18", "weights": None}, 3, channels=8, aux=False).eval()
     randomise(model)
     maps = [torch.randn(1, c, 16 >> i, 16 >> i) for i, c in enumerate((64, 128, 256, 512))]
