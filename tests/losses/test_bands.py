@@ -1,5 +1,6 @@
 """Losses in row bands have the value and gradient of the whole, without a full-size copy of the logits."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -27,10 +28,15 @@ K = 5
 each_yaml = pytest.mark.parametrize("name", NAMES)
 
 
+@functools.cache
+def composed_loss(name: str, *overrides: str) -> DictConfig:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("train", [f"loss={name}", *overrides]).loss
+
+
 def build(name: str, num_classes: int = K, *overrides: str) -> CombinedLoss:
     """Builds the loss of a yaml, with weights for a weighting's name, and a min_kept of OHEM that is small enough."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("train", [f"loss={name}", *overrides]).loss
+    cfg = composed_loss(name, *overrides).copy()
     for term in (cfg.base if name == "ce_siam" else cfg).terms.values():
         if isinstance(term.loss.get("class_weights"), str):
             term.loss.class_weights = [0.5 + label for label in range(num_classes)]

@@ -17,6 +17,7 @@ from src.models.network import Network
 from src.models.smp_network import SMPNetwork
 from src.models.upernet import UPerNet
 from src.models.weights import read_weights
+from src.task import SegmentationTask
 
 SWIN = {
     "name": "tu-swin_tiny_patch4_window7_224",
@@ -150,9 +151,15 @@ def test_weights_are_never_unpickled(tmp_path: Path) -> None:
         read_weights(path)
 
 
-def test_compiles_and_keeps_its_parameters_once() -> None:
-    from src.task import SegmentationTask
+def test_a_compiled_network_is_registered_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Compiled(nn.Module):
+        """A wrapper as torch.compile makes one, in no time; the slow tests compile every network."""
 
+        def __init__(self, module: nn.Module) -> None:
+            super().__init__()
+            self._orig_mod = module
+
+    monkeypatch.setattr(torch, "compile", Compiled)
     options = {"optimizer": None, "scheduler": None, "inference": {}, "classes": ["a", "b"], "seed": 0}
     network = Network(unet(), MEAN, STD)
     task = SegmentationTask(network, loss=nn.Identity(), compile=True, **options)

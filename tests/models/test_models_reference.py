@@ -56,7 +56,9 @@ def randomise(module: nn.Module) -> None:
 @torch.no_grad()
 def test_logits_are_torchvisions(ours, theirs) -> None:
     torch.manual_seed(0)
-    model = ours().eval()
+    with torch.device("meta"):
+        model = ours()
+    model = model.to_empty(device="cpu").eval()  # every tensor is copied below
     expected = theirs(weights=None, weights_backbone=None, num_classes=19, aux_loss=True).eval()
     randomise(expected)
     # timm's MobileNetV3 has the epsilon of its training, torchvision's has 1e-3.
@@ -194,6 +196,7 @@ def impulse_spacing(convolution: nn.Conv2d) -> tuple[int, int]:
     return int(rows[1] - rows[0]), 32 // size
 
 
+@pytest.mark.usefixtures("no_random_weights")
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "tu-resnet50s", "tu-resnet18d"])
 @pytest.mark.parametrize("contracted", [True, False])
 def test_dilation_measured(name: str, contracted: bool) -> None:
@@ -209,6 +212,7 @@ def test_dilation_measured(name: str, contracted: bool) -> None:
                 assert all(stride == 1 for _, stride in spacings)
 
 
+@pytest.mark.usefixtures("no_random_weights")
 def test_pspnet_dilates_and_r101_costs_more_than_r50() -> None:
     """smp's network stops at layer2, so that both cost the same; a student's copy of semseg was never dilated."""
     sizes = {}
@@ -222,6 +226,7 @@ def test_pspnet_dilates_and_r101_costs_more_than_r50() -> None:
     assert sizes["resnet101"] - sizes["resnet50"] == 17 * (1024 * 256 + 256 * 256 * 9 + 256 * 1024 + 2 * 1536)
 
 
+@pytest.mark.usefixtures("no_random_weights")
 def test_pspnet_without_ppm_differs_in_nothing_else() -> None:
     backbone = {"name": "resnet18", "weights": None}
     with_ppm, without = PSPNet(backbone, 19), PSPNet(backbone, 19, use_ppm=False)
@@ -232,6 +237,7 @@ def test_pspnet_without_ppm_differs_in_nothing_else() -> None:
     assert with_ppm.head[0].in_channels == 1024
 
 
+@pytest.mark.usefixtures("no_random_weights")
 @pytest.mark.parametrize(("output_stride", "rates"), [(16, [6, 12, 18]), (8, [12, 24, 36])])
 def test_deeplab_rates_follow_the_output_stride(output_stride: int, rates: list[int]) -> None:
     for build in (DeepLabV3Plus, DeepLabV3):
@@ -243,6 +249,7 @@ def test_deeplab_rates_follow_the_output_stride(output_stride: int, rates: list[
         DeepLabV3Plus({"name": "resnet18", "weights": None}, 3, 32)
 
 
+@pytest.mark.usefixtures("no_random_weights")
 def test_deeplabv3plus_switches() -> None:
     backbone = {"name": "resnet18", "weights": None}
 
@@ -277,6 +284,7 @@ def test_upernet_top_down_is_cumulative() -> None:
     torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.usefixtures("no_random_weights")
 def test_networks_with_batch_statistics_of_one_pixel_refuse_a_batch_of_one() -> None:
     for model in (
         DeepLabV3({"name": "resnet18", "weights": None}, 3),
