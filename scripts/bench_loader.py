@@ -1,15 +1,16 @@
-"""What a training sample costs, against peers' way: `python scripts/bench_loader.py` (a few minutes, 4 GB of holes).
+"""Measures the cost of a training sample: `python scripts/bench_loader.py` (a few minutes, a sparse file of 4 GB).
 
-Frames of 1024x2048 PNG (2.5 MB, as Cityscapes' are), crop 512x1024, scale .5 to 2, mirror, colour jitter:
-1. one thread, all ways in turn on the same frames: decoding alone; decode, resize all, crop, albumentations (the base);
-   crop first from the files; crop first from the pack;
-2. the share of its time that a loop of 10 ms a batch of 8 waits for 2 workers on the pack;
-3. the memory of 4 workers on a pack of 4 GB.
-Other work on the machine moves wall times; CPU times stay.
+Frames of 1024x2048 PNG (2.5 MB, as those of Cityscapes), crop 512x1024, scale .5 to 2, mirror, colour jitter:
+1. one thread, all ways in turn on the same frames: only decoding; decode, resize all, crop, albumentations (the
+   baseline); crop first from the files; crop first from the pack;
+2. the memory of 4 workers on a pack of 4 GB.
+With `--step DIR` instead: the share of its time that a real training step waits for its batch, on CamVid in DIR.
+Other work on the machine changes wall times; CPU times stay.
 """
 
 import argparse
-import os
+import itertools
+import multiprocessing
 import sys
 import tempfile
 import time
@@ -36,29 +37,31 @@ from src.data.tools.pack import pack_split
 
 SIZE, CROP = (1024, 2048), (512, 1024)
 FACTORS, HUE = (0.7, 1.3), (-0.03, 0.03)
-STEP = 0.01  # seconds that the loop takes for a batch
-BATCH = 8
+BASELINE = "decode, resize all, crop, albumentations"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--frames", type=int, default=24)
     parser.add_argument("--repeats", type=int, default=3, help="of every way on every frame")
-    parser.add_argument("--batches", type=int, default=200, help="of the loop")
+    parser.add_argument("--step", metavar="DIR", help="measure only the waiting of real training steps on this CamVid")
+    parser.add_argument("--epochs", type=int, default=6, help="of --step, per setting")
+    parser.add_argument("--steps", type=int, default=30, help="of --step, per epoch")
     options = parser.parse_args()
     cv2.setNumThreads(0)
+    if options.step:
+        return wait_in_steps(options.step, options.epochs, options.steps)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         root, pack = Path(folder) / "frames", Path(folder) / "pack"
         write_frames(root, options.frames)
         pack_split(CamVid(str(root)), "train", pack, 2)
         compare(root, pack, options.repeats)
-        wait(root, pack, options.batches)
-        remember(Path(folder) / "large")
+        measure_memory(Path(folder) / "large")
 
 
 def write_frames(root: Path, count: int) -> None:
-    """Scenes at twice their size with sensor noise: PNGs as large and as slow to decode as a camera's."""
+    """Writes scenes at twice their size with sensor noise: PNGs as large and as slow to decode as a camera's."""
     for name in ("train", "trainannot"):
         (root / name).mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -70,7 +73,7 @@ def write_frames(root: Path, count: int) -> None:
         ids = cv2.resize(mask, SIZE[::-1], interpolation=cv2.INTER_NEAREST)
         Image.fromarray(ids).save(root / "trainannot" / f"{index:04d}.png")
     size = np.mean([path.stat().st_size for path in (root / "train").iterdir()])
-    print(f"{count} frames of {SIZE[0]}x{SIZE[1]}, {size / 1e6:.2f} MB a PNG")
+    print(f"{count} frames of {SIZE[0]}x{SIZE[1]}, {size / 1e6:.2f} MB per PNG")
 
 
 def crop_first() -> Augmentation:
@@ -78,8 +81,8 @@ def crop_first() -> Augmentation:
     return Augmentation(Geometry(CROP, scale=(0.5, 2.0), flip_p=0.5), colour=jitter)
 
 
-def peers() -> A.Compose:
-    """As albumentations' own documentation would write it."""
+def resize_all_first() -> A.Compose:
+    """Returns the same augmentation as the documentation of albumentations would write it."""
     return A.Compose(
         [
             A.RandomScale((-0.5, 1.0), p=1.0),
@@ -93,16 +96,16 @@ def peers() -> A.Compose:
 
 def compare(root: Path, pack: Path, repeats: int) -> None:
     files, packed = CamVid(str(root)), attach(CamVid(str(root)), str(pack))
-    samples, pipeline = files.samples("train"), peers()
+    samples, pipeline = files.samples("train"), resize_all_first()
     from_files = SegmentationDataset(files, samples, crop_first(), 0)
     from_pack = SegmentationDataset(packed, samples, crop_first(), 0)
 
     def decode(index: int) -> tuple[np.ndarray, np.ndarray]:
-        sample = samples[index]
-        return (
-            cv2.imread(str(sample.image), cv2.IMREAD_COLOR_RGB),
-            cv2.imread(str(sample.mask), cv2.IMREAD_GRAYSCALE),
-        )
+        image = cv2.imread(str(samples[index].image), cv2.IMREAD_COLOR_RGB)
+        mask = cv2.imread(str(samples[index].mask), cv2.IMREAD_GRAYSCALE)
+        assert image is not None
+        assert mask is not None
+        return image, mask
 
     def resize_all(epoch: int, index: int) -> None:
         image, mask = decode(index)
@@ -110,9 +113,9 @@ def compare(root: Path, pack: Path, repeats: int) -> None:
         torch.from_numpy(np.ascontiguousarray(result["image"].transpose(2, 0, 1))), torch.from_numpy(result["mask"])
 
     ways: dict[str, Callable[[int, int], object]] = {
-        "decode alone, OpenCV": lambda epoch, index: decode(index),
-        "decode alone, ours (Pillow)": lambda epoch, index: files.read(samples[index]),
-        "decode, resize all, crop, albumentations": resize_all,
+        "decode only, OpenCV": lambda epoch, index: decode(index),
+        "decode only, this project (Pillow)": lambda epoch, index: files.read(samples[index]),
+        BASELINE: resize_all,
         "crop first, files": lambda epoch, index: from_files[epoch, index],
         "crop first, pack": lambda epoch, index: from_pack[epoch, index],
     }
@@ -124,83 +127,91 @@ def compare(root: Path, pack: Path, repeats: int) -> None:
                 way(epoch + 1, index)
                 times[name].append((time.perf_counter() - wall, time.thread_time() - cpu))
     rows = {name: np.array(pairs)[len(samples) :] for name, pairs in times.items()}
-    base = rows["decode, resize all, crop, albumentations"]
+    base = rows[BASELINE].mean(axis=0)
     print(f"\none thread, {repeats * len(samples)} samples each    wall ms   (median)  CPU ms  samples/s  x base (CPU)")
     for name, row in rows.items():
         wall, cpu = row.mean(axis=0)
-        factors = base.mean(axis=0) / (wall, cpu)
         print(
             f"{name:<42}{1e3 * wall:8.2f} {1e3 * np.median(row[:, 0]):9.2f} {1e3 * cpu:9.2f} {1 / wall:9.1f}"
-            f"{factors[0]:8.1f} {factors[1]:6.1f}"
+            f"{base[0] / wall:8.1f} {base[1] / cpu:6.1f}"
         )
 
 
-class Repeated(CamVid):
-    """Many more samples of the same frames: an epoch that does not end."""
+def wait_in_steps(root: str, epochs: int, steps: int) -> None:
+    """Prints the share of its time that a training loop of U-Net ResNet-18 (192x256, batch 4, CPU) waits for batches.
+
+    From files and from a pack, with 1 and 2 workers. `steps` steps per epoch count, after the first batch, whose wait
+    is printed separately; the first epoch is not counted.
+    """
+    from hydra import compose, initialize_config_dir
+    from hydra.utils import instantiate
+
+    from src.config.resolvers import register_resolvers
+
+    register_resolvers()
+    overrides = ["model=unet", "backbone=resnet18", "backbone.weights=null", "data=camvid", f"data.root={root}"]
+    with initialize_config_dir(str(Path(__file__).parents[1] / "conf"), version_base="1.3"):
+        cfg = compose("train", [*overrides, "data.crop_size=[192,256]", "data.batch_size=4"])
+    cfg.data.classes = {name: list(colour) for name, colour in CamVid.classes.items()}
+    task, augmentation = instantiate(cfg.task).train(), instantiate(cfg.augmentation, _convert_="all")
+    optimizer = task.build_optimizer(task.network)
+    print(f"{epochs} epochs of {steps} steps, medians   first wait ms   step ms   waits %  (every epoch)")
+    with tempfile.TemporaryDirectory() as folder:
+        pack_split(CamVid(root), "train", Path(folder), 2)
+        for pack, workers in itertools.product((None, folder), (1, 2)):
+            data = SegmentationDataModule(CamVid(root), augmentation, 4, 1, workers, seed=0, pack=pack)
+            loader, rows = data.train_dataloader(), []
+            for _ in range(epochs + 1):
+                begin = time.perf_counter()
+                batches = iter(loader)
+                batch = next(batches)
+                first, waited, times = time.perf_counter() - begin, 0.0, []
+                for _ in range(steps):
+                    begin = time.perf_counter()
+                    logits = task.network(batch["image"])
+                    loss = task.loss(logits, batch["mask"], task.network.align_corners)["loss"]
+                    optimizer.zero_grad()
+                    loss.backward()
+                    optimizer.step()
+                    asked = time.perf_counter()
+                    batch = next(batches)
+                    times.append(time.perf_counter() - begin)
+                    waited += time.perf_counter() - asked
+                rows.append((1e3 * first, 1e3 * np.median(times), 100 * waited / sum(times)))
+            first, step, share = np.median(rows[1:], axis=0)
+            where = f"{'pack' if pack else 'files'}, {workers} workers"
+            every = " ".join(f"{row[2]:.2f}" for row in rows[1:])
+            print(f"{where:<32}{first:14.1f} {step:9.1f} {share:9.2f}  ({every})", flush=True)
+
+
+class Large(CamVid):
+    """A pack of 4 GB of holes, which take no disk, and memory as any other page."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self.count = int(4e9 / (4 * SIZE[0] * SIZE[1]))
+        for name, values in (("images", 3), ("masks", 1)):
+            shape = (values * self.count * SIZE[0] * SIZE[1],)
+            np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.uint8, shape)
+        frames = [{"size": SIZE, "offset": number * SIZE[0] * SIZE[1]} for number in range(self.count)]
+        self.pack = PackedFrames(folder)
+        index = {"images": "images.npy", "masks": "masks.npy", "frames": frames}
+        self.pack.add(index, self.samples("train"))
 
     def samples(self, split: str) -> list[Sample]:
-        return super().samples(split) * 1000
+        return [Sample(str(n), "", Path(f"{n}.png"), Path(f"{n}_mask.png")) for n in range(self.count)]
 
 
-def wait(root: Path, pack: Path, num_batches: int) -> None:
-    source = Repeated(str(root))
-    source.pack = attach(CamVid(str(root)), str(pack)).pack
-    data = SegmentationDataModule(source, crop_first(), BATCH, 1, num_workers=2, seed=0)
-    loader = data.train_dataloader()
-    batches = iter(loader)
-    workers = [worker.pid for worker in loader.workers]
-    for _ in range(10):
-        next(batches)
-    waited, begin, cpu = 0.0, time.perf_counter(), sum(map(cpu_time, workers))
-    for _ in range(num_batches):
-        asked = time.perf_counter()
-        batch = next(batches)
-        waited += time.perf_counter() - asked
-        time.sleep(STEP)
-    total, cpu = time.perf_counter() - begin, sum(map(cpu_time, workers)) - cpu
-    assert batch["image"].shape == (BATCH, 3, *CROP)
-    print(
-        f"\n2 workers, {num_batches} batches of {BATCH}, {1e3 * STEP:.0f} ms each: waits {100 * waited / total:.1f} % "
-        f"of {total:.1f} s ({num_batches * BATCH / total:.0f} samples/s); a worker takes {1e3 * cpu / num_batches:.1f} "
-        "ms of CPU time a batch"
-    )
-
-
-def cpu_time(process: int) -> float:
-    """Seconds that a process has run."""
-    user, system = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
-    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
-
-
-def remember(folder: Path) -> None:
-    folder.mkdir()
-    count = int(4e9 / (4 * SIZE[0] * SIZE[1]))
-    for name, values in (("images", 3), ("masks", 1)):  # holes: they take no disk, and memory as any other page
-        np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.uint8, (values * count * SIZE[0] * SIZE[1],))
-    frames = [{"size": SIZE, "offset": place * SIZE[0] * SIZE[1]} for place in range(count)]
-    index = {"images": "images.npy", "masks": "masks.npy", "frames": frames}
-    samples = [Sample(str(place), "", Path(f"{place}.png"), Path(f"{place}_mask.png")) for place in range(count)]
-
-    class Large(CamVid):
-        def __init__(self) -> None:
-            self.pack = PackedFrames()
-            self.pack.add(folder, index, samples)
-
-        def samples(self, split: str) -> list[Sample]:
-            return samples
-
-    data = SegmentationDataModule(Large(), crop_first(), BATCH, 1, num_workers=4, seed=0)
-    loader = data.train_dataloader()
-    batches = iter(loader)
-    workers = [worker.pid for worker in loader.workers]
+def measure_memory(folder: Path) -> None:
+    source = Large(folder)
+    data = SegmentationDataModule(source, crop_first(), 8, 1, num_workers=4, seed=0)
     peaks = {"private": 0, "proportional": 0}
-    for number, _ in enumerate(batches):
+    for number, _ in enumerate(data.train_dataloader()):
         if number % 5 == 0:
-            rollups = [memory(worker) for worker in workers]
-            workers = [worker.pid for worker in loader.workers]
-    peaks = {name: max(peak, sum(rollup[name] for rollup in rollups)) for name, peak in peaks.items()}
+            rollups = [memory(child.pid) for child in multiprocessing.active_children() if child.pid]
+            peaks = {name: max(peak, sum(rollup[name] for rollup in rollups)) for name, peak in peaks.items()}
     print(
-        f"\n4 workers through a pack of {4 * count * SIZE[0] * SIZE[1] / 1e9:.1f} GB: at most "
+        f"\n4 workers through a pack of {4 * source.count * SIZE[0] * SIZE[1] / 1e9:.1f} GB: at most "
         f"{peaks['private'] / 1e9:.2f} GB private, {peaks['proportional'] / 1e9:.2f} GB proportional, all together"
     )
 

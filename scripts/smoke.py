@@ -1,4 +1,4 @@
-"""Runs every entry point for a moment on built-in data, as a user would, and trains every network for two steps.
+"""Runs every command once on built-in data, as a user would, and trains every network for two steps.
 
 python scripts/smoke.py
 """
@@ -11,51 +11,45 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-TINY = ["trainer=cpu", "trainer.max_epochs=1", "data.dataset.num_train=8", "data.dataset.num_val=3"]
-SMALL_SCENES = ["data.dataset.size=[64,128]", "data.crop_size=[64,128]", "logger=csv"]
+SMALL = ["trainer=cpu", "data.dataset.size=[64,128]", "data.crop_size=[64,128]", "data.num_workers=0", "logger=csv"]
+TINY = [*SMALL, "trainer.max_epochs=1", "data.dataset.num_train=8", "data.dataset.num_val=3"]
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         runs = Path(folder) / "runs"
         tiny = [*TINY, f"runs={runs}"]
-        call("src.train", *tiny, "name=smoke")
-        call("src.train", *tiny, "name=smoke")  # finished: told at once
-        call("src.find_lr", *tiny, "lr_range.steps=20", "data.dataset.num_train=80", "lr_range.lowest=1e-4")
-        call("src.train", *tiny, f"init_from={runs / 'smoke'}", "averaging=ema", "scheduler=poly", "name=after")
+        defaults = ["trainer=cpu", "trainer.max_epochs=1", "data.dataset.num_train=8", "data.dataset.num_val=3"]
+        call("src.train", *defaults, f"runs={runs}", "name=smoke")
+        call("src.train", *defaults, f"runs={runs}", "name=smoke")  # it is finished and says so
+        call("src.find_lr", *tiny, "lr_range.steps=20", "lr_range.lowest=1e-4", "data.dataset.num_train=40")
         call("src.eval", f"run={runs / 'smoke'}", "accelerator=cpu", "split=test")
         picture = next((runs / "smoke" / "panels").glob("*.png"))
         call("src.predict", f"run={runs / 'smoke'}", f"input={picture}", "accelerator=cpu")
+        call("src.draw", f"folder={runs / 'smoke'}")
         own = ["data=folder", f"data.root={write_own_data(Path(folder) / 'own')}"]
         call("src.check", *own, f"out={folder}/check")
         call("src.pack", *own)
-        folds = [
-            "data.num_folds=3",
-            "data.fold=1",
-            "data.crop_size=[64,96]",
-            "data.batch_size=2",
-            "name=own",
-            "logger=csv",
-        ]
-        call("src.train", "trainer=cpu", "trainer.max_epochs=1", f"runs={runs}", *own, *folds)
-        call("src.predict", f"run={runs / 'own'}", "split=val", "accelerator=cpu")
-        # Runs src.crossval, src.train, src.eval and src.aggregate, each as its own command.
+        folds = ["data.num_folds=3", "data.fold=1", "data.crop_size=[64,96]", "data.batch_size=2", "logger=csv"]
+        start = ["trainer=cpu", "trainer.max_epochs=1", f"init_from={runs / 'smoke'}", "averaging=ema"]
+        call("src.train", *start, "scheduler=poly", f"runs={runs}", *own, *folds, "name=own")
+        # Runs src.crossval, src.train, src.eval and src.aggregate, each in its own process.
         call(
             "src.stages",
-            *(word for word in tiny if "max_epochs" not in word),
+            *SMALL,
+            f"runs={runs}",
             "stages=two",
             "stages.first.epochs=1",
             "stages.second.epochs=1",
             'stages.second.overrides=["crossval.official_val=false"]',
             "data.num_folds=2",
             "data.dataset.num_train=24",
+            "data.dataset.num_val=3",
             "data.batch_size=2",
-            "data.num_workers=0",
-            *SMALL_SCENES,
         )
         sweeps = models_by_backbone()
         for backbone, models in sweeps.items():
-            call("src.train", "-m", *tiny, *SMALL_SCENES, *backbone, f"model={','.join(models)}")
+            call("src.train", "-m", *tiny, *backbone, f"model={','.join(models)}")
         summaries = list((runs / "sweeps").glob("*/summary.md"))
         assert len(summaries) == len(sweeps), summaries
         for summary in summaries:
@@ -63,7 +57,7 @@ def main() -> None:
 
 
 def write_own_data(root: Path) -> Path:
-    """Built-in scenes as somebody's files: images/ and masks/ of three drives, with a list of classes."""
+    """Writes built-in scenes as a user's files: images/ and masks/ of three drives, with a list of classes."""
     sys.path.insert(0, str(ROOT))
     from PIL import Image
 
@@ -82,7 +76,7 @@ def write_own_data(root: Path) -> Path:
 
 
 def models_by_backbone() -> dict[tuple[str, ...], list[str]]:
-    """Every network under the override of its backbone: none, but where the small default does not fit it."""
+    """Groups all networks by the override that chooses their backbone; it is empty if the small default fits."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for path in sorted((ROOT / "conf" / "model").glob("*.yaml")):
         small = re.search(r"^# Small: (backbone=\w+)\.$", path.read_text(), re.M)

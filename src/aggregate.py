@@ -1,4 +1,4 @@
-"""Averages the weights of several runs, and keeps the best average as a run. `python -m src.aggregate --help`"""
+"""Averages the weights of several runs, and keeps the best average as a run. See `python -m src.aggregate --help`."""
 
 import logging
 from functools import partial

@@ -1,4 +1,4 @@
-"""Trains one run per fold, each in its own process. Repeat the command to continue. `python -m src.crossval --help`"""
+"""Trains one run per fold, each in its own process. See `python -m src.crossval --help`."""
 
 from functools import partial
 

@@ -16,10 +16,12 @@ class DataError(UserError):
         kind: one of the kinds of faults that `src.check` lists.
         text: the fault and its remedy, without the path.
         counts: pixels of each label or colour that is not allowed, if these are the fault.
+
+    torch makes the exception of a data worker again from only its message, which then comes as `path`.
     """
 
-    def __init__(self, path: Path, kind: str, text: str, counts: dict[str, int] | None = None) -> None:
-        super().__init__(f"{path}: {text}")
+    def __init__(self, path: Path | str, kind: str = "", text: str = "", counts: dict[str, int] | None = None) -> None:
+        super().__init__(f"{path}: {text}" if text else path)
         self.path, self.kind, self.text, self.counts = path, kind, text, counts or {}
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -31,6 +33,8 @@ def whole(key: str, value: Any, least: int, *, also: str = "") -> int:
 
     Args:
         key: dotted key of the configuration, for the message.
+        value: the value given.
+        least: the lowest value allowed.
         also: other values that the key takes, for the message (`"null"`, `"auto"`).
 
     Raises:

@@ -1,4 +1,4 @@
-"""Evaluates a run on a split, as its training did, and adds the figures to its results. `python -m src.eval --help`"""
+"""Evaluates a run on a split, as its training did; adds the figures to its results. See `python -m src.eval --help`."""
 
 import logging
 

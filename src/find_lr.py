@@ -1,12 +1,13 @@
-"""Finds a learning rate by Smith's range test; takes all that src.train takes. `python -m src.find_lr --help`"""
+"""Finds a learning rate by Smith's range test; takes all that src.train takes. See `python -m src.find_lr --help`."""
 
 import logging
 from functools import partial
 from pathlib import Path
 
+from hydra.utils import instantiate
 from omegaconf import DictConfig, open_dict
 
-from src.config.build import build, build_trainer
+from src.config.build import build
 from src.config.checks import check_one_device
 from src.config.cli import launch
 from src.config.complete import complete
@@ -41,9 +42,9 @@ def find_lr(cfg: DictConfig) -> float:
     task.build_scheduler = partial(constant, warmup_epochs=0)  # the rate of the test takes the place of the run's
     test = RangeTest(**options)
     kept = [callback for callback in callbacks if isinstance(callback, Freezing)]
-    trainer = build_trainer(
-        config, [test, *kept], folder, logger=False, enable_checkpointing=False, limit_val_batches=0,
-        num_sanity_val_steps=0, max_steps=options["steps"], max_epochs=options["steps"],
+    trainer = instantiate(
+        config.trainer, callbacks=[test, *kept], default_root_dir=str(folder), logger=False, limit_val_batches=0,
+        enable_checkpointing=False, num_sanity_val_steps=0, max_steps=options["steps"], max_epochs=options["steps"],
     )  # fmt: skip
     trainer.fit(task, data)
     write_range(folder / "lr_range.csv", test.points)

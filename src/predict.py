@@ -1,4 +1,4 @@
-"""Segments photos of any size, or a split for a benchmark's server. `python -m src.predict --help`"""
+"""Segments photos of any size, or a split for a benchmark's server. See `python -m src.predict --help`."""
 
 import logging
 from functools import partial

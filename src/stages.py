@@ -1,4 +1,4 @@
-"""Trains in stages of cross-validation, each from the average of the one before. `python -m src.stages --help`"""
+"""Trains in stages of cross-validation, each from the average of the one before. See `python -m src.stages --help`."""
 
 from functools import partial
 

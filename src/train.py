@@ -1,11 +1,12 @@
-"""Trains a network; the same command continues an interrupted run. `python -m src.train --help`"""
+"""Trains a network; the same command continues an interrupted run. See `python -m src.train --help`."""
 
 import logging
 import math
 
+from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from src.config.build import build, build_loggers, build_trainer
+from src.config.build import build
 from src.config.cli import launch
 from src.config.complete import complete
 from src.config.flat import to_dict
@@ -31,7 +32,8 @@ def train(cfg: DictConfig) -> float:
     else:
         with claimed(run, prepared.config):
             data, task, callbacks = build(config, prepared.source, continues=run.last.is_file())
-            trainer = build_trainer(config, callbacks, run.path, logger=build_loggers(config))
+            loggers = list(instantiate(config.logger).values())
+            trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers, default_root_dir=str(run.path))
             from src.training.fit import fit  # imports torch, as the parts do
 
             fit(run, data, task, trainer, to_dict(config))

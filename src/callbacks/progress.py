@@ -32,7 +32,8 @@ class Progress(TQDMProgressBar):
         self, trainer: L.Trainer, task: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self._images += len(batch["image"]) * trainer.world_size
-        if trainer.is_last_batch or (batch_idx + 1) % trainer.log_every_n_steps == 0:
+        every_n = trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]  # set by Lightning's connector
+        if trainer.is_last_batch or (batch_idx + 1) % every_n == 0:
             speed = self._images / (time.perf_counter() - self._since)
             task.log("train/images_per_s", speed, prog_bar=True, batch_size=1)
         super().on_train_batch_end(trainer, task, outputs, batch, batch_idx)

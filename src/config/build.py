@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.utils import instantiate
@@ -17,8 +16,6 @@ from src.machine import spare_hub_retries
 from src.runs.origin import Origin
 
 if TYPE_CHECKING:
-    from lightning import Callback, Trainer
-
     from src.data.datamodule import SegmentationDataModule
     from src.task import SegmentationTask
 
@@ -32,7 +29,9 @@ def build_data(datamodule: DictConfig, source: Source, **changes: Any) -> Segmen
     """Builds the data module around a dataset that is built already.
 
     Args:
-        changes: arguments of the data module other than the configuration's.
+        datamodule: the part of the configuration that describes the data module.
+        source: the dataset.
+        changes: arguments of the data module that differ from the configuration's.
     """
     arguments = OmegaConf.create({key: value for key, value in datamodule.items() if key not in ("dataset", *changes)})
     return instantiate(arguments, _partial_=True)(dataset=source, **changes)
@@ -40,11 +39,12 @@ def build_data(datamodule: DictConfig, source: Source, **changes: Any) -> Segmen
 
 def build(
     cfg: DictConfig, source: Source, *, continues: bool
-) -> tuple[SegmentationDataModule, SegmentationTask, list[Callback]]:
+) -> tuple[SegmentationDataModule, SegmentationTask, list[Any]]:
     """Builds data, task and callbacks by the run's seed; settles in `cfg` whether BatchNorm is synchronised.
 
     Args:
-        cfg: resolved.
+        cfg: the resolved configuration.
+        source: the dataset, as `complete` built it.
         continues: whether the weights will come from the run's last checkpoint.
     """
     if cfg.backbone is not None and cfg.backbone.weights == "imagenet":
@@ -57,7 +57,7 @@ def build(
         trainer.sync_batchnorm, trainer.accelerator, several_devices=has_several_devices(cfg)
     )
     begin(cfg.seed)
-    data = build_data(cfg.datamodule, source)
+    data = build_data(cfg.datamodule, source, pack=None)  # the source has its pack already
     task = build_task(cfg, continues=continues)
     callbacks = instantiate(cfg.callbacks)
     if not trainer.enable_progress_bar:
@@ -89,13 +89,3 @@ def _of_other_classes(network: DictConfig) -> Any:
     if "teacher" in other.architecture:
         other.architecture.teacher = None
     return instantiate(other, _convert_="all").architecture
-
-
-def build_loggers(cfg: DictConfig) -> list[Any]:
-    """Builds the loggers of a run, each a context manager with `mark` and `publish`."""
-    return list(instantiate(cfg.logger).values())
-
-
-def build_trainer(cfg: DictConfig, callbacks: list[Callback], folder: Path, **options: Any) -> Trainer:
-    """Builds Lightning's trainer, which writes to `folder`; `options` take the place of the configuration's."""
-    return instantiate(cfg.trainer, callbacks=callbacks, default_root_dir=str(folder), **options)

@@ -14,7 +14,6 @@ from src.config.flat import flatten, to_dict
 from src.errors import UserError
 
 CONF = Path(__file__).parents[2] / "conf"
-WORKER = "in DataLoader worker process"
 
 
 def user_message(error: BaseException, config_name: str) -> str | None:
@@ -36,9 +35,6 @@ def user_message(error: BaseException, config_name: str) -> str | None:
 
 
 def _one_line(message: str) -> str:
-    # A data worker's error comes with its traceback; the last line of it is the message.
-    if WORKER in message:
-        message = message[message.rindex("Error: ") + len("Error: ") :]
     return re.sub(r"\s+", " ", message).strip()
 
 

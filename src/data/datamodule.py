@@ -1,16 +1,14 @@
-"""One LightningDataModule for every dataset."""
-
-from typing import Any
+"""The LightningDataModule of every dataset."""
 
 import lightning as L
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from src.data.augment.device import recolour
-from src.data.dataset import EpochSampler, SegmentationDataset, Transform
+from src.data.augment.pipeline import Augmentation
+from src.data.dataset import EpochSampler, SegmentationDataset
 from src.data.folds import Folds
-from src.data.loader import BatchLoader, collate, start_worker
+from src.data.loader import Loader, collate, start_worker
 from src.data.packed import attach
 from src.data.source import Sample, Source
 from src.data.statistics import training_statistics
@@ -21,30 +19,32 @@ from src.machine import num_cores
 class SegmentationDataModule(L.LightningDataModule):
     """Batches of `image` uint8 `(B, 3, H, W)` RGB and `mask` uint8 `(B, H, W)`, 0..K-1 or 255.
 
-    Training samples are augmented and cropped; every other split comes whole and unaugmented, in a fixed order. What a
-    sample looks like depends on (seed, epoch, index) alone, not on workers, ranks or resumes.
+    Training samples are augmented and cropped; every other split comes whole and unaugmented, in a fixed order. A
+    sample depends on (seed, epoch, index) only, not on workers, ranks or resumes.
 
     Args:
-        dataset: where the images are.
-        augmentation: applied to training samples, gives one size for all.
-        batch_size: training images a device and step.
-        eval_batch_size: images a step in evaluation; above 1 only where all images have one size.
-        num_workers: data processes a device, or "auto" (the cores this process may use, at most 8).
+        dataset: the source of the images.
+        augmentation: applied to training samples; gives all of them one size.
+        batch_size: training images per device and step.
+        eval_batch_size: images per step in evaluation; above 1 only if all images have one size.
+        num_workers: data processes per device, or "auto" (the cores that this process may use, at most 8).
         seed: the run's seed.
-        class_uniform: share of an epoch in which a class is drawn first, then a crop about one of its pixels.
-        pack: folder of a pack of the dataset (`python -m src.pack`); `auto`: beside the data, if there is one; None.
-        augment_on: `device`: the colour steps at the augmentation's end are applied to the batch where the network is.
+        class_uniform: share of an epoch for which a class is drawn first, then a crop about one of its pixels.
+        pack: folder of a pack of the dataset (`python -m src.pack`); `auto` takes the one beside the data, if it
+            exists; None reads the files.
+        augment_on: `worker`, or `device` to apply the colour steps at the augmentation's end to the batch on the
+            network's device.
         folds: the arguments of `Folds`; None or `num_folds: None` trains on all of train and validates on val.
 
     Raises:
-        UserError: a batch larger than the training split, fewer evaluation images than devices, no labels, an
-            augmentation whose end the device cannot do.
+        UserError: a batch is larger than the training split, evaluation has fewer images than devices, a split has no
+            labels, or the device cannot do the augmentation's last steps.
     """
 
     def __init__(
         self,
         dataset: Source,
-        augmentation: Transform | None,
+        augmentation: Augmentation | None,
         batch_size: int,
         eval_batch_size: int,
         num_workers: int | str,
@@ -59,7 +59,7 @@ class SegmentationDataModule(L.LightningDataModule):
         self.folds = Folds(**(folds or {}))
         if augment_on not in ("worker", "device"):
             raise UserError(f"augment_on={augment_on}: must be worker or device")
-        self.augmentation = augmentation.defer() if augment_on == "device" else augmentation
+        self.augmentation = augmentation.defer() if augmentation and augment_on == "device" else augmentation
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.num_workers = min(8, num_cores()) if num_workers == "auto" else int(num_workers)
@@ -67,38 +67,46 @@ class SegmentationDataModule(L.LightningDataModule):
         self.class_uniform = class_uniform
         self.epochs_done = 0
 
-    # Lightning 2.6.6 starts a resumed run's first iteration before it tells the sampler the epoch: left to it, that
-    # epoch would draw the samples of the run's first again.
+    # Lightning 2.6.6 starts the first iteration of a resumed run before it calls the sampler's set_epoch: without this
+    # state, that epoch would draw the samples of the run's first epoch again.
     def state_dict(self) -> dict[str, int]:
-        return {"epochs_done": self.trainer.fit_loop.epoch_progress.current.processed}
+        assert self.trainer is not None, "a checkpoint is saved by a trainer"
+        return {"epochs_done": self.trainer.fit_loop.epoch_progress.current.state_dict()["processed"]}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         self.epochs_done = state_dict["epochs_done"]
 
     @property
     def validation_split(self) -> str:
-        """What training validates on: `val`, or `fold`, the part of train that is held out."""
+        """The split that training validates on: `val`, or `fold`, the part of train that is held out."""
         return self.folds.validation_split
 
     def samples(self, split: str) -> list[Sample]:
-        """Samples of a split as this run sees it. UserError where there are none, or they have no labels."""
+        """Returns the samples of a split as this run sees it.
+
+        Raises:
+            UserError: the split has no samples, or no labels.
+        """
         samples = self.folds.samples(self.source, split)
         self.source.check_labelled(split)
         return samples
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
-        if "colour" not in batch:  # done by the workers, or no training
+        if "colour" not in batch:  # the workers have applied the steps, or this is no training batch
             return batch
         return {"image": recolour(batch["image"], batch["colour"]), "mask": batch["mask"]}
 
-    def train_dataloader(self) -> DataLoader | BatchLoader:
+    def train_dataloader(self) -> Loader:
         samples = self.samples("train")
         dataset = SegmentationDataset(self.source, samples, self.augmentation, self.seed)
         presence = training_statistics(self.source, samples).presence if self.class_uniform else None
-        sampler = self._sampler(
+        sampler = EpochSampler(
             len(dataset),
+            self.seed,
             shuffle=True,
             equal_shares=True,
+            rank=self._rank,
+            world_size=self._world_size,
             weights=self.source.weights(samples),
             class_uniform=self.class_uniform,
             presence=presence,
@@ -109,30 +117,33 @@ class SegmentationDataModule(L.LightningDataModule):
                 f"data.batch_size={self.batch_size} is more than the {len(sampler)} training images of a device; "
                 f"set data.batch_size={len(sampler)} or less"
             )
-        if self.num_workers == 0:
-            return self._loader(dataset, sampler, self.batch_size, drop_last=True)
-        sample = dataset[0, 0]  # all augmented ones have its sizes
-        return BatchLoader(dataset, sampler, self.batch_size, self.num_workers, sample, torch.cuda.is_available())
+        return self._loader(dataset, sampler, self.batch_size, drop_last=True)
 
-    def val_dataloader(self) -> DataLoader:
+    def val_dataloader(self) -> Loader:
         return self.eval_dataloader(self.validation_split)
 
-    def eval_dataloader(self, split: str) -> DataLoader:
-        """Every image of a split once, whole, in order."""
+    def eval_dataloader(self, split: str) -> Loader:
+        """Returns every image of a split once, whole, in order."""
         dataset = SegmentationDataset(self.source, self.samples(split), None, self.seed)
-        sampler = self._sampler(len(dataset), shuffle=False, equal_shares=False)
+        sampler = EpochSampler(
+            len(dataset), self.seed, shuffle=False, equal_shares=False, rank=self._rank, world_size=self._world_size
+        )
         if len(sampler) == 0:
             raise UserError(f"split {split!r} has {len(dataset)} images, fewer than devices; set trainer.devices=1")
         return self._loader(dataset, sampler, self.eval_batch_size, drop_last=False)
 
-    def _sampler(self, num_samples: int, *, shuffle: bool, equal_shares: bool, **drawing: Any) -> EpochSampler:
-        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        return EpochSampler(num_samples, self.seed, shuffle, equal_shares, rank, world_size, **drawing)
+    @property
+    def _rank(self) -> int:
+        return self.trainer.global_rank if self.trainer else 0
+
+    @property
+    def _world_size(self) -> int:
+        return self.trainer.world_size if self.trainer else 1
 
     def _loader(
         self, dataset: SegmentationDataset, sampler: EpochSampler, batch_size: int, *, drop_last: bool
-    ) -> DataLoader:
-        return DataLoader(
+    ) -> Loader:
+        return Loader(
             dataset,
             batch_size=batch_size,
             sampler=sampler,

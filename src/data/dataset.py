@@ -1,7 +1,6 @@
-"""From a source to tensors, with randomness that is a function of (seed, epoch, index) alone."""
+"""Turns samples of a source into tensors, with randomness that is a function of (seed, epoch, index) only."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -9,18 +8,21 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from src.data.source import Sample, Source
+from src.errors import UserError
 
 Transform = Callable[..., tuple[np.ndarray, ...]]
 Key = tuple[int, int] | tuple[int, int, int]
-NAMES = ("image", "mask", "colour")  # the last where a transform defers its colour steps
+NAMES = ("image", "mask", "colour")  # the last one if a transform defers its colour steps
 
 
 class SegmentationDataset(Dataset):
-    """Samples of one split, transformed. Its keys are `(epoch, index)`, or `(epoch, index, label)` for a crop about a
-    pixel of a class, as `EpochSampler` hands them out.
+    """Transformed samples of one split.
+
+    Its keys are `(epoch, index)`, or `(epoch, index, label)` for a crop about a pixel of a class, as `EpochSampler`
+    gives them.
 
     Args:
-        transform: `(frame, seed[, label]) -> (image, mask)`, or None for the whole frame as it is.
+        transform: `(frame, seed[, label]) -> (image, mask)`; None returns the whole frame unchanged.
         seed: the run's seed.
     """
 
@@ -34,36 +36,39 @@ class SegmentationDataset(Dataset):
         return len(self.samples)
 
     def __getitem__(self, key: Key) -> dict[str, Tensor]:
-        """`image` uint8 `(3, H, W)`, `mask` uint8 `(H, W)`; with deferred steps `colour` float32 `(3, 4)`."""
-        return as_tensors(*self.read(key))
+        """Returns `image` uint8 `(3, H, W)` and `mask` uint8 `(H, W)`; with deferred steps `colour` float32 `(3, 4)`.
 
-    def read(self, key: Key, **options: Any) -> tuple[np.ndarray, ...]:
-        """Image `(H, W, 3)`, mask `(H, W)`, and what else the transform gives; `options` are its own."""
+        The image is a view of `(H, W, 3)`: the pixels stay together (channels_last), as the network wants them.
+        """
         epoch, index, *label = key
         frame = self.source.open(self.samples[index % len(self.samples)])
         seed = derive_seed(self.seed, epoch, index)
-        return self.transform(frame, seed, *label, **options) if self.transform else frame.whole()
+        arrays = self.transform(frame, seed, *label) if self.transform else frame.whole()
+        tensors = [torch.from_numpy(np.require(array, requirements=["C", "W"])) for array in arrays]
+        sample = dict(zip(NAMES, tensors, strict=False))
+        return sample | {"image": sample["image"].permute(2, 0, 1)}
 
-
-def as_tensors(*arrays: np.ndarray) -> dict[str, Tensor]:
-    """By name; `image` `(3, H, W)` is a view: the pixels stay together (channels_last), as the network wants them."""
-    tensors = [torch.from_numpy(np.require(array, requirements="CW")) for array in arrays]
-    sample = dict(zip(NAMES, tensors, strict=False))
-    return sample | {"image": sample["image"].permute(2, 0, 1)}
+    def __getitems__(self, keys: list[Key]) -> list[dict[str, Tensor]] | UserError:
+        """Returns the samples of a batch, or the UserError of one, as a value: torch turns a raised one into text."""
+        try:
+            return [self[key] for key in keys]
+        except UserError as error:
+            return error
 
 
 class EpochSampler(Sampler):
-    """Keys `(epoch, index)`, shuffled by (seed, epoch), dealt to ranks in turn: no padding, so nothing counts twice.
+    """Keys `(epoch, index)`, shuffled by (seed, epoch) and dealt to ranks in turn without padding.
 
-    Lightning calls `set_epoch` before each epoch, on a resume too. When `equal_shares` is set, the few samples that do
-    not fill every rank are left out (training under DDP needs equal numbers of steps; they differ every epoch).
+    No sample counts twice. Lightning calls `set_epoch` before each epoch, also when a run is resumed.
 
     Args:
-        weights: float `(N,)` with sum N, how often each sample comes in an epoch on average; None: each once. The
-            repeats of sample i are i + N, i + 2N, ...: keys of their own, and so views of their own.
-        class_uniform: share of an epoch in which a class is drawn, all being equally likely, then an image that has it;
-            its key is `(epoch, index, label)`, for a crop about one of the pixels (Zhu et al. 2019, who take .5).
-        presence: bool `(N, K)`, which classes each sample has; needed by `class_uniform` alone.
+        equal_shares: leave out the few samples that do not fill every rank, since training under DDP needs equal
+            numbers of steps; they are other ones in every epoch.
+        weights: float `(N,)` with sum N, how often each sample comes in an epoch on average; None means once each. The
+            repeats of sample i are i + N, i + 2N, ...: other keys, and so other views.
+        class_uniform: share of an epoch for which a class is drawn, all with equal chances, then an image that has it;
+            its key is `(epoch, index, label)`, for a crop about one of the pixels (Zhu et al. 2019 take .5).
+        presence: bool `(N, K)`, which classes each sample has; needed only by `class_uniform`.
     """
 
     def __init__(
@@ -104,6 +109,7 @@ class EpochSampler(Sampler):
             if self.weights is not None:
                 order = draw_weighted(order, self.weights, rng)
             if self.class_uniform:
+                assert self.presence is not None, "class_uniform needs to know which classes each sample has"
                 order, labels = draw_class_uniform(order, self.presence, self.class_uniform, self.weights, rng)
         mine = slice(self.rank, len(self) * self.world_size, self.world_size)
         keys = [(self.epoch, int(index)) for index in order[mine]]
@@ -114,9 +120,9 @@ class EpochSampler(Sampler):
 
 
 def draw_weighted(order: np.ndarray, weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Of shuffled indices `(N,)`, N keys in random order: i comes `weights[i]` times, rounded up or down by chance.
+    """Draws N keys from shuffled indices `(N,)`: i comes `weights[i]` times, rounded up or down by chance.
 
-    Systematic sampling: one comb of N teeth over the weights laid end to end.
+    Systematic sampling: a comb of N teeth is laid over the weights, which lie end to end. The order is random.
     """
     teeth = rng.random() + np.arange(len(order))
     places = np.searchsorted(np.cumsum(weights[order]), teeth, side="right").clip(max=len(order) - 1)
@@ -127,16 +133,16 @@ def draw_weighted(order: np.ndarray, weights: np.ndarray, rng: np.random.Generat
 def draw_class_uniform(
     order: np.ndarray, presence: np.ndarray, share: float, weights: np.ndarray | None, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Of N keys in random order, a share exchanged for draws of a class, then of an image that has it.
+    """Replaces a share of N shuffled keys: a class is drawn for each, then an image that has the class.
 
     Returns:
-        Keys `(N,)` in random order, each once, and the class `(N,)` that each was drawn for; -1: for none.
+        Keys `(N,)` in random order, each once, and the class `(N,)` that each was drawn for, -1 if for none.
     """
     total = len(order)
     labels = np.full(total, -1)
     number = round(share * total)
     classes = np.flatnonzero(presence.any(axis=0))
-    labels[:number] = np.resize(rng.permutation(classes), number)  # each as often as any other, up to one
+    labels[:number] = np.resize(rng.permutation(classes), number)  # counts of the classes differ by at most one
     images = order % total
     for label in classes:
         having = np.flatnonzero(presence[:, label])
@@ -152,5 +158,5 @@ def draw_class_uniform(
 
 
 def derive_seed(*keys: int) -> int:
-    """A 32-bit seed that is a well-mixed function of its non-negative keys."""
+    """Returns a 32-bit seed that is a well-mixed function of its non-negative keys."""
     return int(np.random.SeedSequence(keys).generate_state(1)[0])

@@ -1,4 +1,4 @@
-"""One labelled image that is read only as far as it is asked for."""
+"""One labelled image, of which windows are read."""
 
 from abc import ABC, abstractmethod
 
@@ -6,25 +6,25 @@ import numpy as np
 
 
 class Frame(ABC):
-    """An image and its mask, of the same `size` `(H, W)`. Windows are views where that is cheaper: do not write."""
+    """An image and its mask, of the same `size` `(H, W)`. Windows may be views: do not write to them."""
 
     size: tuple[int, int]
 
     @abstractmethod
     def image(self, top: int, left: int, height: int, width: int) -> np.ndarray:
-        """RGB uint8 `(height, width, 3)`, a window that lies inside the frame."""
+        """Returns a window inside the frame, RGB uint8 `(height, width, 3)`."""
 
     @abstractmethod
     def mask(self, top: int, left: int, height: int, width: int) -> np.ndarray:
-        """Ids uint8 `(height, width)`, 0..K-1 or 255, of a window that lies inside the frame."""
+        """Returns the ids of a window inside the frame, uint8 `(height, width)`, 0..K-1 or 255."""
 
     def whole(self) -> tuple[np.ndarray, np.ndarray]:
-        """Image `(H, W, 3)` and mask `(H, W)`."""
+        """Returns image `(H, W, 3)` and mask `(H, W)`."""
         return self.image(0, 0, *self.size), self.mask(0, 0, *self.size)
 
 
 class ArrayFrame(Frame):
-    """A frame that is in memory already."""
+    """A frame in memory."""
 
     def __init__(self, image: np.ndarray, mask: np.ndarray) -> None:
         assert image.shape[:2] == mask.shape, (image.shape, mask.shape)

@@ -16,101 +16,114 @@ from src.errors import UserError
 
 FORMAT = 1
 AUTO = "auto"
-KEPT = 2**28  # bytes of an array that a process has mapped at most, but for one frame
+KEPT = 2**28  # bytes of an array that a process has mapped at most, plus one frame
 
 
 def attach(source: Source, where: str | None) -> Source:
-    """Lets a source read frames from its pack, where there is one. Returns the source.
+    """Makes a source read frames from its pack, if there is one. Returns the source.
 
     Args:
-        where: folder of the pack; `auto`: `default_folder`, where a pack may be or not; None: files are read.
+        source: the dataset; a pack that it already reads is not attached again.
+        where: folder of the pack; `auto`: `default_folder`, which may have a pack or not; None: files are read.
 
     Raises:
-        UserError: no pack in the folder that was named, or a pack of other files than are there now.
+        UserError: no pack in a folder that was named, or a pack of other files than the source has now.
     """
     if where is None or (where == AUTO and not isinstance(source, FileSource)):
         return source
     if not isinstance(source, FileSource):
         raise UserError(f"data.pack={where}: {source.labels} is drawn, not read from files; set data.pack=null")
     folder = default_folder(source) if where == AUTO else Path(where).expanduser()
+    if isinstance(source.pack, PackedFrames) and source.pack.folder == folder:
+        return source
     indices = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
     if not indices and where != AUTO:
         raise UserError(f"data.pack={where}: no pack there; make it (python -m src.pack ... out={where})")
-    if indices:
-        source.pack = PackedFrames()
+    pack = PackedFrames(folder)
     for index in indices:
         samples = source.samples(index["split"])
-        if index["fingerprint"] != fingerprint(source, samples):
+        if index["fingerprint"] != pack_fingerprint(source, samples):
             raise UserError(
                 f"{folder}: the pack of {index['split']} was made from other data ({difference(source, samples, index)}"
                 "); run the same python -m src.pack again, or set data.pack=null to read the files"
             )
-        source.pack.add(folder, index, samples)
+        pack.add(index, samples)
+    if indices:
+        source.pack = pack
     return source
 
 
 def default_folder(source: FileSource) -> Path:
-    """Beside the data: `ROOT.pack/LABELS`."""
+    """The folder of a pack beside the data: `ROOT.pack/LABELS`."""
     root = Path(source.root).expanduser().absolute()
     return root.with_name(f"{root.name}.pack") / source.labels
 
 
-def stamp(sample: Sample) -> list[int]:
-    """Bytes of the image and of the mask, and their times of change (ns): tells a changed file without reading it."""
+def pair_stamp(sample: Sample) -> list[int]:
+    """Bytes of the image and of the mask, and their times of change (ns), which differ if a file has changed."""
+    assert sample.image is not None
+    assert sample.mask is not None
     image, mask = sample.image.stat(), sample.mask.stat()
     return [image.st_size, mask.st_size, image.st_mtime_ns, mask.st_mtime_ns]
 
 
-def fingerprint(source: FileSource, samples: Sequence[Sample], *, times: bool = True) -> str:
-    """Stands for the label set and all files of a split, by name, group, size and time of change; not by their place.
+def pack_fingerprint(source: FileSource, samples: Sequence[Sample], *, times: bool = True) -> str:
+    """Hashes the label set and all files of a split, by name, group, size and time of change, not by their folder.
 
     Args:
-        times: False leaves the times out, which a copy may not keep.
+        source: the dataset.
+        samples: all samples of the split, in order.
+        times: False leaves out the times of change, which a copy may not keep.
     """
-    frames = [
-        [sample.name, sample.group, sample.image.name, sample.mask.name, stamp(sample)[: 4 if times else 2]]
-        for sample in samples
-    ]
+    frames = []
+    for sample in samples:
+        assert sample.image is not None
+        assert sample.mask is not None
+        stamp = pair_stamp(sample)[: 4 if times else 2]
+        frames.append([sample.name, sample.group, sample.image.name, sample.mask.name, stamp])
     labels = [source.labels, list(source.classes.items()), sorted(source.table.items()), sorted(source.colours.items())]
     content = [FORMAT, labels, frames]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
 def difference(source: FileSource, samples: Sequence[Sample], index: dict[str, Any]) -> str:
-    """What a source has that its pack does not know, in words."""
+    """Describes how the files of a source differ from those that its pack was made of."""
     classes = {name: list(colour) for name, colour in source.classes.items()}
     if (index["labels"], list(index["classes"].items())) != (source.labels, list(classes.items())):
         return f"labels {index['labels']}, not {source.labels}"
     old = {frame["name"]: frame["stamp"] for frame in index["frames"]}
-    new = {sample.name: stamp(sample) for sample in samples}
+    new = {sample.name: pair_stamp(sample) for sample in samples}
     changed = [name for name in new if name in old and new[name] != old[name]]
-    for names, what in ((new.keys() - old.keys(), "new"), (old.keys() - new.keys(), "gone"), (changed, "changed")):
+    for names, change in ((new.keys() - old.keys(), "new"), (old.keys() - new.keys(), "gone"), (changed, "changed")):
         if names:
-            return f"{what}: {', '.join(sorted(names)[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
+            return f"{change}: {', '.join(sorted(names)[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
     return "another order, grouping or label table"
 
 
 class PackedFrames:
-    """Frames of several splits, by their files. Every process opens the arrays itself, and all share their pages."""
+    """The frames of the splits in a pack's folder. Each process opens the arrays itself, and all share their pages."""
 
-    def __init__(self) -> None:
-        self.places: dict[tuple[Path, Path], PackedFrame] = {}
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.frames: dict[tuple[Path | None, Path | None], PackedFrame] = {}
 
-    def add(self, folder: Path, index: dict[str, Any], samples: Sequence[Sample]) -> None:
-        images, masks = FlatArray(folder / index["images"]), FlatArray(folder / index["masks"])
-        for sample, frame in zip(samples, index["frames"], strict=True):
-            place = PackedFrame(images, masks, tuple(frame["size"]), frame["offset"])
-            self.places[sample.image, sample.mask] = place
+    def add(self, index: dict[str, Any], samples: Sequence[Sample]) -> None:
+        """Adds the samples of a split by the pack's index of it."""
+        images, masks = FlatArray(self.folder / index["images"]), FlatArray(self.folder / index["masks"])
+        for sample, record in zip(samples, index["frames"], strict=True):
+            frame = PackedFrame(images, masks, tuple(record["size"]), record["offset"])
+            self.frames[sample.image, sample.mask] = frame
 
     def open(self, sample: Sample) -> Frame | None:
-        return self.places.get((sample.image, sample.mask))
+        """The frame of a sample; None if it is not in the pack."""
+        return self.frames.get((sample.image, sample.mask))
 
 
 class FlatArray:
-    """A one-dimensional uint8 array in a .npy file, mapped into memory by each process when it first reads it.
+    """A one-dimensional uint8 array in a .npy file, which each process maps into memory when it first reads it.
 
-    The pages themselves are the system's cache and shared; a process lets go of its view of them now and then, so that
-    its own memory does not grow to the size of the set.
+    The pages are the system's cache, which processes share. A process unmaps them now and then, so that its own memory
+    does not grow to the size of the set.
     """
 
     def __init__(self, path: Path) -> None:
@@ -119,7 +132,7 @@ class FlatArray:
 
     @cached_property
     def _map(self) -> tuple[mmap.mmap, int]:
-        """The file's memory, and where the array begins in it."""
+        """The file's memory, and the byte at which the array begins in it."""
         try:
             with self.path.open("rb") as file:
                 np.lib.format.read_magic(file)
@@ -129,10 +142,11 @@ class FlatArray:
             raise UserError(f"{self.path}: cannot be read ({error}); pack again, or set data.pack=null") from error
 
     def view(self, first: int, count: int) -> np.ndarray:
+        """Returns `count` bytes from `first` on; not writable."""
         memory, start = self._map
         self.mapped += count
         if self.mapped > KEPT:
-            memory.madvise(mmap.MADV_DONTNEED)  # of a file: views stay valid, their pages are mapped again
+            memory.madvise(mmap.MADV_DONTNEED)  # views of a file stay valid: their pages are mapped again
             self.mapped = count
         return np.frombuffer(memory, np.uint8, count, start + first)
 
@@ -141,7 +155,7 @@ class FlatArray:
 
 
 class PackedFrame(Frame):
-    """A frame at `offset` pixels from the beginning of both arrays."""
+    """A frame that begins `offset` pixels after the beginning of both arrays."""
 
     def __init__(self, images: FlatArray, masks: FlatArray, size: tuple[int, int], offset: int) -> None:
         self.images, self.masks, self.size, self.offset = images, masks, size, offset

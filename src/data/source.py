@@ -1,16 +1,24 @@
-"""What a dataset is: labelled images with classes, palette, splits, groups. Without torch: it is checked early."""
+"""The contract of a dataset: labelled images with classes, colours, splits and groups.
+
+No module of datasets imports torch: a dataset is checked before torch is loaded.
+"""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from src.data.frame import ArrayFrame, Frame
+from src.data.listing import list_images
 from src.data.reading import FileFrame, read_mask
-from src.errors import UserError
+from src.errors import DataError, UserError
 from src.labels import IGNORE_INDEX as IGNORE_INDEX
+
+Colour = tuple[int, int, int]  # RGB, 0..255
 
 
 @dataclass(frozen=True)
@@ -26,27 +34,27 @@ class Sample:
 class Source(ABC):
     """Labelled images of one dataset.
 
-    Subclasses set `labels` (the name of the label set, part of every protocol tag), `classes` (name to RGB colour, in
-    the order of the label ids 0..K-1), `splits`, and of these: `unlabelled`, which have images alone (a benchmark's
-    test), and `extra_splits`, which are trained on beside train and never validated on (coarse labels).
+    Subclasses set `labels` (the name of the label set, part of every protocol tag), `classes` (name to colour, in the
+    order of the label ids 0..K-1), `splits`, and of these: `unlabelled`, which have only images (a benchmark's test),
+    and `extra_splits`, which are trained on beside train and never validated on (coarse labels).
     """
 
     labels: str
-    classes: dict[str, tuple[int, int, int]]
+    classes: dict[str, Colour]
     splits: tuple[str, ...]
     unlabelled: tuple[str, ...] = ()
     extra_splits: tuple[str, ...] = ()
 
     @abstractmethod
     def samples(self, split: str) -> list[Sample]:
-        """All samples of a split, in a fixed order. UserError when there is none, or the split is unknown."""
+        """All samples of a split, in a fixed order. UserError if the split has none or is unknown."""
 
     @abstractmethod
     def read(self, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
         """Image uint8 `(H, W, 3)` RGB and mask uint8 `(H, W)` with ids 0..K-1 or 255."""
 
     def open(self, sample: Sample) -> Frame:
-        """The same, read as far as its windows are asked for."""
+        """The same image and mask, which are read as far as windows of them are asked for."""
         return ArrayFrame(*self.read(sample))
 
     @property
@@ -54,11 +62,12 @@ class Source(ABC):
         return len(self.classes)
 
     def check_split(self, split: str) -> None:
+        """Raises UserError if the dataset has no such split."""
         if split not in self.splits:
             raise UserError(f"split {split!r} is not one of this dataset's: {', '.join(self.splits)}")
 
     def check_labelled(self, split: str) -> None:
-        """UserError where a split has no labels to train on or to evaluate against."""
+        """Raises UserError if a split has no labels to train on or to evaluate against."""
         if split in self.unlabelled:
             others = ", ".join(name for name in self.splits if name not in self.unlabelled)
             raise UserError(
@@ -67,31 +76,123 @@ class Source(ABC):
             )
 
     def weights(self, samples: list[Sample]) -> np.ndarray | None:
-        """How often each comes in a training epoch, on average: float `(N,)` with sum N. None: each once."""
+        """Average number of times that a training epoch has each sample: float `(N,)` with sum N. None: once each."""
         return None
 
     @abstractmethod
     def image_id(self, sample: Sample) -> str:
-        """The image's name wherever the data are, in whatever split, layout, label set or join of datasets."""
+        """The image's name, the same wherever the data are, in any split, layout, label set or join of datasets."""
 
     def official_path(self, sample: Sample) -> str:
-        """Where a benchmark's server looks for this prediction in an archive. UserError where there is no server."""
+        """Path at which a benchmark's server expects this prediction in an archive. UserError if it has no server."""
         raise UserError(f"format=labelids: no benchmark takes files of {self.labels}; use format=pictures")
 
 
 class FileSource(Source):
     """Samples that are pairs of files: an image, and a PNG of raw labels that `table` turns into ids.
 
-    `table` maps each raw label that may stand in a file to an id 0..K-1 or 255; any other label is an error, for
-    silently ignoring it would hide a wrong label set. `colours` does so for colours, where masks hold them. `dataset`
-    begins the ids of its images, whatever the label set.
+    A dataset states its image files (`images`) and the place of each one's mask (`mask_of`); this class pairs them,
+    once per split. `samples` raises the first fault, `pairs` has them all for `src.check`.
+
+    `table` maps each raw label that may stand in a file to an id 0..K-1 or 255; any other label is an error, because
+    silently ignoring it would hide a wrong label set. `colours` does the same for masks of colours. `dataset` begins
+    the ids of its images, in every label set.
     """
 
     root: Path
     dataset: str
     table: dict[int, int]
-    colours: dict[tuple[int, int, int], int] = {}
-    pack: "Pack | None" = None  # where its frames are read from instead, if they are in it
+    colours: dict[Colour, int] = {}
+    pack: "Pack | None" = None  # frames are read from it, as far as it has them
+
+    def images(self, split: str) -> Iterable[Sample | DataError]:
+        """Samples of a split without their masks, in a fixed order; a DataError in place of an image to be refused.
+
+        Raises:
+            UserError: the split as a whole cannot be listed.
+        """
+        raise NotImplementedError
+
+    def mask_of(self, image: Path) -> Path:
+        """The path of an image's mask, which may have any suffix of an image file."""
+        raise NotImplementedError
+
+    def image_of(self, mask: Path) -> Path | None:
+        """The path of a mask's image but for its suffix; None if the file does not have the name of a mask."""
+        return None
+
+    def no_images(self, split: str) -> str:
+        """The error if a split has no images: the folder, the files that belong in it, and how to get them."""
+        return f"{self.root}: no image of split {split!r} there"
+
+    def no_mask(self, split: str) -> str:
+        """The remedy in the error about an image without mask."""
+        return "add it or remove the image"
+
+    def samples(self, split: str) -> list[Sample]:
+        """All samples of a split, in a fixed order.
+
+        Raises:
+            UserError: no such split, or no images in it.
+            DataError: the first fault of its files.
+        """
+        samples = []
+        for found in self.pairs(split):
+            if isinstance(found, DataError):
+                raise found
+            samples.append(found)
+        return samples
+
+    def pairs(self, split: str) -> list[Sample | DataError]:
+        """All samples of a split and all faults of its files, in order. They are looked for once and remembered.
+
+        Raises:
+            UserError: no such split, or no images in it.
+        """
+        if split not in self._pairs:
+            self.check_split(split)
+            self._pairs[split] = list(self._pair(split))
+        return self._pairs[split]
+
+    @cached_property
+    def _pairs(self) -> dict[str, list[Sample | DataError]]:
+        return {}
+
+    def _pair(self, split: str) -> Iterator[Sample | DataError]:
+        images = list(self.images(split))
+        if not images:
+            raise UserError(self.no_images(split))
+        first: dict[str, Path] = {}
+        for found in images:
+            if isinstance(found, Sample):
+                assert found.image is not None
+                if first.setdefault(found.name, found.image) != found.image:
+                    found = _ambiguous(first[found.name], found.image)
+                elif split not in self.unlabelled:
+                    found = self._with_mask(found, found.image, split)
+            yield found
+
+    def _with_mask(self, sample: Sample, image: Path, split: str) -> Sample | DataError:
+        expected = self.mask_of(image)
+        masks = self.find(expected)
+        if len(masks) > 1:
+            return _ambiguous(*masks[:2])
+        if not masks:
+            text = f"image without mask; expected {expected}, {self.no_mask(split)}"
+            return DataError(image, "missing mask", text)
+        return replace(sample, mask=masks[0])
+
+    def find(self, path: Path) -> list[Path]:
+        """Image files of this path but for the suffix. Each folder is listed once."""
+        if path.parent not in self._folders:
+            found = self._folders[path.parent] = {}
+            for image in list_images(path.parent) if path.parent.is_dir() else ():
+                found.setdefault(image.stem, []).append(image)
+        return self._folders[path.parent].get(path.stem, [])
+
+    @cached_property
+    def _folders(self) -> dict[Path, dict[str, list[Path]]]:
+        return {}
 
     def open(self, sample: Sample) -> Frame:
         packed = self.pack.open(sample) if self.pack else None
@@ -101,15 +202,21 @@ class FileSource(Source):
         return self.open(sample).whole()
 
     def image_id(self, sample: Sample) -> str:
+        assert sample.image is not None
         return f"{self.dataset}/{sample.image.relative_to(self.root).with_suffix('').as_posix()}"
 
     def read_labels(self, sample: Sample) -> np.ndarray:
-        """Ids uint8 `(H, W)`, 0..K-1 or 255. Overridden where a mask is not a PNG of one raw label a pixel."""
+        """Ids uint8 `(H, W)`, 0..K-1 or 255. Overridden if a mask is not a PNG of one raw label per pixel."""
+        assert sample.mask is not None
         return read_mask(sample.mask, self.table)
 
 
+def _ambiguous(first: Path, second: Path) -> DataError:
+    return DataError(second, "listing", f"{first.name} has the same name; keep one of them")
+
+
 class Pack(Protocol):
-    """Frames that were decoded before, of one source (`src.data.packed.PackedFrames`)."""
+    """Decoded frames of one source (`src.data.packed.PackedFrames`)."""
 
     def open(self, sample: Sample) -> Frame | None:
-        """None where the sample is not in it."""
+        """The frame of a sample; None if it is not in the pack."""

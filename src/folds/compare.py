@@ -19,6 +19,7 @@ from src.evaluation.measure import count, describe_evaluation, protocol
 from src.folds.soup import State, check_same_tensors, greedy_soup, mean_state, rank
 from src.inference import Ensemble
 from src.metrics import figures
+from src.models.network import Network
 from src.runs.leakage import image_ids
 from src.runs.records import CandidateRecord, Checkpoint, Evaluation, Leakage
 from src.task import SegmentationTask
@@ -115,6 +116,7 @@ class AverageComparison:
         self.trainer, self.task, self.members = trainer, task, list(members)
         self.training, self.batchnorm_images = training, batchnorm_images
         self.selection, self.official = list(selection), official
+        assert isinstance(task.network, Network)
         self._network = task.network
         self._loaded: tuple[tuple[int, ...], bool] | None = None
         self._counts: dict[tuple[int, tuple[int, ...], bool], np.ndarray] = {}
@@ -129,7 +131,7 @@ class AverageComparison:
             networks = [copy.deepcopy(self._network) for _ in states]
             for network, state in zip(networks, states, strict=True):
                 network.load_state_dict(state)
-            self.task.add_module("network", Ensemble(networks))
+            self.task.network = Ensemble(networks)
         elif len(states) == 1:
             self._network.load_state_dict(states[0])
         else:
@@ -199,8 +201,7 @@ class AverageComparison:
     def leakage(self, candidate: Candidate, *, is_chosen: bool) -> Leakage:
         """Returns the images that a candidate's weights were trained or chosen on.
 
-        Args:
-            is_chosen: whether the figures of the candidate, or of its members, decided that it is what it is.
+        Those that decide are among them if `is_chosen`: if figures on them chose the candidate or its members.
         """
         found = Leakage()
         for index in candidate.members:

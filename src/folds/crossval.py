@@ -69,8 +69,7 @@ class FoldsPlan:
 def cross_validate(plan: FoldsPlan, publish: Publish) -> FoldsRecord:
     """Trains and evaluates the folds that are not done yet, and writes the record, the table and the figures.
 
-    Args:
-        publish: called if the record has changed.
+    They are published if the record has changed. Repeat the call to continue.
 
     Raises:
         UserError: some folds failed; names their logs. The others are done in any case.

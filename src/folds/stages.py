@@ -61,8 +61,7 @@ class StagesPlan:
 def train_stages(plan: StagesPlan, publish: Publish) -> tuple[StageRecord, ...]:
     """Does the work of every stage that is not done yet, and writes the record, the table and the figures.
 
-    Args:
-        publish: called if the record has changed.
+    They are published if the record has changed. Repeat the call to continue.
 
     Raises:
         UserError: a stage failed, which ends them all, or another process works in the folder.

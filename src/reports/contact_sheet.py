@@ -1,4 +1,4 @@
-"""Samples of a dataset on one picture: images, their classes laid over them, and what the colours mean."""
+"""Draws samples of a dataset on one picture: images, the same with their classes over them, and a legend."""
 
 from collections.abc import Sequence
 
@@ -7,11 +7,17 @@ from PIL import Image, ImageDraw, ImageFont
 
 from src.reports.pictures import GAP, TITLE, Palette, legend, overlay
 
-WIDTH, COLUMNS = 320, 2  # of each picture, in pixels; pairs in a row
+WIDTH = 320  # of each picture, in pixels
+COLUMNS = 2  # pairs per row
 
 
 def contact_sheet(pairs: Sequence[tuple[str, np.ndarray, np.ndarray]], palette: Palette) -> np.ndarray:
-    """uint8 RGB. `pairs` are (title, image `(H, W, 3)`, ids `(H, W)`), of any sizes; each becomes image and overlay."""
+    """Draws each pair as its image and its overlay; returns RGB uint8 `(height, width, 3)`.
+
+    Args:
+        pairs: (title, image uint8 `(H, W, 3)`, ids uint8 `(H, W)`), of any sizes.
+        palette: class name to colour, in the order of the ids.
+    """
     rows = [pairs[start : start + COLUMNS] for start in range(0, len(pairs), COLUMNS)]
     heights = [max(_height(image) for _, image, _ in row) + TITLE for row in rows]
     width = 2 * COLUMNS * (WIDTH + GAP) - GAP

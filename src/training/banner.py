@@ -20,6 +20,10 @@ def banner(
 
     Args:
         cfg: the resolved configuration of the run.
+        run: its folder.
+        data: its data module.
+        task: its task, with the first weights.
+        trainer: its trainer, before it trains.
     """
     source, network = data.source, task.network
     counts = ", ".join(f"{len(data.samples(split))} {split}" for split in ("train", data.validation_split))

@@ -31,6 +31,7 @@ def start_from(
     """Returns the task with the weights of `origin`, over pretrained ones if `origin` does not have the whole encoder.
 
     Args:
+        origin: the source of the weights.
         task: built without pretrained weights.
         seed: of the weights that are drawn anew.
         of_other_classes: builds the same architecture for another number of classes.
@@ -84,6 +85,8 @@ def plan_transfer(architecture: nn.Module, origin: Origin, class_tensors: set[st
     """Compares the source's tensors with the architecture's; copies nothing.
 
     Args:
+        architecture: the network without its normalisation.
+        origin: the source of the weights.
         class_tensors: names of tensors that must not be taken over, as they belong to other classes.
 
     Raises:

@@ -1,222 +1,183 @@
-"""Batches through shared memory that is used again: never while anything still looks at it."""
+"""Batches from worker processes: order, errors, epochs, signals."""
 
-import gc
 import multiprocessing
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
-from typing import Any
+from multiprocessing.connection import Connection
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from src.data.dataset import EpochSampler, SegmentationDataset, as_tensors
-from src.data.loader import HELD, PREFETCHED, BatchLoader, Slots
+from src.data.dataset import EpochSampler, SegmentationDataset
+from src.data.frame import ArrayFrame, Frame
+from src.data.loader import Loader, collate, start_worker
+from src.data.source import Sample, Source
+from src.errors import DataError, UserError
 
 SIZE = (16, 24)
+FAULT = DataError(Path("train/0005.png"), "label", "label 77 (3 px) is not in the label table", {"77": 3})
+FORK = multiprocessing.get_context("fork")
 
 
-class Numbered(SegmentationDataset):
-    """Sample i of epoch e is all 50 e + i; written where it belongs, or returned for the loader to copy."""
+class Numbered(Source):
+    """Every pixel of frame i is i; `act` is called first, with i."""
 
-    def __init__(self, length: int, *, in_place: bool = False, fault: Callable[[int], Any] | None = None) -> None:
-        self.samples, self.in_place, self.fault = list(range(length)), in_place, fault
+    def __init__(self, act: Callable[[int], object]) -> None:
+        self.act = act
 
-    def read(self, key: tuple[int, int], out: Any = (None, None)) -> tuple[np.ndarray, np.ndarray]:
-        epoch, index = key
-        if self.fault is not None and (result := self.fault(index)) is not None:
-            return result
-        value = 50 * epoch + index
-        if self.in_place and out[0] is not None:
-            for array in out:
-                array[:] = value
-            return out
-        return np.full((*SIZE, 3), value, np.uint8), np.full(SIZE, value, np.uint8)
+    def samples(self, split: str) -> list[Sample]:
+        return []
 
+    def image_id(self, sample: Sample) -> str:
+        return sample.name
 
-def loader(length: int, workers: int = 2, *, pin: bool = False, **options: Any) -> BatchLoader:
-    dataset = Numbered(length, **options)
-    return BatchLoader(dataset, EpochSampler(length, 0, False, True), 2, workers, dataset[0, 0], pin)
+    def read(self, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
+        size = self.act(int(sample.name)) or SIZE
+        return np.full((*size, 3), int(sample.name), np.uint8), np.full(size, int(sample.name), np.uint8)
 
 
-def numbers(tensor: torch.Tensor) -> list[int]:
-    assert all((sample == sample.flatten()[0]).all() for sample in tensor)
-    return [int(sample.flatten()[0]) for sample in tensor]
+def loader(workers: int, act: Callable[[int], object] = lambda index: None, length: int = 41) -> Loader:
+    def transform(frame: Frame, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        return frame.whole()
+
+    samples = [Sample(str(number), "") for number in range(length)]
+    return Loader(
+        SegmentationDataset(Numbered(act), samples, transform, 0),
+        batch_size=2,
+        sampler=EpochSampler(length, 0, shuffle=False, equal_shares=True),
+        drop_last=True,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        collate_fn=collate,
+        worker_init_fn=start_worker,
+    )
 
 
-def in_use(data: BatchLoader) -> int:
-    gc.collect()
-    return len(data.slots.memory) - len(data.slots.free)
+def numbers(batches: list[dict[str, torch.Tensor]]) -> list[int]:
+    for batch in batches:
+        assert batch["image"].shape == (2, 3, *SIZE)
+        assert batch["image"].dtype == batch["mask"].dtype == torch.uint8
+        assert batch["image"].is_contiguous(memory_format=torch.channels_last)
+        assert batch["mask"].is_contiguous()
+        assert (batch["image"] == batch["mask"][:, :1, :1].unsqueeze(1)).all()
+    return [int(mask.flatten()[0]) for batch in batches for mask in batch["mask"]]
 
 
-@pytest.mark.parametrize("in_place", [False, True])
-@pytest.mark.parametrize("workers", [1, 3])
-def test_every_batch_is_right_and_has_channels_last(workers: int, in_place: bool) -> None:
-    data = loader(41, workers, in_place=in_place)
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 3 worker processes")  # more than a small CI has cores
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_batches_come_in_order_and_workers_stay_for_the_next_epoch(workers: int) -> None:
+    data = loader(workers)
     assert len(data) == 20
-    for epoch in range(3):
-        data.sampler.set_epoch(epoch)
-        count = 0
-        for index, batch in enumerate(data):
-            value = 50 * epoch + 2 * index
-            assert batch["image"].shape == (2, 3, *SIZE)
-            assert batch["image"].dtype == batch["mask"].dtype == torch.uint8
-            assert numbers(batch["image"]) == numbers(batch["mask"]) == [value, value + 1]
-            assert batch["image"].is_contiguous(memory_format=torch.channels_last)
-            count += 1
-        assert count == 20
-        assert len(multiprocessing.active_children()) >= workers
-    assert {worker.pid for worker in data.workers} == {worker.pid for worker in data.workers if worker.is_alive()}
+    assert numbers(list(data)) == list(range(40))
+    before = {child.pid for child in multiprocessing.active_children()}
+    assert len(before) >= workers
+    kept = list(data)
+    assert numbers(kept) == list(range(40)), "batches that are kept are not written over"
+    assert {child.pid for child in multiprocessing.active_children()} == before
 
 
-@pytest.mark.parametrize("keep", ["image", "mask", "view", "array"])
-def test_memory_in_use_is_not_written_over(keep: str) -> None:
-    """All batches of three epochs are kept, more than there are slots, by one of their tensors or a part of it."""
-    data, kept = loader(40), []
-    for epoch in range(3):
-        data.sampler.set_epoch(epoch)
-        for index, batch in enumerate(data):
-            part = {"image": batch["image"], "mask": batch["mask"], "view": batch["image"][1:, 0], "array": None}[keep]
-            kept.append((50 * epoch + 2 * index, batch["mask"].numpy() if keep == "array" else part))
-    assert len(kept) == 60 > len(data.slots.memory)
-    for value, part in kept:
-        assert numbers(torch.as_tensor(part)) == ([value + 1] if keep == "view" else [value, value + 1])
+def test_an_epoch_that_is_left_early_mixes_nothing_into_the_next() -> None:
+    data = loader(2)
+    for _ in range(3):
+        batches = iter(data)
+        assert numbers([next(batches), next(batches)]) == [0, 1, 2, 3]
+    assert numbers(list(data)) == list(range(40))
 
 
-def test_memory_out_of_use_is_written_again_and_never_copied() -> None:
-    data, places = loader(80), set()
-    before = data.slots.memory.data_ptr()
-    for batch in data:
-        places.add(batch["image"].data_ptr())
-        assert 0 <= batch["image"].data_ptr() - before < data.slots.memory.numel(), "the worker's own memory"
-    assert 2 <= len(places) <= len(data.slots.memory)
-    del batch
-    assert in_use(data) == 0
+def raise_fault(index: int) -> None:
+    if index == 5:
+        raise FAULT
 
 
-def test_who_holds_a_few_batches_holds_them_without_a_copy() -> None:
-    data, held, first = loader(40, 1), [], None
-    for batch in data:
-        held.append(batch)
-        first = data.slots.memory.data_ptr()
-    inside = [0 <= batch["mask"].data_ptr() - first < data.slots.memory.numel() for batch in held]
-    assert inside.count(True) >= HELD - 1
-    assert all(inside[: HELD - 1])
-    assert not all(inside)
-    assert [numbers(batch["mask"])[0] for batch in held] == list(range(0, 40, 2))
-
-
-def test_an_epoch_left_early_loses_no_slot_and_mixes_nothing() -> None:
-    data = loader(40)
-    for epoch in range(4 * PREFETCHED):
-        data.sampler.set_epoch(epoch % 4)
-        for index, batch in enumerate(data):
-            assert numbers(batch["mask"])[0] == 50 * (epoch % 4) + 2 * index
-            if index == 3:
-                break
-    data.sampler.set_epoch(0)
-    assert [numbers(batch["mask"])[0] for batch in data] == list(range(0, 40, 2))
-    del batch
-    assert in_use(data) == 0
-
-
-def test_an_older_iteration_ends_where_a_new_one_begins() -> None:
-    data = loader(40)
-    older = iter(data)
-    assert numbers(next(older)["mask"]) == [0, 1]
-    newer = iter(data)
-    assert numbers(next(newer)["mask"]) == [0, 1]
-    assert next(older, None) is None
-    assert [numbers(batch["mask"])[0] for batch in newer] == list(range(2, 40, 2))
-
-
-def test_pinned_batches_are_copies_in_the_same_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is no CUDA here: pinning is replaced by a copy, which is what it is."""
-    monkeypatch.setattr(torch.Tensor, "pin_memory", torch.Tensor.clone)
-    data = loader(40, pin=True)
-    for stop in (3, None, None):
-        kept = []
-        for index, batch in enumerate(data):
-            kept.append(batch)
-            if index == stop:
-                break
-        expected = list(range(0, 40, 2))[: None if stop is None else stop + 1]
-        assert [numbers(batch["image"])[0] for batch in kept] == expected
-    assert in_use(data) == 0, "a pinned batch holds no slot"
-
-
-@pytest.mark.parametrize("pin", [False, True])
-def test_what_a_worker_raises_reaches_the_training(pin: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.Tensor, "pin_memory", torch.Tensor.clone)
-
-    def fault(index: int) -> None:
-        if index == 5:
-            raise ValueError("frame 5 is torn")
-
-    data = loader(40, fault=fault, pin=pin)
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_user_error_arrives_as_it_was_raised(workers: int) -> None:
+    data = loader(workers, raise_fault)
     for _ in range(2):  # the workers live on
-        with pytest.raises(ValueError, match=r"in DataLoader worker process 0(.|\n)*frame 5 is torn"):
-            list(data)
-        assert in_use(data) == sum(len(asked) for asked in data._asked)
+        batches = iter(data)
+        assert numbers([next(batches), next(batches)]) == [0, 1, 2, 3]
+        with pytest.raises(DataError) as caught:
+            next(batches)
+        error = caught.value
+        assert (type(error), error.path, error.kind, error.counts) == (DataError, FAULT.path, "label", {"77": 3})
+        assert str(error) == "train/0005.png: label 77 (3 px) is not in the label table"
+        del caught, error  # their traceback keeps the iterator, which ends its workers slowly if the collector finds it
 
 
-def test_another_size_is_refused() -> None:
-    odd = (np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8))
-    with pytest.raises(ValueError, match=r"sizes \[\(8, 8\), \(16, 24\)\] cannot share a batch"):
-        list(loader(40, fault=lambda index: odd if index == 5 else None))
+def raise_bug(index: int) -> None:
+    if index == 5:
+        raise KeyError("a bug")
 
 
-def test_a_dead_worker_is_told() -> None:
-    data = loader(40)
+def test_a_bug_in_a_worker_keeps_its_traceback() -> None:
+    with pytest.raises(KeyError, match=r"Caught KeyError in DataLoader worker process 0(.|\n)*in raise_bug"):
+        list(loader(1, raise_bug))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_images_of_another_size_are_refused(workers: int) -> None:
+    with pytest.raises(
+        UserError, match=r"^images of sizes \[\(8, 8\), \(16, 24\)\] cannot share a batch; set data.eval"
+    ):
+        list(loader(workers, lambda index: (8, 8) if index == 5 else None))
+
+
+def _read_all(connection: Connection) -> None:
+    try:
+        list(loader(1, lambda index: os.kill(os.getpid(), signal.SIGKILL) if index == 5 else None))
+    except Exception as error:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler raises a second error, at any time
+        connection.send(repr(error))
+
+
+def test_a_killed_worker_is_reported() -> None:
+    receiver, sender = multiprocessing.Pipe()
+    process = FORK.Process(target=_read_all, args=(sender,))
+    process.start()
+    error = receiver.recv() if receiver.poll(20) else "nothing"
+    process.join()
+    expected = r"data process 0 ended with status -9; was it killed for its memory\?|DataLoader worker.*signal: Killed"
+    assert re.match(rf"RuntimeError\(.({expected})", error), error
+
+
+def test_workers_leave_an_interrupt_to_the_main_process() -> None:
+    data = loader(1)
     batches = iter(data)
     next(batches)
-    os.kill(data.workers[1].pid, signal.SIGKILL)
-    with pytest.raises(RuntimeError, match=r"data process 1 ended with status -9; was it killed for its memory\?"):
-        list(batches)
+    for worker in multiprocessing.active_children():
+        assert worker.pid
+        os.kill(worker.pid, signal.SIGINT)
+    assert numbers(list(batches)) == list(range(2, 40))
 
 
-def test_workers_end_with_their_loader() -> None:
-    data = loader(40)
-    next(iter(data))
-    workers = data.workers
-    del data
-    gc.collect()
-    assert not any(worker.is_alive() for worker in workers)
-
-
-def _train_and_tell(connection: Any) -> None:
-    data = loader(40)
-    next(iter(data))
-    # Another child, which holds the training process's ends of the connections open.
-    multiprocessing.get_context("fork").Process(target=time.sleep, args=(25,)).start()
-    connection.send([worker.pid for worker in data.workers])
+def _train(connection: Connection) -> None:
+    batches = iter(loader(2, length=4000))
+    next(batches)
+    connection.send([child.pid for child in multiprocessing.active_children()])
     time.sleep(60)
 
 
-def test_workers_end_when_the_training_process_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
-    ours, theirs = multiprocessing.Pipe()
-    training = multiprocessing.get_context("spawn").Process(target=_train_and_tell, args=(theirs,))
+@pytest.mark.e2e
+def test_workers_end_when_the_training_process_is_killed() -> None:
+    receiver, sender = multiprocessing.Pipe()
+    training = FORK.Process(target=_train, args=(sender,))
     training.start()
-    workers = ours.recv()
+    workers = receiver.recv()
+    assert len(workers) == 2
     training.kill()
     training.join()
     limit = time.monotonic() + 20
     while time.monotonic() < limit and any(os.path.exists(f"/proc/{worker}/cwd") for worker in workers):
-        time.sleep(0.2)
+        time.sleep(0.1)
     assert not any(os.path.exists(f"/proc/{worker}/cwd") for worker in workers)
 
 
-def test_a_slot_is_one_batch() -> None:
-    sample = as_tensors(np.zeros((*SIZE, 3), np.uint8), np.zeros(SIZE, np.uint8), np.zeros((3, 4), np.float32))
-    slots = Slots(3, 2, sample)
-    batch = slots.views(slots.memory[1])
-    batch["image"][:] = 7
-    batch["mask"][:] = 9
-    batch["colour"][:] = 1.0
-    ones = np.ones(2 * 12, np.float32).view(np.uint8).tolist()
-    assert slots.memory[1].tolist() == [7] * (2 * 3 * 16 * 24) + [9] * (2 * 16 * 24) + ones
-    assert not slots.memory[[0, 2]].eq(7).all()
-    assert batch["image"].stride() == (3 * 16 * 24, 1, 3 * 24, 3)
-    assert sample["image"].stride() == batch["image"].stride()[1:]
+def test_a_frame_in_memory_has_the_sizes_of_its_arrays() -> None:
+    frame = ArrayFrame(np.zeros((*SIZE, 3), np.uint8), np.ones(SIZE, np.uint8))
+    assert frame.size == SIZE
+    assert frame.image(2, 3, 4, 5).shape == (4, 5, 3)
+    assert frame.mask(2, 3, 4, 5).sum() == 20

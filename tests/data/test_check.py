@@ -1,4 +1,4 @@
-"""`src.check`: every planted fault named with its file, sound data passed, the data left as they were."""
+"""Tests of `src.check`: it names every planted fault with its file, passes sound data, and changes nothing."""
 
 import hashlib
 import json
@@ -6,34 +6,42 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 from PIL import Image
 
-from src.check import build, check_data
+from src.check import check_data
 from src.config.cli import CONF, launch
 from src.data.source import FileSource, Sample
 from src.data.sources.camvid import CamVid
-from src.data.tools import check as checking
-from src.data.tools.check import ERRORS, Report, check, read_pair
+from src.data.sources.kitti_road import KittiRoad
+from src.data.tools import check_files
+from src.data.tools.check import ERRORS, Report, check
+from src.data.tools.check_files import read_pair
 from src.machine import num_cores
 from src.reports.contact_sheet import contact_sheet
 from tests.support.planted_faults import Found, plant
-from tests.support.trees import WRITERS, write_camvid, write_camvid_full, write_image, write_mask
+from tests.support.trees import (
+    WRITERS,
+    write_camvid,
+    write_camvid_full,
+    write_image,
+    write_mask,
+)  # fmt: skip
 
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """`python -m src.check ...`: its exit status, stdout and stderr."""
+    """Calls `python -m src.check ...` in this process; returns its exit status, stdout and stderr."""
 
     def call(*arguments: str) -> tuple[int, str, str]:
         capfd.readouterr()
-        monkeypatch.setattr(sys, "argv", ["src.check", *arguments])
+        monkeypatch.setattr(sys, "argv", ["src.check", "num_processes=1", *arguments])
         try:
             launch(check_data, "check")
             status = 0
@@ -44,17 +52,23 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> C
     return call
 
 
-def configured(name: str, *overrides: str) -> partial:
+def configured(name: str, root: Path, *overrides: str) -> FileSource:
+    """The dataset that `data=name` configures."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("check", [f"data={name}", "data.root=unused", *overrides])
-    return partial(build, cfg.data.dataset)
+        cfg = compose("check", [f"data={name}", f"data.root={root}", *overrides])
+    return instantiate(cfg.data.dataset, _convert_="all")
 
 
 def found(report: Report) -> Found:
+    root = report.source.root
     return {
-        (fault.kind, frozenset(path.relative_to(report.root).as_posix() for path in fault.files) or fault.text)
+        (fault.kind, frozenset(path.relative_to(root).as_posix() for path in fault.files) or fault.text)
         for fault in report.faults
     }
+
+
+def kinds_and_files(report: Report) -> list[tuple[str, tuple[Path, ...]]]:
+    return [(fault.kind, fault.files) for fault in report.faults]
 
 
 def digest(root: Path) -> dict[str, str]:
@@ -67,19 +81,20 @@ def digest(root: Path) -> dict[str, str]:
 
 def test_finds_every_planted_fault_and_nothing_else(tmp_path: Path) -> None:
     root = write_camvid(tmp_path / "camvid", {"train": 80, "val": 5, "test": 2})
-    assert check(CamVid, root).faults == []
+    assert check(CamVid(str(root))).faults == []
     planted = plant(root)
     before = digest(root)
-    report = check(CamVid, root, num_processes=2)
+    report = check(CamVid(str(root)), num_processes=2)
     assert found(report) == planted
     assert len({kind for kind, _ in planted}) == 17
     assert all(str(root) in fault.text for fault in report.faults if fault.files)
     assert all(path.name in fault.text for fault in report.faults for path in fault.files)
-    assert report.wrong_labels() == {"12": 8, "40": 3}
+    assert report.outside_the_table() == {"12": 8, "40": 3}
     assert len(report.errors) == sum(kind in ERRORS for kind, _ in planted)
     assert digest(root) == before
 
 
+@pytest.mark.e2e
 def test_finds_the_faults_planted_in_the_real_camvid(real_camvid: Path, tmp_path: Path) -> None:
     root = tmp_path / "camvid"
     for source in real_camvid.glob("*/*"):
@@ -87,14 +102,15 @@ def test_finds_the_faults_planted_in_the_real_camvid(real_camvid: Path, tmp_path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(source.read_bytes())  # the data may be read-only, the copy must not be
     planted = plant(root)
-    report = check(CamVid, root, num_processes=num_cores())
+    report = check(CamVid(str(root)), num_processes=num_cores())
     absent = ("absent split", f"split test: {root}/test: no such folder")
     assert found(report) == planted | {absent}
 
 
+@pytest.mark.e2e
 def test_the_real_camvid_passes_in_time(real_camvid: Path) -> None:
     start = time.perf_counter()
-    report = check(CamVid, real_camvid, num_processes=num_cores())
+    report = check(CamVid(str(real_camvid)), num_processes=num_cores())
     seconds = time.perf_counter() - start
     print(f"{seconds:.1f} s")
     assert report.errors == []
@@ -104,6 +120,12 @@ def test_the_real_camvid_passes_in_time(real_camvid: Path) -> None:
         "val": {"360x480": 101},
     }
     assert seconds < 15
+
+
+def test_the_real_kitti_road_has_no_masks_of_the_road(real_kitti_road: Path) -> None:
+    report = check(KittiRoad(str(real_kitti_road)))
+    assert [fault.kind for fault in report.faults] == ["missing mask"] * 11 + ["split", "absent split"]
+    assert report.readings["train"] == []
 
 
 def test_report_equals_a_naive_count(camvid: Path, tmp_path: Path, run: Callable[..., tuple]) -> None:
@@ -121,10 +143,11 @@ def test_report_equals_a_naive_count(camvid: Path, tmp_path: Path, run: Callable
             int(label) for path in (camvid / f"{split}annot").iterdir() for label in np.asarray(Image.open(path)).flat
         )
         void, total = pixels.pop(11), sum(pixels.values())
-        told = report["splits"][split]
-        assert (told["images"], told["sizes"]) == (count, {size: count})
-        assert told["void"] == pytest.approx(void / (void + total), rel=1e-12)
-        assert list(told["shares"].values()) == pytest.approx([pixels[label] / total for label in range(11)], rel=1e-12)
+        reported = report["splits"][split]
+        assert (reported["images"], reported["sizes"]) == (count, {size: count})
+        assert reported["void"] == pytest.approx(void / (void + total), rel=1e-12)
+        shares = [pixels[label] / total for label in range(11)]
+        assert list(reported["shares"].values()) == pytest.approx(shares, rel=1e-12)
         assert f"{100 * pixels[3] / total:.2f} %" in (tmp_path / "out" / "report.md").read_text()
     sheet = np.asarray(Image.open(tmp_path / "out" / "contact_sheet.png"))
     assert sheet.shape[1] == 4 * 320 + 3 * 4
@@ -155,8 +178,8 @@ def test_exit_status_and_terminal(camvid: Path, tmp_path: Path, run: Callable[..
         Image.fromarray(np.full((72, 96), 20 + index, dtype=np.uint8)).save(path)
     status, out, err = run(*arguments)
     assert status == 1
-    told = f"error: 4 errors, 1 warning in {camvid}; {tmp_path / 'out' / 'report.md'} names every file"
-    assert err.splitlines() == [told]
+    line = f"error: 4 errors, 1 warning in {camvid}; {tmp_path / 'out' / 'report.md'} names every file"
+    assert err.splitlines() == [line]
     markdown = (tmp_path / "out" / "report.md").read_text()
     for path in (camvid / "trainannot").iterdir():
         assert f"  {path}: label 2" in out
@@ -176,7 +199,7 @@ def test_exit_status_and_terminal(camvid: Path, tmp_path: Path, run: Callable[..
         (("data=camvid", "roots=."), "roots"),
     ],
 )
-def test_mistakes_are_told_in_one_line(arguments: tuple[str, ...], message: str, run: Callable[..., tuple]) -> None:
+def test_mistakes_are_reported_in_one_line(arguments: tuple[str, ...], message: str, run: Callable[..., tuple]) -> None:
     status, _, err = run(*arguments)
     assert status == 1
     assert err.startswith(f"error: {message}")
@@ -190,9 +213,9 @@ def test_colours_outside_the_palette_are_counted(tmp_path: Path) -> None:
         colours.reshape(-1, 3)[:count] = (1, 2, 3)
         colours.reshape(-1, 3)[-1] = (9, 9, 9)
         Image.fromarray(colours).save(path)
-    report = check(configured("camvid_full"), root)
+    report = check(configured("camvid_full", root))
     assert [fault.kind for fault in report.errors] == ["colour", "colour"]
-    assert report.wrong_labels() == {"(1, 2, 3)": 7, "(9, 9, 9)": 2}
+    assert report.outside_the_table() == {"(1, 2, 3)": 7, "(9, 9, 9)": 2}
 
 
 def test_a_decoder_that_raises_anything_stops_nothing(camvid: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,10 +225,11 @@ def test_a_decoder_that_raises_anything_stops_nothing(camvid: Path, monkeypatch:
     def broken(path: Path) -> None:
         raise KeyError("strip")
 
-    monkeypatch.setattr(checking, "read_image", broken)
+    monkeypatch.setattr(check_files, "read_image", broken)
     reading = read_pair(source, sample)
-    assert [kind for kind, _, _ in reading.faults] == ["unreadable"]
-    assert reading.faults[0][2].startswith(f"{sample.image}: cannot be read (KeyError: 'strip')")
+    (fault,) = reading.faults
+    assert (fault.path, fault.kind) == (sample.image, "unreadable")
+    assert str(fault).startswith(f"{sample.image}: cannot be read (KeyError: 'strip')")
     assert reading.counts.sum() == 72 * 96
 
 
@@ -215,17 +239,17 @@ def test_leaks_and_duplicates_of_overlapping_splits(tmp_path: Path) -> None:
     kitti = root / "kitti" / "training"
     for folder in ("image_2", "semantic"):
         shutil.copy(kitti / folder / "000001_10.png", kitti / folder / "000002_10.png")  # val's into train
-    report = check(configured("cityscapes_kitti"), root)
+    report = check(configured("cityscapes_kitti", root))
     assert [(fault.kind, {path.name for path in fault.files}) for fault in report.errors] == [
         ("leak", {"000001_10.png", "000002_10.png"})
     ]
     city = root / "cityscapes"
     for mask in list((city / "gtFine").rglob("*_labelIds.png")):
         shutil.copy(mask, mask.with_name(mask.name.replace("labelIds", "color")))
-    assert len(check(configured("cityscapes_kitti"), root).faults) == len(report.faults), "colours are no masks"
+    assert len(check(configured("cityscapes_kitti", root)).faults) == len(report.faults), "colours are no masks"
     extra = next((city / "leftImg8bit" / "train_extra").rglob("*.png"))
     shutil.copy(next((city / "leftImg8bit" / "val").rglob("*.png")), extra)
-    report = check(configured("cityscapes", "data.extra=true"), city)
+    report = check(configured("cityscapes", city, "data.extra=true"))
     assert [fault.kind for fault in report.errors] == ["leak", "contradiction"]
 
 
@@ -238,9 +262,11 @@ class Bare(FileSource):
     def __init__(self, root: str) -> None:
         self.root = Path(root)
 
-    def samples(self, split: str) -> list[Sample]:
-        mask = self.root / "m" / "a.png" if split == "train" else None
-        return [Sample("a", "", self.root / split / "a.png", mask)]
+    def images(self, split: str) -> Iterator[Sample]:
+        yield Sample("a", "", self.root / split / "a.png")
+
+    def mask_of(self, image: Path) -> Path:
+        return self.root / "m" / image.name
 
 
 def test_unlabelled_splits_need_no_masks(tmp_path: Path) -> None:
@@ -248,7 +274,7 @@ def test_unlabelled_splits_need_no_masks(tmp_path: Path) -> None:
     write_image(tmp_path / "train" / "a.png", (48, 80), rng)
     write_mask(tmp_path / "m" / "a.png", (48, 80), range(2), rng)
     write_image(tmp_path / "test" / "a.png", (48, 80), rng)
-    report = check(Bare, tmp_path)
+    report = check(Bare(str(tmp_path)))
     assert report.faults == []
     assert np.isnan(report.shares("test")["A"])
     assert report.sizes("test") == {"48x80": 1}

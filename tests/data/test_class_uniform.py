@@ -1,4 +1,4 @@
-"""Class-uniform sampling, crops about a pixel, and crops of which no class fills too much."""
+"""Class-uniform sampling, crops about a pixel, and crops that no class fills too much."""
 
 from collections import Counter
 from pathlib import Path
@@ -70,13 +70,13 @@ def test_classes_are_drawn_uniformly_then_images_that_have_them() -> None:
         counts = np.bincount(images[labels == label], minlength=80)[presence[:, label]]
         expected = 800 / len(counts)
         chi2 = ((counts - expected) ** 2 / expected).sum() / (len(counts) - 1)
-        assert 0.4 < chi2 < 1.8, "as often as any other that has the class"
+        assert 0.4 < chi2 < 1.8, "each is drawn as often as any other that has the class"
     others = np.bincount([key[1] % 80 for key in keys if len(key) == 2], minlength=80)
-    assert others.max() < 25, "the rest as without: no image twice an epoch, 10 of 40 on average"
+    assert others.max() < 25, "the rest is drawn as without a share: no image twice per epoch, 10 of 40 on average"
     assert others.min() > 1
 
 
-def test_without_a_share_keys_are_as_they_were() -> None:
+def test_a_share_of_zero_changes_no_key() -> None:
     plain = EpochSampler(8, 0, True, True)
     assert epochs(sampler(0.0), 3) == epochs(plain, 3)
     assert sorted(index for _, index in list(plain)) == list(range(8))
@@ -84,7 +84,7 @@ def test_without_a_share_keys_are_as_they_were() -> None:
 
 def test_keys_are_unique_shared_among_ranks_and_the_same_after_a_resume() -> None:
     whole = epochs(sampler(0.5), 4)
-    assert len({key[:2] for key in whole}) == len(whole), "each has a seed of its own"
+    assert len({key[:2] for key in whole}) == len(whole), "each has its own seed"
     assert epochs(sampler(0.5), 2, first=2) == whole[16:]
     assert whole[:8] != [(0, *key[1:]) for key in whole[8:16]]
     ranks = [epochs(sampler(0.5, rank=rank, world_size=2), 4) for rank in range(2)]
@@ -93,13 +93,13 @@ def test_keys_are_unique_shared_among_ranks_and_the_same_after_a_resume() -> Non
 
 
 def test_weights_of_datasets_hold_within_a_class() -> None:
-    weights = np.tile([0.5, 1.5], 4)  # images 1 3 5 7 have class 1 alone; of class 0 every second is rare
+    weights = np.tile([0.5, 1.5], 4)  # only images 1 3 5 7 have class 1; every second image of class 0 is rare
     keys = epochs(sampler(1.0, weights=weights), 600)
     zero = [index % 8 for _, index, label in keys if label == 0]
     assert np.mean(np.array(zero) % 2) == pytest.approx(0.75, abs=0.04)
 
 
-def test_a_rare_class_comes_into_more_crops() -> None:
+def test_a_rare_class_is_in_more_crops() -> None:
     source, transform = Painted(), Augmentation(Geometry((30, 40), scale=(0.75, 1.5), flip_p=0.5))
     dataset = SegmentationDataset(source, source.samples("train"), transform, seed=0)
     shares = {}
@@ -128,14 +128,14 @@ def test_an_aimed_crop_shows_its_pixel_near_the_middle(size: tuple[int, int], ro
         if len(rows):
             central += 7 <= rows.mean() <= 25 and 10 <= columns.mean() <= 36
     assert lost == 0
-    assert central / 200 > (0.6 if size == (90, 160) else 0.3), "further out at the frame's edge alone"
+    assert central / 200 > (0.6 if size == (90, 160) else 0.3), "it lies further out only at the frame's edge"
 
 
 @pytest.mark.parametrize("limit", [None, 0.75])
-def test_crops_obey_the_ratio_where_it_is_possible(limit: float | None) -> None:
-    """Stripes: a crop that lies across an edge is fine, one within a stripe is not."""
+def test_crops_obey_the_ratio_if_possible(limit: float | None) -> None:
+    """Stripes: a crop across an edge is accepted, one within a stripe is not."""
     mask = np.repeat(np.arange(6, dtype=np.uint8), 50)[None].repeat(40, axis=0)
-    mask[:, :60] = 0  # even of an edge, few crops here
+    mask[:, :60] = 0  # a wide stripe: few crops here cross an edge
     frame = ArrayFrame(np.zeros((40, 300, 3), np.uint8), mask)
     transform = Augmentation(Geometry((40, 60), max_share=limit))
     largest = [np.bincount(transform(frame, seed)[1].ravel()).max() / 2400 for seed in range(300)]
@@ -172,7 +172,7 @@ def batches(workers: int, first: int, count: int, max_share: float | None) -> li
 
 
 @pytest.mark.parametrize("max_share", [None, 0.75])
-def test_batches_do_not_depend_on_workers_and_go_on_after_a_resume(max_share: float | None) -> None:
+def test_batches_do_not_depend_on_workers_or_resumes(max_share: float | None) -> None:
     whole = batches(0, 0, 3, max_share)
     assert len(whole) == 12
     for other in (batches(2, 0, 3, max_share), whole[:8] + batches(0, 2, 1, max_share)):
@@ -180,7 +180,7 @@ def test_batches_do_not_depend_on_workers_and_go_on_after_a_resume(max_share: fl
     assert not torch.equal(whole[0]["mask"], whole[4]["mask"])
 
 
-def test_only_aimed_samples_look_at_the_whole_mask() -> None:
+def test_only_aimed_samples_read_the_whole_mask() -> None:
     asked: list[tuple[int, ...]] = []
 
     class Watched(Frame):

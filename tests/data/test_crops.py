@@ -1,4 +1,4 @@
-"""What a crop may be, and what is refused."""
+"""Draws of a crop: chances, ranges, sizes, and the arguments that are refused."""
 
 import numpy as np
 import pytest
@@ -31,10 +31,10 @@ def test_resize(resize: object, expected: tuple[int, int]) -> None:
 
 
 def test_max_share_draws_another_place() -> None:
-    """A class fills the left nine tenths: of crops anywhere, few would have it below three quarters."""
+    """A class fills the left nine tenths: few random crops would have less than three quarters of it."""
     mask = np.zeros((60, 600), np.uint8)
     mask[:, 540:] = 1
-    mask[:20] = 255  # is not counted
+    mask[:20] = 255  # not counted
     frame = ArrayFrame(np.zeros((60, 600, 3), np.uint8), mask)
     shares = {None: [], 0.75: []}
     for limit, found in shares.items():
@@ -57,9 +57,6 @@ def test_max_share_draws_another_place() -> None:
         ({"resize": {"width": 3}}, r"geometry.resize=.*must be \[HEIGHT,WIDTH\]"),
     ],
 )
-def test_geometry_refuses_what_it_cannot_do(options: dict, message: str) -> None:
+def test_geometry_refuses_wrong_arguments(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Geometry((10, 10), **options)
-
-
-# Photometric

@@ -1,4 +1,4 @@
-"""Several datasets as one, sampling weights, and each dataset trained from its layout."""
+"""Tests of several datasets as one, of sampling weights, and of training from each layout."""
 
 import json
 from collections import Counter
@@ -39,8 +39,9 @@ def test_concat_is_the_union(tmp_path: Path) -> None:
     )  # fmt: skip
     assert source.extra_splits == ("cityscapes_train_extra",)
     assert source.unlabelled == ("cityscapes_test", "kitti_test")
-    for mine, theirs in zip(source.samples("val"), cityscapes.samples("val") + kitti.samples("val"), strict=True):
-        assert np.array_equal(source.read(mine)[1], cityscapes.read(theirs)[1])
+    parts = cityscapes.samples("val") + kitti.samples("val")
+    for joined, part in zip(source.samples("val"), parts, strict=True):
+        assert np.array_equal(source.read(joined)[1], cityscapes.read(part)[1])
 
 
 def test_concat_mistakes(tmp_path: Path) -> None:
@@ -71,7 +72,7 @@ def test_weighted_sampler() -> None:
         sampler = EpochSampler(10, 7, True, True, weights=weights)
         sampler.set_epoch(epoch)
         keys = [key for _, key in sampler]
-        assert len(keys) == len(set(keys)) == 10, "repeats have keys, and so augmentation seeds, of their own"
+        assert len(keys) == len(set(keys)) == 10, "repeats have different keys, and so augmentation seeds"
         counts = Counter(key % 10 for key in keys)
         assert all(counts[index] in (0, 1) for index in range(8))
         assert counts[8] == counts[9] == 4
@@ -84,10 +85,10 @@ def test_weighted_sampler() -> None:
     for index in range(8):
         assert total[index] == pytest.approx(100, abs=35)
     plain = EpochSampler(10, 7, True, True, weights=np.ones(10))
-    assert sorted(key for _, key in plain) == list(range(10)), "equal weights: each once"
+    assert sorted(key for _, key in plain) == list(range(10)), "equal weights: once each"
 
 
-def test_a_repeat_is_the_same_sample_seen_anew(tmp_path: Path) -> None:
+def test_a_repeat_is_the_same_sample_with_another_seed(tmp_path: Path) -> None:
     source = Kitti(str(write_kitti(tmp_path)))
     samples, seeds = source.samples("val"), []
     data = SegmentationDataset(source, samples, lambda frame, seed: (seeds.append(seed), frame.whole())[1], 0)
@@ -96,6 +97,7 @@ def test_a_repeat_is_the_same_sample_seen_anew(tmp_path: Path) -> None:
     assert seeds[0] != seeds[1]
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("data", "options", "tag"),
     [

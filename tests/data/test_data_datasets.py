@@ -1,4 +1,4 @@
-"""Cityscapes and CamVid in their true layouts: pairs, splits, groups, labels read another way, and every mistake."""
+"""Tests of Cityscapes and CamVid in their true layouts: pairs, splits, groups, independently read labels, mistakes."""
 
 import shutil
 from collections import Counter
@@ -31,13 +31,13 @@ def test_cityscapes_reads_its_layout(tmp_path: Path) -> None:
     assert len(source.classes) == 19
 
 
-def test_cityscapes_train_ids_are_read_where_there_are_no_ids(tmp_path: Path) -> None:
+def test_cityscapes_train_ids_are_read_if_there_are_no_ids(tmp_path: Path) -> None:
     root = write_cityscapes(tmp_path)
     city, rng = root / "gtFine" / "train" / "zurich", np.random.default_rng(1)
     path = city / "zurich_000000_000000_gtFine_labelTrainIds.png"
     write_mask(path, (64, 128), [*range(19), 255], rng)
     before = Cityscapes(str(root)).samples("train")[-1]
-    assert before.mask.name.endswith("labelIds.png"), "the official files where both are there"
+    assert before.mask.name.endswith("labelIds.png"), "the official files if both are there"
     before.mask.unlink()
     source = Cityscapes(str(root))
     sample = source.samples("train")[-1]
@@ -55,7 +55,7 @@ def test_cityscapes_extra_is_a_split_of_its_own(tmp_path: Path) -> None:
         Cityscapes(str(tmp_path)).samples("train_extra")
     shutil.rmtree(tmp_path / "leftImg8bit" / "train_extra")
     with pytest.raises(ValueError, match=r"train_extra: no <city>/.* there; unpack leftImg8bit_trainextra.zip into"):
-        source.samples("train_extra")
+        Cityscapes(str(tmp_path), extra=True).samples("train_extra")
 
 
 def test_cityscapes_dummy_labels_are_not_read(tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_cityscapes_mistakes(tmp_path: Path) -> None:
     with pytest.raises(
         ValueError, match=r"aachen_000000_000000_leftImg8bit.png: image without mask; .*unpack gtFine_tr"
     ):
-        source.samples("train")
+        Cityscapes(str(root)).samples("train")
     for image in (root / "leftImg8bit" / "val").rglob("*.png"):
         image.unlink()
     with pytest.raises(
@@ -98,7 +98,7 @@ def test_cityscapes_mistakes(tmp_path: Path) -> None:
         source.samples("val")
 
 
-MERGED_INTO = {  # written down apart from the table: what each of the 21 others becomes in SegNet's set
+MERGED_INTO = {  # an independent copy: the class of SegNet's set that each of the 21 others becomes
     "Bridge": "Building", "Wall": "Building", "Tunnel": "Building", "Archway": "Building", "Column_Pole": "Pole",
     "TrafficCone": "Pole", "LaneMkgsDriv": "Road", "LaneMkgsNonDriv": "Road", "Sidewalk": "Pavement",
     "ParkingBlock": "Pavement", "RoadShoulder": "Pavement", "VegetationMisc": "Tree", "Misc_Text": "SignSymbol",
@@ -139,9 +139,9 @@ def test_camvid_full_splits_as_segnet(tmp_path: Path) -> None:
 
 def test_camvid_split_rule_gives_the_real_lists(real_camvid: Path) -> None:
     for split, count in {"train": 367, "val": 101}.items():
-        there = [path.stem for path in (real_camvid / split).iterdir()]
-        assert len(there) == count
-        assert {split_of(name) for name in there} == {split}
+        frames = [path.stem for path in (real_camvid / split).iterdir()]
+        assert len(frames) == count
+        assert {split_of(name) for name in frames} == {split}
 
 
 def test_camvid_full_mistakes(tmp_path: Path) -> None:
@@ -161,10 +161,10 @@ def test_camvid_full_mistakes(tmp_path: Path) -> None:
         source.read(sample)
     sample.mask.unlink()
     with pytest.raises(ValueError, match=r"0001TP_006690.png: image without mask; expected .*0001TP_006690_L.png"):
-        source.samples("train")
+        CamVidFull(str(tmp_path)).samples("train")
     (tmp_path / "701_StillsRaw_full" / "other.png").touch()
-    with pytest.raises(ValueError, match="other: not a frame of CamVid's"):
-        source.samples("train")
+    with pytest.raises(ValueError, match=r"other.png: not a frame of CamVid \(0001TP, .*; remove the file"):
+        CamVidFull(str(tmp_path)).samples("test")
 
 
 def test_colours_are_read_from_palettes_too(tmp_path: Path) -> None:

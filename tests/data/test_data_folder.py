@@ -1,4 +1,4 @@
-"""Own data: layouts, kinds of masks, the class list, and every mistake."""
+"""Tests of `Folder`: layouts, kinds of masks, the class list, and every mistake."""
 
 from collections import Counter
 from pathlib import Path
@@ -25,7 +25,7 @@ def test_folder_of_index_masks(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["rgb", "palette", "palette read as colours"])
 def test_folder_of_colour_masks(tmp_path: Path, kind: str) -> None:
-    """Labels 0..2 become colours, then what stands in the file is asked for by another route."""
+    """Labels 0..2 become colours, and the ids that are read from these are the labels again."""
     source = Folder(str(write_folder(tmp_path)), masks="colour" if kind.endswith("colours") else "auto")
     sample = source.samples("train")[0]
     ids = raw(sample)
@@ -35,7 +35,7 @@ def test_folder_of_colour_masks(tmp_path: Path, kind: str) -> None:
         picture.putpalette([value for colour in CLASSES.values() for value in colour])
     elif kind != "rgb":
         picture = picture.quantize(3)
-        assert not np.array_equal(np.asarray(picture), ids), "the palette has an order of its own"
+        assert not np.array_equal(np.asarray(picture), ids), "the palette has another order"
     picture.save(sample.mask)
     assert np.array_equal(source.read(sample)[1], ids)
 
@@ -125,7 +125,7 @@ def test_folder_mistakes(tmp_path: Path) -> None:
         source.samples("val")
     (root / "val.txt").write_text("")
     with pytest.raises(ValueError, match=r"images: no image in it"):
-        source.samples("val")
+        Folder(str(root)).samples("val")
     with pytest.raises(ValueError, match="group=x: must be a regular expression with a group"):
         Folder(str(root), group="x")
     with pytest.raises(ValueError, match=r"group=\(x: must be a regular expression with a group"):
@@ -137,7 +137,7 @@ def test_folder_mistakes(tmp_path: Path) -> None:
         Folder(str(root), masks="rgb")
     (root / "classes.txt").unlink()
     with pytest.raises(
-        ValueError, match=r"mine: no classes.txt; write one, with a line `name: RED GREEN BLUE` a class"
+        ValueError, match=r"mine: no classes.txt; write one, with one line `name: RED GREEN BLUE` per class"
     ):
         Folder(str(root))
     with pytest.raises(ValueError, match=r"data.root=.*nowhere: no such folder"):

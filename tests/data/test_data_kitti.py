@@ -1,4 +1,4 @@
-"""KITTI's two benchmarks in their true layouts: pairs, splits, groups, the dev-kits' rules, and every mistake."""
+"""Tests of KITTI's two benchmarks in their true layouts: pairs, splits, groups, the dev-kits' rules, mistakes."""
 
 from collections import Counter
 from pathlib import Path
@@ -36,7 +36,7 @@ def test_kitti_groups_are_the_drives_of_the_dev_kit() -> None:
     }  # fmt: skip
     assert {name: sizes[name] for name in expected} == expected
     assert sum(count for name, count in sizes.items() if not name.startswith("unmapped")) == 142
-    assert groups == sorted(groups, key=groups.index), "a drive is one run of numbers"
+    assert groups == sorted(groups, key=groups.index), "the numbers of a drive are consecutive"
 
 
 def test_kitti_mistakes(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_kitti_mistakes(tmp_path: Path) -> None:
 
 
 def dev_kit(path: Path) -> np.ndarray:
-    """getGroundTruth of KITTI road's dev-kit: road where blue > 0, valid where red > 0."""
+    """Computes getGroundTruth of KITTI road's dev-kit: road if blue > 0, valid if red > 0."""
     picture = np.asarray(Image.open(path).convert("RGB"))
     return np.where(picture[..., 0] > 0, np.where(picture[..., 2] > 0, 0, 1), 255)
 
@@ -84,7 +84,9 @@ def test_real_kitti_road_follows_the_dev_kit(real_kitti_road: Path) -> None:
         assert np.array_equal(mask, dev_kit(sample.mask))
     with pytest.raises(ValueError, match=r"no frame of split 'val' for task=lane .* data.num_folds=5 data.fold=0"):
         source.samples("val")
-    with pytest.raises(ValueError, match=r"um_000000.png: image without truth; expected .*um_road_000000.png"):
+    with pytest.raises(
+        ValueError, match=r"um_000000.png: image without mask; expected .*um_road_000000.png, .* task=lane"
+    ):
         KittiRoad(str(real_kitti_road)).samples("train")
 
 
@@ -103,5 +105,5 @@ def test_kitti_road_mistakes(tmp_path: Path) -> None:
         KittiRoad(str(tmp_path))
     source = KittiRoad(str(write_kitti_road(tmp_path)))
     (tmp_path / "training" / "image_2" / "frame.png").touch()
-    with pytest.raises(ValueError, match=r"frame: KITTI road's frames are called um_, umm_ or uu_NNNNNN.png"):
+    with pytest.raises(ValueError, match=r"frame.png: KITTI road's frames are called um_, umm_ or uu_NNNNNN.png"):
         source.samples("train")

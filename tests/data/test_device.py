@@ -1,4 +1,4 @@
-"""Colour steps on the device: the same pixels as a worker's, to the rounding."""
+"""Colour steps on the device: the same pixels as from a worker, up to rounding."""
 
 from pathlib import Path
 
@@ -25,43 +25,44 @@ def test_recolour_is_opencvs_transform() -> None:
     images = rng.integers(0, 256, (5, 33, 47, 3), np.uint8)
     matrices = rng.normal(0, 0.6, (5, 3, 4)).astype(np.float32)
     matrices[:, :, 3] = rng.normal(0, 60, (5, 3))
-    ours = recolour(torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(matrices))
-    assert ours.shape == (5, 3, 33, 47)
-    assert ours.is_contiguous(memory_format=torch.channels_last)
-    assert {0, 255} <= set(ours.unique().tolist()), "some are clipped"
-    for image, matrix, result in zip(images, matrices, ours.permute(0, 2, 3, 1).numpy(), strict=True):
-        theirs = cv2.transform(image, matrix)
-        different = result != theirs
+    recoloured = recolour(torch.from_numpy(images).permute(0, 3, 1, 2), torch.from_numpy(matrices))
+    assert recoloured.shape == (5, 3, 33, 47)
+    assert recoloured.is_contiguous(memory_format=torch.channels_last)
+    assert {0, 255} <= set(recoloured.unique().tolist()), "some are clipped"
+    for image, matrix, result in zip(images, matrices, recoloured.permute(0, 2, 3, 1).numpy(), strict=True):
+        expected = cv2.transform(image, matrix)
+        different = result != expected
         assert different.mean() < 0.15, "OpenCV counts in fixed point"
-        assert np.abs(result.astype(int) - theirs).max() <= 1
+        assert np.abs(result.astype(int) - expected).max() <= 1
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("recipe", ["scale_crop_flip", "cityscapes"])
-def test_the_device_does_what_the_workers_did(recipe: str, workers: int) -> None:
+def test_device_and_workers_make_the_same_batches(recipe: str, workers: int) -> None:
     by_worker = list(module(recipe, "worker", 0).train_dataloader())
     data = module(recipe, "device", workers)
     raw = list(data.train_dataloader())
     by_device = [data.on_after_batch_transfer(batch, 0) for batch in raw]
     assert len(by_worker) == len(by_device) == 5
-    for ours, theirs, before in zip(by_device, by_worker, raw, strict=True):
-        assert ours.keys() == {"image", "mask"}
-        assert torch.equal(ours["mask"], theirs["mask"])
-        assert (ours["image"].int() - theirs["image"]).abs().max() <= 1
-        assert (ours["image"] != theirs["image"]).float().mean() < 0.15
-        assert not torch.equal(before["image"], theirs["image"])
+    for coloured, expected, before in zip(by_device, by_worker, raw, strict=True):
+        assert coloured.keys() == {"image", "mask"}
+        assert torch.equal(coloured["mask"], expected["mask"])
+        assert (coloured["image"].int() - expected["image"]).abs().max() <= 1
+        assert (coloured["image"] != expected["image"]).float().mean() < 0.15
+        assert not torch.equal(before["image"], expected["image"])
     assert data.on_after_batch_transfer(evaluated := next(iter(data.val_dataloader())), 0) is evaluated
 
 
-def test_a_recipe_that_ends_in_something_else_is_refused() -> None:
-    for recipe, end in (("r2_standard", "Blur"), ("r2_advanced", "Elastic"), ("none", "the crop")):
+def test_a_recipe_that_does_not_end_in_colour_steps_is_refused() -> None:
+    for recipe, end in (("r2_standard", "GaussianBlur"), ("r2_advanced", "Elastic"), ("none", "the crop")):
         with pytest.raises(ValueError, match=rf"augment_on=device: the last step .* not {end}; set augment_on=worker"):
             module(recipe, "device", 0)
     with pytest.raises(ValueError, match="augment_on=gpu: must be worker or device"):
         module("light", "gpu", 0)
 
 
-def test_a_network_is_trained_on_what_the_device_made(cli, tmp_path: Path) -> None:
+@pytest.mark.e2e
+def test_training_on_batches_that_the_device_coloured(cli, tmp_path: Path) -> None:
     options = [*TINY, f"runs={tmp_path}", "augmentation=light"]
     figures = [cli("train", *options, f"augment_on={where}", f"name={where}") for where in ("worker", "device")]
     assert figures[0] == pytest.approx(figures[1], abs=0.05)

@@ -1,4 +1,4 @@
-"""Packs: the same batches, the same bytes after a kill, an old pack that survives, and no stale one used."""
+"""Tests of packs: the same frames and batches as from files, and no stale pack is used."""
 
 import hashlib
 import json
@@ -6,6 +6,7 @@ import os
 import pickle
 import shutil
 import sys
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
 
@@ -39,10 +40,12 @@ class Mixed(FileSource):
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def samples(self, split: str) -> list[Sample]:
-        self.check_split(split)
-        images = sorted(self.root.glob("image_*"))
-        return [Sample(path.stem, path.stem[-1], path, self.root / f"mask_{path.stem[-1]}.png") for path in images]
+    def images(self, split: str) -> Iterator[Sample]:
+        for path in sorted(self.root.glob("image_*")):
+            yield Sample(path.stem, path.stem[-1], path)
+
+    def mask_of(self, image: Path) -> Path:
+        return self.root / f"mask_{image.stem[-1]}.png"
 
 
 @pytest.fixture
@@ -57,7 +60,7 @@ def mixed(tmp_path: Path) -> Mixed:
 
 
 def call(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Path:
-    """`python -m src.pack` in this process."""
+    """Calls `python -m src.pack ...` in this process; returns the folder of the pack."""
     folders = []
     monkeypatch.setattr(sys, "argv", ["src.pack", *arguments])
     launch(lambda cfg: folders.append(pack(cfg)), "pack")
@@ -88,11 +91,11 @@ def test_every_frame_is_the_same_packed_or_not(mixed: Mixed, tmp_path: Path) -> 
         top, left = height // 3, width // 4
         window = frame.image(top, left, height - top, width // 2)
         assert np.array_equal(window, image[top:, left : left + width // 2])
-        assert not window.flags.writeable, "the map is for reading"
+        assert not window.flags.writeable, "the file is mapped for reading"
 
 
 def test_the_pack_is_what_its_index_says(mixed: Mixed, tmp_path: Path) -> None:
-    """Read by numpy alone, as anyone could."""
+    """Read by numpy only, as anyone could."""
     folder = tmp_path / "pack"
     pack_split(mixed, "train", folder, 1)
     index = json.loads((folder / "train.json").read_text())
@@ -149,7 +152,7 @@ def test_folds_find_their_frames_whatever_the_split(camvid: Path, tmp_path: Path
     assert batches(camvid, str(tmp_path / "pack"), 0, folds)
 
 
-def test_a_process_maps_the_files_itself_and_keeps_few_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_process_maps_the_files_and_keeps_few_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packed, "KEPT", 5_000_000)
     root = tmp_path / "large"
     root.mkdir()
@@ -165,7 +168,7 @@ def test_a_process_maps_the_files_itself_and_keeps_few_pages(tmp_path: Path, mon
         assert source.open(sample).image(0, 0, 1000, 1500).sum() == 4_500_000 * int(sample.name[-1])
     assert len(pickle.dumps(source)) < 10_000, "a worker is sent paths, not arrays"
     assert private_memory() - before < 9e6, "36 MB were read, one frame has 4.5"
-    copy = deepcopy(source)  # by the same state that is pickled for a worker
+    copy = deepcopy(source)  # through the state that is pickled for a worker
     assert (copy.open(copy.samples("train")[3]).image(0, 0, 9, 9) == 3).all()
 
 
@@ -174,7 +177,7 @@ def private_memory() -> int:
     return sum(1024 * int(line.split()[1]) for line in lines if line.startswith("Private_"))
 
 
-# Whether a pack is used
+# Use of a pack
 
 
 def test_auto_takes_the_pack_beside_the_data(camvid: Path) -> None:
@@ -188,6 +191,16 @@ def test_auto_takes_the_pack_beside_the_data(camvid: Path) -> None:
     assert attach(CamVid(str(camvid)), None).pack is None
 
 
+def test_a_pack_is_attached_once(camvid: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second call does not look at the files again."""
+    source = CamVid(str(camvid))
+    pack_split(source, "train", default_folder(source), 1)
+    frames = attach(source, "auto").pack
+    monkeypatch.setattr(packed, "pair_stamp", lambda sample: pytest.fail("a file was looked at"))
+    assert attach(source, "auto").pack is frames
+    assert attach(source, str(default_folder(source))).pack is frames
+
+
 def test_a_pack_moves_with_its_data(camvid: Path, tmp_path: Path) -> None:
     pack_split(CamVid(str(camvid)), "train", tmp_path / "pack", 1)
     moved = shutil.copytree(camvid, tmp_path / "elsewhere" / "frames", copy_function=shutil.copy2)
@@ -196,7 +209,7 @@ def test_a_pack_moves_with_its_data(camvid: Path, tmp_path: Path) -> None:
     assert isinstance(source.open(source.samples("train")[0]), PackedFrame)
 
 
-def test_a_named_pack_must_be_there(camvid: Path, tmp_path: Path) -> None:
+def test_a_named_pack_must_exist(camvid: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"data.pack=.*nowhere: no pack there; make it \(python -m src.pack"):
         attach(CamVid(str(camvid)), str(tmp_path / "nowhere"))
 
@@ -212,26 +225,26 @@ def test_drawn_scenes_have_no_pack(monkeypatch: pytest.MonkeyPatch, capfd: pytes
 
 
 def change_pixels(source: CamVid) -> None:
-    path = source.samples("train")[1].mask
+    path = source.root / "trainannot" / "0001TP_00002.png"
     Image.fromarray(np.asarray(Image.open(path)) * 0).save(path)
 
 
 def change_times(source: CamVid) -> None:
-    touch(source.samples("train")[1].mask)
+    touch(source.root / "trainannot" / "0001TP_00002.png")
 
 
 def add_a_frame(source: CamVid) -> None:
-    for path in (source.samples("train")[1].image, source.samples("train")[1].mask):
-        shutil.copy2(path, path.with_name("0001TP_99999.png"))
+    for folder in ("train", "trainannot"):
+        shutil.copy2(source.root / folder / "0001TP_00002.png", source.root / folder / "0001TP_99999.png")
 
 
 def remove_a_frame(source: CamVid) -> None:
-    for path in (source.samples("train")[1].image, source.samples("train")[1].mask):
-        path.unlink()
+    for folder in ("train", "trainannot"):
+        (source.root / folder / "0001TP_00002.png").unlink()
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         (change_pixels, "changed: 0001TP_00002"),
         (change_times, "changed: 0001TP_00002"),
@@ -242,13 +255,15 @@ def remove_a_frame(source: CamVid) -> None:
     ],
 )
 def test_a_stale_pack_is_refused_until_it_is_packed_again(
-    change: object, told: str, camvid: Path, tmp_path: Path
+    change: Callable[[CamVid], None], message: str, camvid: Path, tmp_path: Path
 ) -> None:
     source, folder = CamVid(str(camvid)), tmp_path / "pack"
     pack_split(source, "train", folder, 1)
+    source = CamVid(str(camvid))
     change(source)
-    with pytest.raises(ValueError, match=rf"pack of train was made from other data \({told}.*src.pack again, or set"):
+    with pytest.raises(ValueError, match=rf"pack of train was made from other data \({message}.*src.pack again, or"):
         attach(source, str(folder))
+    assert source.pack is None
     pack_split(source, "train", folder, 1)
     attach(source, str(folder))
     for sample in source.samples("train"):

@@ -1,22 +1,25 @@
-"""Colour steps, filters and elastic displacement, against torchvision, Pillow and plain float."""
+"""Colour steps, filters of recipes and elastic displacement, against torchvision, Pillow, OpenCV and plain float."""
 
 import colorsys
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
 import torchvision.transforms.v2.functional as F
-from PIL import Image, ImageEnhance, ImageFilter
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from PIL import Image, ImageEnhance
 
-from src.data.augment.filters import Blur, Elastic, Gamma, Noise, Sharpen
+from src.data.augment.elastic import Elastic
 from src.data.augment.photometric import ColourJitter, Grey, LinearSteps, jitter_matrix
-from src.data.augment.pipeline import Augmentation
+from src.data.augment.pipeline import Albumentations, Augmentation
 from src.data.frame import ArrayFrame
 
 
 def picture(low: int = 60, high: int = 180) -> np.ndarray:
-    """Smooth colours that jitter does not clip."""
+    """Returns smooth colours that jitter does not clip."""
     coarse = np.random.default_rng(1).integers(low, high, (9, 12, 3), dtype=np.uint8)
     return cv2.resize(coarse, (120, 90), interpolation=cv2.INTER_LINEAR)
 
@@ -32,8 +35,8 @@ def jittered(image: np.ndarray, **factors: float) -> np.ndarray:
 @pytest.mark.parametrize("name", ["brightness", "contrast", "saturation"])
 def test_jitter_is_torchvisions(name: str, factor: float) -> None:
     image = picture()
-    theirs = getattr(F, f"adjust_{name}")(torch.from_numpy(image).permute(2, 0, 1), factor).permute(1, 2, 0).numpy()
-    assert np.abs(jittered(image, **{name: factor}).astype(int) - theirs).max() <= 1
+    reference = getattr(F, f"adjust_{name}")(torch.from_numpy(image).permute(2, 0, 1), factor).permute(1, 2, 0).numpy()
+    assert np.abs(jittered(image, **{name: factor}).astype(int) - reference).max() <= 1
 
 
 def test_jitter_is_composed_as_plain_float() -> None:
@@ -43,9 +46,9 @@ def test_jitter_is_composed_as_plain_float() -> None:
     x = 1.1 * (image.astype(float) + 7)
     x = 0.8 * x + 0.2 * (x @ luma).mean()
     x = 1.2 * x - 0.2 * (x @ luma)[..., None]
-    ours = jittered(image, shift=7, brightness=1.1, contrast=0.8, saturation=1.2)
-    assert np.abs(ours - x).max() < 1, "OpenCV keeps ten bits of a coefficient"
-    assert np.abs(ours - x).mean() < 0.3
+    result = jittered(image, shift=7, brightness=1.1, contrast=0.8, saturation=1.2)
+    assert np.abs(result - x).max() < 1, "OpenCV keeps ten bits of a coefficient"
+    assert np.abs(result - x).mean() < 0.3
 
 
 def test_hue_turns_as_hsv_does_and_keeps_grey_and_luma() -> None:
@@ -62,7 +65,7 @@ def test_hue_turns_as_hsv_does_and_keeps_grey_and_luma() -> None:
 
 
 def test_neighbouring_linear_steps_are_one_matrix() -> None:
-    """Ten steps are applied with one rounding: as in float, not as ten uint8 images."""
+    """Ten steps are applied with one rounding, as in float, not as ten uint8 images."""
     image = picture()
     steps = [ColourJitter(brightness=(0.9, 0.9)), ColourJitter(brightness=(1 / 0.9, 1 / 0.9))] * 5
     pipeline = Augmentation(**{f"step{number}": step for number, step in enumerate(steps)})
@@ -70,8 +73,8 @@ def test_neighbouring_linear_steps_are_one_matrix() -> None:
     assert np.array_equal(pipeline(ArrayFrame(image, image[..., 0]), 0)[0], image)
 
 
-def test_contrast_pivots_on_the_mean_that_it_meets() -> None:
-    """After a step that changes the mean, contrast 0 is that step's mean grey everywhere."""
+def test_contrast_pivots_on_the_mean_after_earlier_steps() -> None:
+    """After a step that changes the mean, contrast 0 gives the new mean grey everywhere."""
     image = picture()
     steps = [ColourJitter(brightness=(0.5, 0.5)), ColourJitter(contrast=(0, 0))]
     flat = LinearSteps(steps)(image, image[..., 0], np.random.default_rng(0))[0]
@@ -91,20 +94,53 @@ def test_grey_is_torchvisions_and_chances_hold() -> None:
     assert changed / 1000 == pytest.approx(0.3, abs=0.05)
 
 
-def test_filters_are_those_of_others() -> None:
-    image, rng = picture(), np.random.default_rng(0)
-    pil = Image.fromarray(image)
-    tensor = torch.from_numpy(image).permute(2, 0, 1)
-    gamma = F.adjust_gamma(tensor, 0.8).permute(1, 2, 0).numpy()
-    assert np.abs(Gamma((0.8, 0.8)).apply(image, rng).astype(int) - gamma).max() <= 1
-    sharp = np.asarray(ImageEnhance.Sharpness(pil).enhance(1.7))
-    assert np.abs(Sharpen((1.7, 1.7)).apply(image, rng).astype(int) - sharp)[1:-1, 1:-1].max() <= 2
-    noisy = np.random.default_rng(2).integers(0, 256, (90, 120, 3), dtype=np.uint8)
-    blurred = np.asarray(Image.fromarray(noisy).filter(ImageFilter.GaussianBlur(2)))
-    assert np.abs(Blur((2, 2)).apply(noisy, rng).astype(int) - blurred).mean() < 3, "PIL's is three box blurs"
-    noise = Noise(5.0).apply(np.full((200, 200, 3), 128, np.uint8), rng).astype(float) - 128
-    assert noise.std() == pytest.approx(5, abs=0.1)
+def recipe_step(recipe: str, name: str, **options: object) -> Albumentations:
+    """Builds one step of a recipe, with a chance of 1 and these options."""
+    overrides = [f"augmentation.{name}.{key}={value}" for key, value in (options | {"p": 1.0}).items()]
+    with initialize_config_dir(str(Path(__file__).parents[2] / "conf"), version_base="1.3"):
+        node = compose("train", [f"augmentation={recipe}", *overrides]).augmentation[name]
+    return Albumentations([instantiate(node, _convert_="all")])
+
+
+def apply(step: Albumentations, image: np.ndarray, seed: int = 0) -> np.ndarray:
+    return step(image, image[..., 0], np.random.default_rng(seed))[0].astype(float)
+
+
+def test_gamma_is_a_power_with_a_uniform_exponent() -> None:
+    image = np.random.default_rng(2).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    exact = 255 * (image / 255) ** 0.8
+    assert np.abs(apply(recipe_step("r2_standard", "gamma", gamma_limit=[80, 80]), image) - exact).max() <= 1
+    step, grey = recipe_step("r2_standard", "gamma"), np.full((4, 4, 3), 64, np.uint8)
+    exponents = np.log(np.array([apply(step, grey, seed).mean() + 0.5 for seed in range(300)]) / 255) / np.log(64 / 255)
+    assert exponents.min() == pytest.approx(0.7, abs=0.02)
+    assert exponents.max() == pytest.approx(1.3, abs=0.02)
+    assert exponents.mean() == pytest.approx(1.0, abs=0.03)
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.3, 0.7, 1.0])
+def test_blur_is_opencvs(sigma: float) -> None:
+    image = np.random.default_rng(2).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    for recipe, name in (("r2_standard", "blur"), ("r2_advanced", "more_blur")):
+        blurred = apply(recipe_step(recipe, name, sigma_limit=[sigma, sigma]), image)
+        assert np.abs(blurred - cv2.GaussianBlur(image, (0, 0), sigma)).max() <= 1
+    assert np.abs(apply(recipe_step("r1", "blur"), image) - cv2.GaussianBlur(image, (5, 5), 1.1)).max() <= 1
+
+
+def test_sharpening_is_pillows() -> None:
+    image = picture()
+    sharp = np.asarray(ImageEnhance.Sharpness(Image.fromarray(image)).enhance(1.7))
+    step = recipe_step("r2_advanced", "sharpen", alpha=[0.7 / 13, 0.7 / 13])
+    assert np.abs(apply(step, image) - sharp)[1:-1, 1:-1].max() <= 1
+    strongest = recipe_step("r2_advanced", "sharpen").pipeline.transforms[0].alpha
+    assert strongest == pytest.approx((0, 1 / 13)), "factors 1 to 2"
+
+
+def test_noise_has_a_deviation_of_five_grey_levels() -> None:
+    grey = np.full((200, 200, 3), 128, np.uint8)
+    noise = apply(recipe_step("r2_advanced", "noise"), grey) - 128
+    assert noise.std() == pytest.approx(5, abs=0.05)
     assert noise.mean() == pytest.approx(0, abs=0.1)
+    assert np.abs(np.corrcoef(noise.reshape(-1, 3).T) - np.eye(3)).max() < 0.02, "channels are independent"
 
 
 def test_elastic_moves_by_a_smooth_field() -> None:
@@ -115,6 +151,3 @@ def test_elastic_moves_by_a_smooth_field() -> None:
     for moved in (x - columns, y - rows):
         assert moved.std() == pytest.approx(0.651, rel=0.15)
         assert np.abs(np.diff(moved, axis=0)).max() < 0.5
-
-
-# Pipelines

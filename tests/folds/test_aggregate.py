@@ -371,6 +371,7 @@ def test_the_winner_is_a_run(folds: Path, cli, capfd: pytest.CaptureFixture[str]
 
 
 @pytest.mark.e2e
+@pytest.mark.draws
 def test_averages_of_averages_and_the_dashboard(folds: Path, cli, fails, monkeypatch: pytest.MonkeyPatch) -> None:
     """The average of runs that were logged to W&B is, with its figures; an average of averages has no logger."""
     monkeypatch.setenv("WANDB_MODE", "offline")

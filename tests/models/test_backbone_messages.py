@@ -38,7 +38,7 @@ def test_weights_file_of_another_architecture(tmp_path: Path) -> None:
 @pytest.mark.parametrize("backbone", ["resnet18", "mobilenetv3"])
 def test_offline_weights_name_both_remedies(tmp_path: Path, backbone: str) -> None:
     message = refusal(tmp_path, f"backbone={backbone}")
-    assert "not in this machine's cache and cannot be downloaded" in message
+    assert "are not in this machine's cache and cannot be downloaded" in message
     assert "set backbone.weights=null to start from random weights, or backbone.weights=PATH" in message
 
 

@@ -97,4 +97,4 @@ def test_the_same_command_continues_after_only_the_parent_died(tmp_path: Path) -
             assert wait_until(lambda: is_free(run), 15) < 10
             wait_until(lambda: is_free(RunFolder(run.path.parent)), 1)
     assert [session["continues_checkpoint"] for session in sessions(run)] == [False, True]
-    assert not run.read_results()["finished"]
+    assert not run.read_results().finished

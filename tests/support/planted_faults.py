@@ -1,4 +1,4 @@
-"""Faults of many kinds, planted into CamVid's layout for `src.check` to find."""
+"""Plants faults of many kinds into CamVid's layout for `src.check` to find."""
 
 import shutil
 from pathlib import Path
@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-Found = set[tuple[str, frozenset[str] | str]]  # kinds with the files that they concern, or what is said without any
+Found = set[tuple[str, frozenset[str] | str]]  # (kind, its files, or its text if it has none)
 
 
 def plant(root: Path) -> Found:
-    """Faults of 17 kinds, 22 in all their forms, in frames of CamVid's layout. Returns what is to be found."""
+    """Plants faults of 17 kinds, in 22 forms, into frames of CamVid's layout. Returns the faults to be found."""
     frames = iter(sorted((root / "train").iterdir())[::3])
     rng = np.random.default_rng(1)
     planted: Found = set()

@@ -16,7 +16,7 @@ CITIES = {
 
 
 def write_camvid(root: Path, counts: dict[str, int], size: tuple[int, int] = (72, 96)) -> Path:
-    """CamVid's layout with noise images and masks of all labels 0..11, void included."""
+    """Writes CamVid's layout with noise images and masks of all labels 0..11, void included."""
     rng = np.random.default_rng(0)
     for split, count in counts.items():
         for index in range(count):
@@ -26,7 +26,7 @@ def write_camvid(root: Path, counts: dict[str, int], size: tuple[int, int] = (72
 
 
 def write_camvid_full(root: Path, size: tuple[int, int] = (72, 96)) -> Path:
-    """The original CamVid's layout, two frames of each split and all of its 32 colours in every mask."""
+    """Writes the original CamVid's layout, two frames of each split and all of its 32 colours in every mask."""
     rng = np.random.default_rng(0)
     names = ("0001TP_006690", "0006R0_f00930", "0016E5_07959", "0016E5_08159", "0001TP_008550", "Seq05VD_f00000")
     for name in names:
@@ -36,7 +36,7 @@ def write_camvid_full(root: Path, size: tuple[int, int] = (72, 96)) -> Path:
 
 
 def write_cityscapes(root: Path, counts: dict[str, int] = CITIES, size: tuple[int, int] = (64, 128)) -> Path:
-    """Cityscapes' layout with all label ids 0..33, `counts` frames of each `split/city`; dummies as test's labels."""
+    """Writes Cityscapes' layout with all label ids 0..33, `counts` frames per `split/city`; dummy labels for test."""
     rng = np.random.default_rng(0)
     for place, count in counts.items():
         split, city = place.split("/")
@@ -50,7 +50,7 @@ def write_cityscapes(root: Path, counts: dict[str, int] = CITIES, size: tuple[in
 
 
 def write_kitti(root: Path, numbers: tuple[int, ...] = (0, 2, 4, 5, 1, 3), size: tuple[int, int] = (48, 80)) -> Path:
-    """KITTI semantic's layout, sizes that differ, the second frames of the scene flow set, two test frames."""
+    """Writes KITTI semantic's layout, sizes that differ, the second frames of the scene flow set, two test frames."""
     rng = np.random.default_rng(0)
     for place, number in enumerate(numbers):
         folder, varied = root / "training", (size[0] + place % 3, size[1] - place % 2)
@@ -65,7 +65,7 @@ def write_kitti(root: Path, numbers: tuple[int, ...] = (0, 2, 4, 5, 1, 3), size:
 
 
 def write_kitti_road(root: Path, size: tuple[int, int] = (48, 80)) -> Path:
-    """KITTI road's layout with its four colours: two frames of train and one of val of each category, one of test."""
+    """Writes KITTI road's layout with its four colours: per category two frames of train, one of val, one of test."""
     rng = np.random.default_rng(0)
     colours = [(255, 0, 255), (255, 0, 0), (0, 0, 0), (0, 0, 255)]
     for category, last in {"um": 85, "umm": 86, "uu": 88}.items():
@@ -80,7 +80,7 @@ def write_kitti_road(root: Path, size: tuple[int, int] = (48, 80)) -> Path:
 
 
 def write_folder(root: Path, size: tuple[int, int] = (48, 80)) -> Path:
-    """Own data: three classes as index masks, frames of two drives in each of train and val."""
+    """Writes the layout of `Folder`: three classes as index masks, frames of two drives in each of train and val."""
     rng = np.random.default_rng(0)
     for split in ("train", "val"):
         for name in ("a/0", "a/1", "b/0"):
@@ -107,7 +107,7 @@ def write_image(path: Path, size: tuple[int, int], rng: np.random.Generator) -> 
 
 
 def write_mask(path: Path, size: tuple[int, int], labels: Sequence, rng: np.random.Generator) -> None:
-    """Blocks of 8x8 pixels of each of the labels, which are numbers or colours, then of any of them."""
+    """Writes blocks of 8x8 pixels, one of each label (a number or a colour), then random ones."""
     path.parent.mkdir(parents=True, exist_ok=True)
     rows, columns = -(-size[0] // 8), -(-size[1] // 8)
     chosen = rng.integers(0, len(labels), rows * columns)
@@ -117,7 +117,7 @@ def write_mask(path: Path, size: tuple[int, int], labels: Sequence, rng: np.rand
 
 
 def raw(sample: Sample) -> np.ndarray:
-    """What stands in the file of a mask."""
+    """Reads the labels or colours that the file of a mask holds."""
     return np.asarray(Image.open(sample.mask))
 
 

@@ -5,8 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from hydra.utils import instantiate
 
-from src.config.build import build, build_source, build_trainer
+from src.config.build import build, build_source
 from src.config.flat import to_dict
 from src.config.open import resolve
 from src.runs.folder import RunFolder
@@ -22,7 +23,7 @@ def test_crops_larger_than_the_images_are_noted(tmp_path: Path) -> None:
     config = resolve(cfg)
     source, _ = build_source(config.datamodule)
     data, task, callbacks = build(config, source, continues=False)
-    trainer = build_trainer(config, callbacks, tmp_path, logger=False)
+    trainer = instantiate(config.trainer, callbacks=callbacks, logger=False, default_root_dir=str(tmp_path))
     text = banner(to_dict(config), RunFolder(tmp_path), data, task, trainer)
     assert data.source is source
     assert "note: crops of 96x128 are larger than the images (64x96): padded, and the padding labelled 255" in text

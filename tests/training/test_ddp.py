@@ -45,9 +45,9 @@ def test_two_processes_stay_one_network_and_leave_one_run(cli, tmp_path: Path) -
     steps = {float(state["step"]) for state in held["state"].values()}
     assert steps == {4.0, 6.0}, "AdamW knows the backbone for two epochs of two steps only"
     run = RunFolder(tmp_path / "two")
-    (both,) = run.read_results()["evaluations"].values()
+    (both,) = run.read_results().evaluations.values()
     cli("eval", f"run={run.path}", "accelerator=cpu")
-    (alone,) = run.read_results()["evaluations"].values()
-    assert both["matrix"] == alone["matrix"]
-    assert np.sum(both["matrix"]) > 4.5 * 64 * 96 * 0.9, "all five images count, each once"
+    (single,) = run.read_results().evaluations.values()
+    assert both.matrix == single.matrix
+    assert np.sum(both.matrix) > 4.5 * 64 * 96 * 0.9, "all five images count, each once"
     assert len(run.read_environment()["sessions"]) == 1

@@ -73,7 +73,7 @@ def test_it_ends_where_the_loss_diverges(tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_not_finite_ends_it_too(tmp_path: Path) -> None:
-    """In the last batch of an epoch, where a training would stop with an error."""
+    """In the last batch of an epoch, at which a training would stop with an error."""
     test, task, calls = RangeTest(1e-4, 1e-3, 60), small_task(sgd), []
 
     def spoil(module: object, inputs: tuple, losses: dict) -> dict:

@@ -61,12 +61,12 @@ def road(source: Path, tmp_path: Path) -> tuple[str, ...]:
 def test_the_encoder_is_the_sources_and_the_classifier_is_new(source: Path, road, cli, capfd) -> None:
     cli("train", *road)
     printed = capfd.readouterr().out
-    theirs, first = state(source / "checkpoints" / "best.ckpt"), state(source.parent / "road" / "first.ckpt")
+    origin_weights, first = state(source / "checkpoints" / "best.ckpt"), state(source.parent / "road" / "first.ckpt")
     encoder = [name for name in first if name.startswith("encoder.")]
     assert len(encoder) == 90
-    assert all(torch.equal(first[name], theirs[name]) for name in first if name not in HEAD)
+    assert all(torch.equal(first[name], origin_weights[name]) for name in first if name not in HEAD)
     assert first["head.weight"].shape[0] == 2
-    assert theirs["head.weight"].shape[0] == 11
+    assert origin_weights["head.weight"].shape[0] == 11
     assert "skipped head.weight: 11x8x3x3 there, 2x8x3x3 here" in printed
     assert "made anew for 2 classes (Road, Not_Road); the source has 11 classes (Sky, Building, Pole, ...)" in printed
     assert re.search(r"encoder │ +90 │ +│ +│ +│", printed)
@@ -168,9 +168,9 @@ def test_the_rule_goes_by_class_names_in_their_order(tmp_path: Path, source: Pat
         cfg.data.classes = {name: [0, 0, index] for index, name in enumerate(names)}
         cfg.init_source = vars(find_origin(str(source)))
         built = build_task(resolve(cfg), continues=False).network.architecture.state_dict()
-        theirs = state(source / "checkpoints" / "best.ckpt")
-        assert all(torch.equal(built[name], theirs[name]) for name in built if name not in HEAD)
-        assert torch.equal(built["head.weight"], theirs["head.weight"]) == is_kept
+        origin_weights = state(source / "checkpoints" / "best.ckpt")
+        assert all(torch.equal(built[name], origin_weights[name]) for name in built if name not in HEAD)
+        assert torch.equal(built["head.weight"], origin_weights["head.weight"]) == is_kept
 
 
 @pytest.mark.parametrize("prefix", ["network.", "module.network.", "architecture.", ""])
@@ -189,15 +189,15 @@ def test_files_and_prefixes(networks, tmp_path: Path, prefix: str, name: str) ->
     assert not transfer.missing
     assert not transfer.unused
     copy_weights(target, transfer)
-    theirs = source.architecture.state_dict()
-    assert all(torch.equal(value, theirs[key]) for key, value in target.state_dict().items())
+    origin_weights = source.architecture.state_dict()
+    assert all(torch.equal(value, origin_weights[key]) for key, value in target.state_dict().items())
 
 
 def test_nothing_that_was_learnt_fits(networks, tmp_path: Path) -> None:
     path = tmp_path / "other.pth"
     norms = {name: value for name, value in networks[3].state_dict().items() if value.ndim < 2}
     torch.save({**norms, "network.conv.weight": torch.zeros(3, 3, 3, 3)}, path)
-    assert any("running_mean" in name for name in norms), "norms alone would fit"
+    assert any("running_mean" in name for name in norms), "only norms would fit"
     with pytest.raises(ValueError, match=r"other\.pth: no weights in it fit this network .* same model and backbone"):
         plan_transfer(networks[3].architecture, Origin(str(path), "", None), set())
 
@@ -237,7 +237,7 @@ def test_camvid_to_kitti_road(cli, real_camvid: Path, real_kitti_road: Path, tmp
         "train", *common, "data=camvid", f"data.root={real_camvid}", "name=camvid", "trainer.max_epochs=1",
         "data.crop_size=[96,128]", "augmentation.geometry.resize=[120,160]", "inference.size=[120,160]",
     )  # fmt: skip
-    # All 11 train; they stand once more where val is looked for, as the figure is to be that of the frames learnt.
+    # All 11 train; copies of them are val, so that the figure is that of the frames learnt.
     for folder in ("image_2", "gt_image_2"):
         (tmp_path / "road" / "training" / folder).mkdir(parents=True)
         for file in (real_kitti_road / "training" / folder).iterdir():
@@ -251,8 +251,11 @@ def test_camvid_to_kitti_road(cli, real_camvid: Path, real_kitti_road: Path, tmp
         "trainer.max_epochs=80", "trainer.check_val_every_n_epoch=80", "callbacks.panels.every_n_epochs=100",
         "+callbacks.first._target_=tests.support.helpers.SaveFirstWeights", "+callbacks.first.folder=${run_dir}",
     )  # fmt: skip
-    theirs, first = state(tmp_path / "camvid" / "checkpoints" / "best.ckpt"), state(tmp_path / "road" / "first.ckpt")
-    assert all(torch.equal(first[name], theirs[name]) for name in first if name.startswith("encoder."))
+    origin_weights, first = (
+        state(tmp_path / "camvid" / "checkpoints" / "best.ckpt"),
+        state(tmp_path / "road" / "first.ckpt"),
+    )
+    assert all(torch.equal(first[name], origin_weights[name]) for name in first if name.startswith("encoder."))
     assert first["head.weight"].shape[0] == 2
     (evaluation,) = json.loads((tmp_path / "road" / "results.json").read_text())["evaluations"].values()
     assert evaluation["protocol"]["images"] == 11

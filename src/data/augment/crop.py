@@ -1,4 +1,4 @@
-"""Random scale, rotation, crop and mirror: drawn first, from the seed and the frame's size alone, then applied once."""
+"""Random scale, rotation, crop and mirror: drawn first, from the seed and the frame's size only, then applied once."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,38 +10,38 @@ from src.data.frame import Frame
 from src.data.source import IGNORE_INDEX
 from src.errors import UserError
 
-ATTEMPTS = 10  # at a crop in which no class has more than max_share, as mmsegmentation
+ATTEMPTS = 10  # at a crop in which no class exceeds max_share, as in mmsegmentation
 
 
 class Geometry:
-    """A crop of one size, as scaling, rotating and mirroring the whole frame, then cropping at random, would give it.
+    """A crop of one size, equal to scaling, rotating and mirroring the whole frame and then cropping at random.
 
-    Where the scaled frame is smaller than the crop, it lies at a random place in it, the rest being padding: `fill` in
+    If the scaled frame is smaller than the crop, it lies at a random place in it, and the rest is padding: `fill` in
     the image, 255 in the mask.
 
     Args:
         crop_size: `(H, W)` of the result.
-        resize: size of the frame before the random scale: `[H, W]`, `{short: S}` or `{long: L}` for the length of that
-            side; None: its own.
+        resize: size of the frame before the random scale: `[H, W]`, or `{short: S}` or `{long: L}` for the length of
+            that side; None keeps its own.
         scale: range of the random factor, uniform.
         scale_p: chance that it is applied.
         rotate: largest angle in degrees, uniform in both directions, about the frame's middle.
         rotate_p: chance that it is applied.
         flip_p: chance of a mirrored result.
-        place_p: chance of a random place of the crop; else it is the frame's middle.
-        max_share: where one class has more of a crop's labelled pixels than this, another place is drawn, ten times at
-            most (`cat_max_ratio` of mmsegmentation, usually .75). None: every crop is taken.
+        place_p: chance of a random place of the crop; otherwise it is the frame's middle.
+        max_share: if one class has more of a crop's labelled pixels than this, another place is drawn, at most ten
+            times (`cat_max_ratio` of mmsegmentation, usually .75). None takes every crop.
         fill: colour of the padding, RGB; ImageNet's mean, which is 0 after normalisation.
 
     Raises:
-        UserError: an argument out of its range.
+        UserError: an argument is out of its range.
     """
 
     def __init__(
         self,
         crop_size: Sequence[int],
         resize: Sequence[int] | dict[str, int] | None = None,
-        scale: Sequence[float] = (1.0, 1.0),
+        scale: tuple[float, float] = (1.0, 1.0),
         scale_p: float = 1.0,
         rotate: float = 0.0,
         rotate_p: float = 1.0,
@@ -51,7 +51,7 @@ class Geometry:
         fill: Sequence[int] = (124, 116, 104),
     ) -> None:
         self.crop_size = (int(crop_size[0]), int(crop_size[1]))
-        self.resize = dict(resize) if isinstance(resize, dict) else resize and tuple(resize)
+        self.resize = resize
         if isinstance(self.resize, dict) and self.resize.keys() not in ({"short"}, {"long"}):
             raise UserError(f"geometry.resize={resize}: must be [HEIGHT,WIDTH], {{short: S}}, {{long: L}} or null")
         if not 0 < scale[0] <= scale[1]:
@@ -64,26 +64,20 @@ class Geometry:
                 raise UserError(f"geometry.{name}={value}: must be 0 to 1")
         if max_share is not None and not 0 < max_share <= 1:
             raise UserError(f"geometry.max_share={max_share}: must be above 0 and at most 1, or null")
-        self.scale, self.rotate, self.max_share, self.fill = tuple(scale), rotate, max_share, tuple(fill)
+        self.scale, self.rotate, self.max_share, self.fill = scale, rotate, max_share, tuple(fill)
         self.scale_p, self.rotate_p, self.flip_p, self.place_p = scale_p, rotate_p, flip_p, place_p
 
     def __call__(
-        self,
-        frame: Frame,
-        rng: np.random.Generator,
-        label: int | None = None,
-        out: tuple[np.ndarray | None, np.ndarray | None] = (None, None),
+        self, frame: Frame, rng: np.random.Generator, label: int | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Image uint8 `(*crop_size, 3)` and mask uint8 `crop_size`.
+        """Returns image uint8 `(*crop_size, 3)` and mask uint8 `crop_size`.
 
-        Args:
-            label: an id that the frame has: the crop lies about one of its pixels. None: anywhere.
-            out: arrays that the image and the mask may be written to.
+        The crop lies about a pixel of `label`, an id that the frame has, or anywhere if it is None.
         """
         place = self.draw(frame.size, rng)
         if label is not None:
             place = _aim(place, frame, label, rng)
-        mask = warp_mask(frame, place, out[1])
+        mask = warp_mask(frame, place)
         for _ in range(ATTEMPTS - 1):
             if self.max_share is None or _largest_share(mask) <= self.max_share:
                 break
@@ -92,11 +86,11 @@ class Geometry:
                 place = replace(place, top=top, left=left)
             else:
                 place = _aim(place, frame, label, rng)
-            mask = warp_mask(frame, place, out[1])
-        return warp_image(frame, place, self.fill, out[0]), mask
+            mask = warp_mask(frame, place)
+        return warp_image(frame, place, self.fill), mask
 
     def draw(self, size: tuple[int, int], rng: np.random.Generator) -> Placement:
-        """A random placement in a frame of `size` `(H, W)`."""
+        """Draws a random placement in a frame of `size` `(H, W)`."""
         height, width = self._resized(size)
         factor, angle = rng.uniform(*self.scale), rng.uniform(-self.rotate, self.rotate)
         scales, turns, flips = rng.random(3) < (self.scale_p, self.rotate_p, self.flip_p)
@@ -106,7 +100,7 @@ class Geometry:
         return Placement(scaled, angle if turns else 0.0, top, left, self.crop_size, bool(flips))
 
     def _draw_corner(self, size: tuple[int, int], rng: np.random.Generator) -> list[int]:
-        """Top and left of the crop in a frame of this size; in one that is smaller, how far the padding reaches."""
+        """Draws top and left of the crop in a frame of this size; negative values are the width of the padding."""
         free = [scaled - crop for scaled, crop in zip(size, self.crop_size, strict=True)]
         places = [int(rng.integers(min(0, space), max(0, space), endpoint=True)) for space in free]
         return places if rng.random() < self.place_p else [space // 2 for space in free]
@@ -115,17 +109,18 @@ class Geometry:
         if self.resize is None:
             return size
         if not isinstance(self.resize, dict):
-            return self.resize
+            height, width = self.resize
+            return height, width
         ((side, length),) = self.resize.items()
         factor = length / (min(size) if side == "short" else max(size))
         return size[0] * factor, size[1] * factor
 
 
 def _aim(place: Placement, frame: Frame, label: int, rng: np.random.Generator) -> Placement:
-    """The same, moved so that a random pixel of `label` lies in the middle half of the crop's height and width.
+    """Moves a placement so that a random pixel of `label` lies in the middle half of the crop's height and width.
 
-    At the frame's edge it lies further out: the crop keeps inside, as without aim. A pixel in a corner that the
-    rotation turns out of the frame is lost.
+    At the frame's edge the pixel lies further out, since the crop stays inside, as without aim. A pixel in a corner
+    that the rotation turns out of the frame is lost.
     """
     pixels = np.flatnonzero(frame.mask(0, 0, *frame.size) == label)
     assert len(pixels), f"the statistics say that there are pixels of label {label}"
@@ -140,6 +135,6 @@ def _aim(place: Placement, frame: Frame, label: int, rng: np.random.Generator) -
 
 
 def _largest_share(mask: np.ndarray) -> float:
-    """Of the labelled pixels, the share of the class that has most; 1 where none is labelled."""
+    """Returns the share of the most frequent class among the labelled pixels; 1 if no pixel is labelled."""
     counts = np.bincount(mask.ravel(), minlength=256)[:IGNORE_INDEX]
     return float(counts.max() / counts.sum()) if counts.any() else 1.0

@@ -1,11 +1,11 @@
-"""The part of the augmentation that a GPU does: the colour matrices that workers drew."""
+"""The part of the augmentation that a GPU does: applying the colour matrices that workers drew."""
 
 import torch
 from torch import Tensor
 
 
 def recolour(image: Tensor, matrix: Tensor) -> Tensor:
-    """Colours times a matrix each, rounded and clipped to 0..255, as `cv2.transform` does in a worker.
+    """Multiplies colours by one matrix per image, rounds and clips to 0..255, as `cv2.transform` does in a worker.
 
     Args:
         image: uint8 `(B, 3, H, W)`, channels last.

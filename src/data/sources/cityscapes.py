@@ -1,9 +1,11 @@
 """Cityscapes (Cordts et al. 2016): 1024x2048 frames of 50 cities, 19 of 34 labels are learnt and evaluated."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
+from src.data.listing import list_folders, list_images
 from src.data.reading import read_mask
 from src.data.source import FileSource, Sample
 from src.data.sources.cityscapes_labels import CLASSES, ID_TABLE, LABEL_SET, TRAIN_ID_TABLE
@@ -15,17 +17,17 @@ IMAGE, COARSE = "_leftImg8bit.png", "train_extra"
 class Cityscapes(FileSource):
     """`root/leftImg8bit/<split>/<city>/*_leftImg8bit.png` and `root/gtFine/<split>/<city>/*_gtFine_labelIds.png`.
 
-    As the archives leftImg8bit_trainvaltest and gtFine_trainvaltest unpack. Where a city has no labelIds,
-    `*_gtFine_labelTrainIds.png` (cityscapesScripts' createTrainIdLabelImgs) are read. Groups are cities. The labels of
-    test are kept back: its archive has dummies, which are not read.
+    This is the layout of the archives leftImg8bit_trainvaltest and gtFine_trainvaltest. A frame without labelIds is
+    read from its `*_gtFine_labelTrainIds.png` (cityscapesScripts' createTrainIdLabelImgs). Groups are cities. The
+    labels of test are kept back: its archive has dummies, which are not read.
 
     Args:
         root: folder that holds `leftImg8bit` and `gtFine`.
-        extra: also train on the 19,998 coarsely labelled frames of `leftImg8bit/train_extra` and `gtCoarse/train_extra`
-            (archives leftImg8bit_trainextra and gtCoarse); folds never hold these out.
+        extra: also trains on the 19,998 coarsely labelled frames of `leftImg8bit/train_extra` and
+            `gtCoarse/train_extra` (archives leftImg8bit_trainextra and gtCoarse); folds never hold these out.
 
     Raises:
-        UserError: root or a folder missing, a split without images, an image without its mask.
+        UserError: no `leftImg8bit` in root.
     """
 
     dataset = "cityscapes"
@@ -44,40 +46,46 @@ class Cityscapes(FileSource):
                 "as Cityscapes' archives unpack, e.g. data.root=~/data/cityscapes"
             )
 
-    def samples(self, split: str) -> list[Sample]:
-        self.check_split(split)
+    def images(self, split: str) -> Iterator[Sample]:
         folder = self.root / "leftImg8bit" / split
-        cities = sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
-        samples = [sample for city in cities for sample in self._city(city, split)]
-        if not samples:
-            archive = "leftImg8bit_trainextra" if split == COARSE else "leftImg8bit_trainvaltest"
-            raise UserError(f"{folder}: no <city>/*{IMAGE} there; unpack {archive}.zip into {self.root}")
-        return samples
+        for city in list_folders(folder) if folder.is_dir() else ():
+            for path in list_images(city):
+                if path.name.endswith(IMAGE):
+                    yield Sample(path.name.removesuffix(IMAGE), city.name, path)
 
-    def _city(self, folder: Path, split: str) -> list[Sample]:
-        kind = "gtCoarse" if split == COARSE else "gtFine"
-        masks = self.root / kind / split / folder.name
-        there = {path.name for path in masks.iterdir()} if masks.is_dir() and split not in self.unlabelled else set()
-        endings = [f"_{kind}_labelIds.png", f"_{kind}_labelTrainIds.png"]
-        ending = next((end for end in endings if any(name.endswith(end) for name in there)), endings[0])
-        samples = []
-        for image in sorted(folder.glob(f"*{IMAGE}")):
-            name = image.name.removesuffix(IMAGE)
-            if split in self.unlabelled:
-                samples.append(Sample(name, folder.name, image))
-                continue
-            if name + ending not in there:
-                raise UserError(
-                    f"{image}: image without mask; expected {masks / (name + ending)}, unpack "
-                    f"{'gtCoarse' if split == COARSE else 'gtFine_trainvaltest'}.zip into {self.root}"
-                )
-            samples.append(Sample(name, folder.name, image, masks / (name + ending)))
-        return samples
+    def mask_of(self, image: Path) -> Path:
+        split, city, name = image.parents[1].name, image.parent.name, image.name.removesuffix(IMAGE)
+        start = f"{name}_{kind_of(split)}"
+        folder = self.root / kind_of(split) / split / city
+        ids, train_ids = folder / f"{start}_labelIds.png", folder / f"{start}_labelTrainIds.png"
+        return train_ids if not self.find(ids) and self.find(train_ids) else ids
+
+    def image_of(self, mask: Path) -> Path | None:
+        split, city = mask.parent.parent.name, mask.parent.name
+        ending = f"_{kind_of(split)}_labelIds.png"
+        is_labelled = split in self.splits and split not in self.unlabelled
+        if not is_labelled or mask.parents[1] != self.root / kind_of(split) / split or not mask.name.endswith(ending):
+            return None
+        return self.root / "leftImg8bit" / split / city / mask.name.replace(ending, IMAGE)
+
+    def no_images(self, split: str) -> str:
+        archive = "leftImg8bit_trainextra" if split == COARSE else "leftImg8bit_trainvaltest"
+        folder = self.root / "leftImg8bit" / split
+        return f"{folder}: no <city>/*{IMAGE} there; unpack {archive}.zip into {self.root}"
+
+    def no_mask(self, split: str) -> str:
+        return f"unpack {'gtCoarse' if split == COARSE else 'gtFine_trainvaltest'}.zip into {self.root}"
 
     def read_labels(self, sample: Sample) -> np.ndarray:
+        assert sample.mask is not None
         has_train_ids = sample.mask.name.endswith("labelTrainIds.png")
         return read_mask(sample.mask, TRAIN_ID_TABLE if has_train_ids else self.table)
 
     def official_path(self, sample: Sample) -> str:
-        """Where the evaluation server and evalPixelLevelSemanticLabeling look for a prediction: CITY_SEQ_FRAME*.png."""
+        """The name by which the evaluation server and evalPixelLevelSemanticLabeling find it: CITY_SEQ_FRAME*.png."""
         return f"{sample.name}_labelIds.png"
+
+
+def kind_of(split: str) -> str:
+    """The folder of the labels of a split, which is also a part of their names."""
+    return "gtCoarse" if split == COARSE else "gtFine"

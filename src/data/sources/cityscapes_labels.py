@@ -1,25 +1,25 @@
-"""The labels of Cityscapes (Cordts et al. 2016), which KITTI's semantic benchmark shares, and what 19 of them become.
+"""The labels of Cityscapes (Cordts et al. 2016), which KITTI's semantic benchmark shares, and the 19 evaluated ones.
 
-Facts from cityscapesScripts' helpers/labels.py. `tests/evaluation/test_official.py` compares this table with that one.
+The facts are those of cityscapesScripts' helpers/labels.py, which `tests/evaluation/test_official.py` compares.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 
-from src.data.source import IGNORE_INDEX
+from src.data.source import IGNORE_INDEX, Colour
 
 
 class Label(NamedTuple):
-    """`id` as it stands in labelIds PNGs, `train_id` as it is learnt: 0..18, or 255 where it is not evaluated."""
+    """A label: `id` stands in labelIds PNGs; `train_id` is learnt, 0..18, or 255 if it is not evaluated."""
 
     name: str
     id: int
     train_id: int
-    colour: tuple[int, int, int]
+    colour: Colour
 
 
-# License plate, -1, is not drawn into labelIds PNGs; cast to a byte it would be 255.
+# License plate, -1, is not drawn into labelIds PNGs; as a byte it would be 255.
 LABELS = (
     Label("unlabeled", 0, 255, (0, 0, 0)),
     Label("ego vehicle", 1, 255, (0, 0, 0)),
@@ -67,5 +67,5 @@ TRAIN_ID_TABLE = {**{label.train_id: label.train_id for label in EVALUATED}, IGN
 
 
 def to_label_ids(train_ids: np.ndarray) -> np.ndarray:
-    """Predicted ids uint8 `(H, W)`, 0..18, as the label ids that the official tools and servers read."""
+    """Turns predicted ids uint8 `(H, W)`, 0..18, into the label ids that the official tools and servers read."""
     return np.array([label.id for label in EVALUATED], dtype=np.uint8)[train_ids]

@@ -6,17 +6,18 @@ from pathlib import Path
 import numpy as np
 
 from src.data.reading import read_image
-from src.errors import UserError
+from src.data.source import Colour
+from src.errors import DataError
 
-Colour = tuple[int, int, int]
+COMMON = 8  # colours outside the table that an error names: a mask that was resized has thousands
 UNKNOWN = 254  # an id that no class has
 
 
 def read_colours(path: Path, table: dict[Colour, int]) -> np.ndarray:
-    """Ids uint8 `(H, W)`, 0..K-1 or 255, of an RGB or palette PNG, through a table of its colours.
+    """Reads ids uint8 `(H, W)`, 0..K-1 or 255, from an RGB or palette PNG, through a table of its colours.
 
     Raises:
-        UserError: the file cannot be read, or has colours outside the table: names them, with their pixels.
+        DataError: the file cannot be read, or has colours outside the table; `counts` are the most frequent of them.
     """
     image = read_image(path)
     padded = np.zeros((*image.shape[:2], 4), dtype=np.uint8)
@@ -25,19 +26,21 @@ def read_colours(path: Path, table: dict[Colour, int]) -> np.ndarray:
     marks = _marks(tuple(table.items()))[codes]
     if not marks.all():
         wrong, counts = np.unique(codes[marks == 0], return_counts=True)
-        common = sorted(zip(counts.tolist(), wrong.tolist(), strict=True), reverse=True)
-        found = ", ".join(f"{_colour(code)} ({count} px)" for count, code in common[:8])
-        more = f" and {len(common) - 8} more" if len(common) > 8 else ""
-        raise UserError(
-            f"{path}: colour {found}{more} is not one of the {len(table)} of this label set; mend the mask (labels "
-            "are blended where it was resized or saved as JPEG)"
+        common = sorted(zip(counts.tolist(), wrong.tolist(), strict=True), reverse=True)[:COMMON]
+        pixels = {str(_colour(code)): count for count, code in common}
+        found = ", ".join(f"{colour} ({count} px)" for colour, count in pixels.items())
+        more = f" and {len(wrong) - COMMON} more" if len(wrong) > COMMON else ""
+        text = (
+            f"colour {found}{more} is not one of the {len(table)} of this label set; mend the mask (resizing and JPEG "
+            "blend labels)"
         )
+        raise DataError(path, "colour", text, pixels)
     return marks ^ UNKNOWN
 
 
 @lru_cache(maxsize=4)
 def _marks(table: tuple[tuple[Colour, int], ...]) -> np.ndarray:
-    """uint8 `(2^24,)`: for each colour code `id ^ UNKNOWN`, so that colours that no id has are 0.
+    """Builds uint8 `(2^24,)`: `id ^ UNKNOWN` of each colour code, so that colours outside the table are 0.
 
     Zeros that are never written take no memory.
     """

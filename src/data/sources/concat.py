@@ -1,28 +1,28 @@
 """Several datasets of one label set as one, such as Cityscapes and KITTI, with sampling weights."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from src.data.source import FileSource, Sample
-from src.errors import UserError
+from src.errors import DataError, UserError
 
 
 class Concat(FileSource):
-    """The union of datasets, split by split; each dataset's own splits are there too, as `NAME_SPLIT` (`kitti_val`).
+    """The union of datasets, split by split, and the splits of each dataset, as `NAME_SPLIT` (`kitti_val`).
 
     Names and groups of samples begin with the dataset's name: `kitti/000058_10`.
 
     Args:
-        root: folder that holds a folder (or a link) for each dataset, called by its name.
+        root: folder that holds a folder (or a link to one) for each dataset, with the dataset's name.
         weights: relative share of each dataset in the samples of an epoch, by name: with `{cityscapes: 1, kitti: 1}`
-            every second sample is KITTI's, whatever their sizes. None: every image once.
+            every second sample is KITTI's, however large each is. None: every image once.
         datasets: by name, `root -> FileSource`.
 
     Raises:
-        UserError: datasets of different label sets, weights that do not fit them, or what a dataset raises.
+        UserError: different label sets, weights that do not fit the datasets, or an error of one of them.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Concat(FileSource):
         if self.shares and (self.shares.keys() != self.datasets.keys() or min(self.shares.values()) <= 0):
             raise UserError(f"weights={self.shares}: give a number above 0 for each of {', '.join(self.datasets)}")
         self.labels, self.classes, self.table = first.labels, first.classes, first.table
-        # Splits of all, then each dataset's own: the datasets' names and splits that they consist of.
+        # Common splits, then each dataset's own: the names and splits of the datasets that each consists of.
         common = [
             split for split in first.splits if all(_can_join(dataset, split) for dataset in self.datasets.values())
         ]
@@ -53,16 +53,20 @@ class Concat(FileSource):
             key for key, (name, split) in own.items() if split in self.datasets[name].extra_splits
         )
 
-    def samples(self, split: str) -> list[Sample]:
-        self.check_split(split)
-        return [
-            replace(sample, name=f"{name}/{sample.name}", group=f"{name}/{sample.group}")
-            for name, own in self.members[split]
-            for sample in self.datasets[name].samples(own)
-        ]
+    def _pair(self, split: str) -> Iterator[Sample | DataError]:
+        for name, own in self.members[split]:
+            for found in self.datasets[name].pairs(own):
+                if isinstance(found, Sample):
+                    yield replace(found, name=f"{name}/{found.name}", group=f"{name}/{found.group}")
+                else:
+                    yield found
+
+    def image_of(self, mask: Path) -> Path | None:
+        found = (dataset.image_of(mask) for dataset in self.datasets.values() if mask.is_relative_to(dataset.root))
+        return next(found, None)
 
     def weights(self, samples: list[Sample]) -> np.ndarray | None:
-        """Share of each dataset over its samples: float `(N,)`, sum N. None: each once."""
+        """Spreads the share of each dataset over its samples: float `(N,)` with sum N. None: once each."""
         if self.shares is None:
             return None
         names = np.array([sample.name.partition("/")[0] for sample in samples])
@@ -84,11 +88,11 @@ class Concat(FileSource):
         return dataset.official_path(own)
 
     def _member(self, sample: Sample) -> tuple[FileSource, Sample]:
-        """The dataset that a sample comes from, and the sample as that has it."""
+        """The dataset that a sample comes from, and its sample there."""
         name, _, own = sample.name.partition("/")
         return self.datasets[name], replace(sample, name=own)
 
 
 def _can_join(dataset: FileSource, split: str) -> bool:
-    """Whether a split can be a part of one of all; those without labels go to servers of their own."""
+    """Whether a dataset's split can be a part of a common one; those without labels go to servers of their own."""
     return split in dataset.splits and split not in (*dataset.unlabelled, *dataset.extra_splits)

@@ -1,46 +1,49 @@
-"""Your own data: a folder of images, one of masks, and a list of classes."""
+"""A dataset of your own: a folder of images, one of masks, and a list of classes."""
 
 import hashlib
 import re
 from collections import Counter
+from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from src.data.listing import is_image, walk
 from src.data.reading import IMAGE_SUFFIXES, read_mask
-from src.data.source import IGNORE_INDEX, FileSource, Sample
-from src.data.sources.colours import Colour, read_colours
+from src.data.source import IGNORE_INDEX, Colour, FileSource, Sample
+from src.data.sources.colours import read_colours
 from src.errors import UserError
 
 SPLITS = ("train", "val", "test")
 CLASS_FILES = ("classes.txt", "classes.yaml")
 IGNORE = "ignore"
-ID_BYTES = 2**16  # of an image's file that its id is made from, beside its size
+ID_BYTES = 2**16  # bytes of an image's file that its id is made from, with the file's size
 
 
 class Folder(FileSource):
     """`root/images` and `root/masks`, with files of the same names, and `root/classes.txt`.
 
-    `classes.txt` (or `.yaml`) has a line a class, `name: RED GREEN BLUE`, in the order of the ids; a fourth number is
-    the label that stands for it in index masks, where that is not its place in the list. Another line of the same name
-    adds a colour (and a label) to the class. What is called `ignore` is neither learnt nor counted.
+    `classes.txt` (or `.yaml`) has one line per class, `name: RED GREEN BLUE`, in the order of the ids; a fourth number
+    is the label of the class in index masks, if that is not its position in the list. Another line of the same name
+    adds a colour (and a label) to the class. Pixels of the name `ignore` are neither learnt nor counted.
 
-    Splits are subfolders (`images/train`, `masks/train`, or `train/images`, `train/masks`), or lists of names, one a
-    line: `train.txt`, `val.txt`; a `test` folder may lack masks. Without either all is train: use folds
+    Splits are subfolders (`images/train`, `masks/train`, or `train/images`, `train/masks`), or lists with one name per
+    line: `train.txt`, `val.txt`; a `test` folder may lack masks. Without either, all images are train: use folds
     (data.num_folds=5 data.fold=0). Further subfolders are groups, such as drives; else `group` finds the group in a
     name; else all images are one group, which folds cut into blocks of neighbours.
 
     Args:
         root: the folder.
-        masks: `auto`: RGB files are colours and all others index masks, palette PNGs with them; `index`; or `colour`:
+        masks: `auto`: RGB files are colours, and all others, palette PNGs too, are index masks; `index`; or `colour`:
             palette PNGs are read by the colours of their palette.
-        suffix: what a mask's name has after its image's (`_mask`).
-        group: regular expression whose first group, found in a name, is its group: `^([^_]+)_`.
-        labels: a name for the label set, which every figure's protocol has.
+        suffix: the end of a mask's name that its image's does not have (`_mask`).
+        group: regular expression whose first group, found in a name, is the group of the image: `^([^_]+)_`.
+        labels: a name for the label set, which is part of every figure's protocol.
 
     Raises:
-        UserError: something is missing, empty or unclear; names the file and what to do.
+        UserError: an argument out of range, no such root, no list of classes, a wrong line in it, no folder of images.
     """
 
     dataset = "folder"
@@ -58,7 +61,7 @@ class Folder(FileSource):
             raise UserError(f"group={group}: must be a regular expression with a group, such as '^([^_]+)_'")
         file = next((self.root / name for name in CLASS_FILES if (self.root / name).is_file()), None)
         if file is None:
-            raise UserError(f"{self.root}: no classes.txt; write one, with a line `name: RED GREEN BLUE` a class")
+            raise UserError(f"{self.root}: no classes.txt; write one, with one line `name: RED GREEN BLUE` per class")
         self.classes, self.colours, self.table = read_classes(file)
         self.labels = f"{labels}-{len(self.classes)}"
         self.folders = self._find_splits()
@@ -68,7 +71,7 @@ class Folder(FileSource):
         )
 
     def _find_splits(self) -> dict[str, tuple[Path, Path]]:
-        """Folders of images and of masks, by split. With lists, or without any split, all have the same two."""
+        """Finds the folders of images and of masks of each split. With lists, or without splits, all have the same."""
         images, masks = self.root / "images", self.root / "masks"
         layouts = [
             {split: (images / split, masks / split) for split in SPLITS if (images / split).is_dir()},
@@ -82,27 +85,34 @@ class Folder(FileSource):
             raise UserError(f"{self.root}: no folder images/ (nor train/images/) there; put the images into it")
         return found
 
-    def samples(self, split: str) -> list[Sample]:
-        self.check_split(split)
-        folder, mask_folder = self.folders[split]
-        images = list_tree(folder)
-        if (names := self._listed(split, images)) is not None:
-            images = {name: images[name] for name in names}
-        if not images:
-            raise UserError(f"{folder}: no image in it ({', '.join(IMAGE_SUFFIXES)})")
-        if split in self.unlabelled:
-            return [Sample(name, self._group_of(name), images[name]) for name in sorted(images)]
-        masks = list_tree(mask_folder)
-        for name, path in images.items():
-            if name + self.suffix not in masks:
-                raise UserError(
-                    f"{path}: image without mask; expected {mask_folder / f'{name}{self.suffix}.png'}, add it, set "
-                    "data.suffix to what masks are called besides, or remove the image"
-                )
-        return [Sample(name, self._group_of(name), images[name], masks[name + self.suffix]) for name in sorted(images)]
+    def images(self, split: str) -> Iterator[Sample]:
+        folder, _ = self.folders[split]
+        paths = [path for path in walk(folder) if is_image(path)]
+        names = [path.relative_to(folder).with_suffix("").as_posix() for path in paths]
+        listed = self._listed(split, set(names))
+        for name, path in sorted(zip(names, paths, strict=True)):
+            if listed is None or name in listed:
+                yield Sample(name, self._group_of(name), path)
 
-    def _listed(self, split: str, images: dict[str, Path]) -> list[str] | None:
-        """The names in a split's list, without suffixes; None where splits are folders or there are none."""
+    def mask_of(self, image: Path) -> Path:
+        images, masks = next(pair for pair in self.folders.values() if image.is_relative_to(pair[0]))
+        return masks / image.relative_to(images).with_name(f"{image.stem}{self.suffix}.png")
+
+    def image_of(self, mask: Path) -> Path | None:
+        for images, masks in self.folders.values():
+            if mask.is_relative_to(masks) and mask.stem.endswith(self.suffix):
+                name = f"{mask.stem[: len(mask.stem) - len(self.suffix)]}.png"
+                return images / mask.relative_to(masks).with_name(name)
+        return None
+
+    def no_images(self, split: str) -> str:
+        return f"{self.folders[split][0]}: no image in it ({', '.join(IMAGE_SUFFIXES)})"
+
+    def no_mask(self, split: str) -> str:
+        return "add it, set data.suffix if masks have one more ending, or remove the image"
+
+    def _listed(self, split: str, images: Collection[str]) -> set[str] | None:
+        """Reads the names in a split's list, without suffixes; None if the dataset has no lists."""
         files = {other: self.root / f"{other}.txt" for other in self.splits}
         if self.folders[split][0] != self.root / "images" or not files[split].is_file():
             return None
@@ -113,7 +123,7 @@ class Folder(FileSource):
         for other, names in lists.items():
             if other != split and (both := sorted(set(names) & set(lists[split]))):
                 raise UserError(f"{files[split]}: {both[0]!r} is in {other}.txt too; no image is in two splits")
-        return lists[split]
+        return set(lists[split])
 
     def _group_of(self, name: str) -> str:
         if self.group is None:
@@ -124,19 +134,21 @@ class Folder(FileSource):
         return found.group(1)
 
     def image_id(self, sample: Sample) -> str:
-        """By name and content, as nothing else tells one user's `train/0001` from another's, or finds it moved."""
+        """Identifies an image by its name and content: only these distinguish `train/0001` of two users."""
+        assert sample.image is not None
         with sample.image.open("rb") as file:
             beginning = file.read(ID_BYTES)
         content = hashlib.sha256(beginning + str(sample.image.stat().st_size).encode()).hexdigest()[:16]
         return f"{self.dataset}/{sample.image.stem}-{content}"
 
     def read_labels(self, sample: Sample) -> np.ndarray:
+        assert sample.mask is not None
         by_colour = self.masks == "colour" or (self.masks == "auto" and _mode(sample.mask).startswith("RGB"))
         return read_colours(sample.mask, self.colours) if by_colour else read_mask(sample.mask, self.table)
 
 
 def read_classes(file: Path) -> tuple[dict[str, Colour], dict[Colour, int], dict[int, int]]:
-    """Classes (name to colour), colour table and label table of a list. UserError names the line that is wrong."""
+    """Reads classes (name to colour), colour table and label table of a list. UserError names a wrong line."""
     classes: dict[str, Colour] = {}
     colours: dict[Colour, int] = {}
     table: dict[int, int] = {}
@@ -144,28 +156,30 @@ def read_classes(file: Path) -> tuple[dict[str, Colour], dict[Colour, int], dict
         if not (text := line.partition("#")[0].strip()):
             continue
         found = re.fullmatch(r"([^:]+):[\s\[]*(\d+)[\s,]+(\d+)[\s,]+(\d+)(?:[\s,]+(\d+))?[\s\]]*", text)
-        numbers = [int(value) for value in found.groups()[1:] if value is not None] if found else [256]
-        if max(numbers) > 255:
+        numbers = [int(value) for value in found.groups()[1:] if value is not None] if found else []
+        if found is None or max(numbers) > 255:
             raise UserError(f"{file}, line {row}: {text!r} is not `name: RED GREEN BLUE [LABEL]`, each 0 to 255")
-        name, colour, label = found.group(1).strip().strip("'\""), tuple(numbers[:3]), numbers[3:]
+        name, (red, green, blue, *label) = found.group(1).strip().strip("'\""), numbers
+        colour = (red, green, blue)
         is_new = name != IGNORE and name not in classes
         if is_new:
             classes[name] = colour
         index = IGNORE_INDEX if name == IGNORE else list(classes).index(name)
         if not label and is_new:
             label = [index]
-        for key, entries in ((colour, colours), *((value, table) for value in label)):
+        additions: list[tuple[Any, dict[Any, int]]] = [(colour, colours), *((value, table) for value in label)]
+        for key, entries in additions:
             if key in entries:
                 raise UserError(f"{file}, line {row}: {key} of {name!r} is taken by an earlier line; give another")
             entries[key] = index
     if not 2 <= len(classes) <= 254:
-        raise UserError(f"{file}: {len(classes)} classes; list 2 to 254, a line `name: RED GREEN BLUE` each")
+        raise UserError(f"{file}: {len(classes)} classes; list 2 to 254, one line `name: RED GREEN BLUE` each")
     table.setdefault(IGNORE_INDEX, IGNORE_INDEX)
     return classes, colours, table
 
 
 def read_list(file: Path) -> list[str]:
-    """Names, one a line, without the suffixes of images. UserError for one that comes twice."""
+    """Reads names, one per line, without the suffixes of images. UserError if one is listed twice."""
     lines = [line.strip() for line in file.read_text().splitlines() if line.strip()]
     names = [line[: -len(Path(line).suffix)] if line.lower().endswith(IMAGE_SUFFIXES) else line for line in lines]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
@@ -173,26 +187,12 @@ def read_list(file: Path) -> list[str]:
     return names
 
 
-def list_tree(folder: Path) -> dict[str, Path]:
-    """Images in a folder and its subfolders, by their path in it without suffix (`drive/0001`), sorted."""
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder")
-    images: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("."):
-            name = path.relative_to(folder).with_suffix("").as_posix()
-            if name in images:
-                raise UserError(f"{path}: {images[name].name} has the same name; keep one of them")
-            images[name] = path
-    return images
-
-
 def _mode(path: Path) -> str:
     try:
-        with Image.open(path) as image:  # reads the header alone
+        with Image.open(path) as image:  # reads only the header
             return image.mode
     except OSError:
-        return ""  # read_mask says what is wrong with it
+        return ""  # read_mask names the fault
 
 
 def _is_pattern(text: str) -> bool:

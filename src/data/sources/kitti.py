@@ -1,21 +1,22 @@
 """KITTI's semantic benchmark (Alhaija et al. 2018): 200 frames of the 2015 scene flow set, labelled as Cityscapes."""
 
 from bisect import bisect_right
+from collections.abc import Iterator
 from pathlib import Path
 
-from src.data.reading import list_images
+from src.data.listing import list_images
 from src.data.source import FileSource, Sample
 from src.data.sources.cityscapes_labels import CLASSES, ID_TABLE, LABEL_SET
-from src.errors import UserError
+from src.errors import DataError, UserError
 
-# MSeg's list (mseg-api, dataset_lists/kitti-19/list/val.txt); the other 150 are its train. Drawn frame by frame.
+# MSeg's val (mseg-api, dataset_lists/kitti-19/list/val.txt), drawn frame by frame; the other 150 are its train.
 MSEG_VAL = (
     1, 3, 7, 8, 20, 22, 24, 25, 26, 30, 37, 43, 49, 50, 52, 57, 60, 61, 63, 68, 71, 72, 76, 79, 86,
     96, 101, 115, 121, 128, 129, 131, 133, 134, 137, 139, 140, 141, 142, 144, 146, 149,
     156, 157, 169, 175, 178, 190, 192, 196,
 )  # fmt: skip
-# The number that each drive begins with, from the scene flow dev-kit's mapping to the raw data (142 of the 200 are in
-# it). Frames are numbered drive by drive; those between two mapped drives come from drives that were not published,
+# The number of each drive's first frame, from the scene flow dev-kit's mapping to the raw data, which has 142 frames of
+# the 200. Frames are numbered drive by drive; those between two mapped drives come from drives that were not published,
 # and are one group, named after its first frame.
 DRIVES = {
     0: "unmapped_000", 2: "2011_09_26_0005", 4: "unmapped_004", 7: "2011_09_26_0009", 13: "2011_09_26_0011",
@@ -30,18 +31,18 @@ DRIVES = {
 
 
 class Kitti(FileSource):
-    """`root/training/image_2/NNNNNN_10.png` and `root/training/semantic/NNNNNN_10.png`, as data_semantics.zip unpacks.
+    """`root/training/image_2/NNNNNN_10.png` and `root/training/semantic/NNNNNN_10.png`, as in data_semantics.zip.
 
     Sizes vary: 370 to 376 x 1224 to 1242. The benchmark asks students to stay within the training set: train and val
-    are MSeg's 150 and 50 of it, and as these were drawn frame by frame, val has frames of train's drives; folds have
-    not. Groups are drives.
+    are MSeg's 150 and 50 of it. As these were drawn frame by frame, val has frames of train's drives; folds do not.
+    Groups are drives.
 
     Args:
         root: folder that holds `training`, and `testing` for the server.
-        split: `mseg`, or `all`: train is all 200 frames, for folds, and there is no val.
+        split: `mseg`, or `all`: train is all 200 frames, for folds, and no split is val.
 
     Raises:
-        UserError: root or a folder missing, a split without images, an image without its mask.
+        UserError: another split, or no `training/image_2` in root.
     """
 
     dataset = "kitti"
@@ -62,36 +63,42 @@ class Kitti(FileSource):
                 "data_semantics.zip was unpacked into, e.g. data.root=~/data/kitti"
             )
 
-    def samples(self, split: str) -> list[Sample]:
-        self.check_split(split)
-        folder = self.root / ("testing" if split == "test" else "training")
-        # The scene flow archive unpacks into the same folders, and adds the frames that follow: NNNNNN_11.
-        images = {name: path for name, path in list_images(folder / "image_2").items() if name.endswith("_10")}
-        if split != "test" and self.split == "mseg":
-            images = {name: path for name, path in images.items() if (number(name) in MSEG_VAL) == (split == "val")}
-        if not images:
-            raise UserError(f"{folder / 'image_2'}: no frame NNNNNN_10.png of split {split!r} there; unpack it anew")
-        samples = []
-        for name, path in images.items():
-            mask = None if split == "test" else folder / "semantic" / f"{name}.png"
-            if mask is not None and not mask.is_file():
-                raise UserError(f"{path}: image without mask; expected {mask}, unpack data_semantics.zip")
-            samples.append(Sample(name, f"test_{name}" if split == "test" else drive(name), path, mask))
-        return samples
+    def images(self, split: str) -> Iterator[Sample | DataError]:
+        for path in list_images(self._folder(split) / "image_2"):
+            number = path.stem.removesuffix("_10")
+            # The scene flow archive unpacks into the same folders, and adds the frames that follow: NNNNNN_11.
+            if number == path.stem:
+                continue
+            if not number.isdigit():
+                yield DataError(path, "listing", "KITTI's frames are called NNNNNN_10.png; remove the file")
+            elif split == "test":
+                yield Sample(path.stem, f"test_{path.stem}", path)
+            elif self.split == "all" or (int(number) in MSEG_VAL) == (split == "val"):
+                yield Sample(path.stem, drive(path.stem), path)
+
+    def mask_of(self, image: Path) -> Path:
+        return self.root / "training" / "semantic" / image.name
+
+    def image_of(self, mask: Path) -> Path | None:
+        is_mask = mask.parent == self.root / "training" / "semantic"
+        return self.root / "training" / "image_2" / mask.name if is_mask else None
+
+    def no_images(self, split: str) -> str:
+        folder = self._folder(split) / "image_2"
+        return f"{folder}: no frame NNNNNN_10.png of split {split!r} there; unpack data_semantics.zip again"
+
+    def no_mask(self, split: str) -> str:
+        return "unpack data_semantics.zip"
+
+    def _folder(self, split: str) -> Path:
+        return self.root / ("testing" if split == "test" else "training")
 
     def official_path(self, sample: Sample) -> str:
-        """The name that the server wants, in the folder that the dev-kit mirrors."""
+        """The name that the server expects, in the folder that the dev-kit mirrors."""
         return f"semantic/{sample.name}.png"
 
 
-def number(name: str) -> int:
-    """`000058_10` is 58. UserError for another pattern."""
-    digits = name.removesuffix("_10")
-    if not digits.isdigit():
-        raise UserError(f"{name}: KITTI's frames are called NNNNNN_10.png; remove the file")
-    return int(digits)
-
-
 def drive(name: str) -> str:
+    """The drive that a frame such as `000058_10` is from."""
     starts = list(DRIVES)
-    return DRIVES[starts[bisect_right(starts, number(name)) - 1]]
+    return DRIVES[starts[bisect_right(starts, int(name.removesuffix("_10"))) - 1]]

@@ -1,18 +1,19 @@
-"""KITTI's road benchmark (Fritsch et al. 2013): 289 frames, road or the car's own lane against the rest."""
+"""KITTI's road benchmark (Fritsch et al. 2013): 289 frames, the road or the car's own lane against the rest."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from src.data.reading import list_images
+from src.data.listing import list_images
+from src.data.reading import read_size
 from src.data.source import IGNORE_INDEX, FileSource, Sample
 from src.data.sources.colours import read_colours
-from src.errors import UserError
+from src.errors import DataError, UserError
 
-# How many frames of each category are train in R1's split; the last ten of each are val.
+# The number of frames of each category that are train in R1's split; the last ten of each are val.
 TRAIN = {"um": 85, "umm": 86, "uu": 88}
-# The dev-kit's rule (getGroundTruth): road where blue is not 0, valid where red is not 0. No other colours occur.
+# The dev-kit's rule (getGroundTruth): a pixel is road if blue is not 0, valid if red is not 0. No other colours occur.
 COLOURS = {(255, 0, 255): 0, (255, 0, 0): 1, (0, 0, 0): IGNORE_INDEX, (0, 0, 255): IGNORE_INDEX}
 # Rectification cropped the frames of each recording day to a size of its own (height, width).
 DAYS = {
@@ -22,18 +23,18 @@ DAYS = {
 
 
 class KittiRoad(FileSource):
-    """`root/training/image_2/{um,umm,uu}_NNNNNN.png`, truth in `root/training/gt_image_2/`, as data_road.zip unpacks.
+    """`root/training/image_2/{um,umm,uu}_NNNNNN.png`, truth in `root/training/gt_image_2/`, as in data_road.zip.
 
-    Categories: um urban marked, umm urban with several marked lanes, uu urban unmarked. Frames are neighbours of a
-    drive, and the split cuts through drives: val is optimistic, folds are not. No file tells the drive; the size tells
-    the day, and no drive lasts longer: groups are category and day.
+    Categories: um urban marked, umm urban with several marked lanes, uu urban unmarked. Frames are neighbours in a
+    drive, and the split cuts through drives: val is optimistic, folds are not. No file has the drive of a frame, but
+    its size gives the day, and no drive lasts longer: groups are category and day.
 
     Args:
         root: folder that holds `training`, and `testing` for prediction.
-        task: `road`, or `lane`, which is there for um alone.
+        task: `road`, or `lane`, which only um has.
 
     Raises:
-        UserError: root or a folder missing, a split without images, an image without its truth.
+        UserError: another task, or no `training/image_2` in root.
     """
 
     dataset = "kitti_road"
@@ -54,42 +55,57 @@ class KittiRoad(FileSource):
                 "was unpacked into, e.g. data.root=~/data/kitti_road"
             )
 
-    def samples(self, split: str) -> list[Sample]:
-        self.check_split(split)
-        folder = self.root / ("testing" if split == "test" else "training")
-        images = {name: path for name, path in list_images(folder / "image_2").items() if self._is_in(name, split)}
-        if not images:
-            raise UserError(
-                f"{folder / 'image_2'}: no frame of split {split!r} for task={self.task} there (train: um up to 84, "
-                "umm up to 85, uu up to 87; val: the ten that follow); unpack data_road.zip, or use folds of train: "
-                "data.num_folds=5 data.fold=0"
-            )
-        samples = []
-        for name, path in images.items():
-            category, digits = name.split("_")
-            mask = None if split == "test" else folder / "gt_image_2" / f"{category}_{self.task}_{digits}.png"
-            if mask is not None and not mask.is_file():
-                raise UserError(f"{path}: image without truth; expected {mask}, or set task=... of what is there")
-            samples.append(Sample(name, f"{category}_{day(path)}", path, mask))
-        return samples
+    def images(self, split: str) -> Iterator[Sample | DataError]:
+        for path in list_images(self._folder(split) / "image_2"):
+            category, _, digits = path.stem.partition("_")
+            if category not in TRAIN or not digits.isdigit():
+                text = "KITTI road's frames are called um_, umm_ or uu_NNNNNN.png; remove the file"
+                yield DataError(path, "listing", text)
+            elif self._is_in(category, int(digits), split):
+                try:
+                    group = f"{category}_{day(path)}"
+                except DataError as fault:
+                    yield fault
+                else:
+                    yield Sample(path.stem, group, path)
 
-    def _is_in(self, name: str, split: str) -> bool:
-        category, _, digits = name.partition("_")
-        if category not in TRAIN or not digits.isdigit():
-            raise UserError(f"{name}: KITTI road's frames are called um_, umm_ or uu_NNNNNN.png; remove the file")
+    def _is_in(self, category: str, number: int, split: str) -> bool:
         if self.task == "lane" and category != "um":
             return False
-        return split == "test" or (int(digits) < TRAIN[category]) == (split == "train")
+        return split == "test" or (number < TRAIN[category]) == (split == "train")
+
+    def mask_of(self, image: Path) -> Path:
+        category, digits = image.stem.split("_")
+        return self.root / "training" / "gt_image_2" / f"{category}_{self.task}_{digits}.png"
+
+    def image_of(self, mask: Path) -> Path | None:
+        category, _, rest = mask.name.partition(f"_{self.task}_")
+        is_mask = mask.parent == self.root / "training" / "gt_image_2" and rest
+        return self.root / "training" / "image_2" / f"{category}_{rest}" if is_mask else None
+
+    def no_images(self, split: str) -> str:
+        return (
+            f"{self._folder(split) / 'image_2'}: no frame of split {split!r} for task={self.task} there (train: um up "
+            "to 84, umm up to 85, uu up to 87; val: the ten that follow); unpack data_road.zip, or use folds of train: "
+            "data.num_folds=5 data.fold=0"
+        )
+
+    def no_mask(self, split: str) -> str:
+        return f"unpack data_road.zip, or set task={'lane' if self.task == 'road' else 'road'} if only that has masks"
+
+    def _folder(self, split: str) -> Path:
+        return self.root / ("testing" if split == "test" else "training")
 
     def read_labels(self, sample: Sample) -> np.ndarray:
+        assert sample.mask is not None
         return read_colours(sample.mask, COLOURS)
 
 
 def day(path: Path) -> str:
-    """The day a frame was recorded on, by its size; the size itself where it is none of KITTI's."""
-    try:
-        with Image.open(path) as image:  # reads the header alone
-            width, height = image.size
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error}); replace or remove the file") from error
-    return DAYS.get((height, width), f"{height}x{width}")
+    """The day a frame was recorded on, by its size; the size itself if it is none of KITTI's.
+
+    Raises:
+        DataError: the file has no header of an image.
+    """
+    size = read_size(path)
+    return DAYS.get(size, f"{size[0]}x{size[1]}")

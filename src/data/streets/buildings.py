@@ -14,7 +14,7 @@ ROOF_TILES = ((125, 70, 55), (80, 76, 80), (105, 85, 70))
 
 @dataclass
 class Front(Thing):
-    """What lines the street: it begins at z and is `length` metres long."""
+    """An object along the street that begins at z and is `length` metres long."""
 
     length: float
     height: float
@@ -30,7 +30,7 @@ class Front(Thing):
 
 @dataclass
 class Building(Front):
-    """A box with its front in the plane x and its near wall in the plane z."""
+    """A box, with its front in the plane x and its near wall in the plane z."""
 
     exposed: bool  # its near wall is not hidden by the next building
     layer = FRONTS
@@ -73,7 +73,7 @@ class Building(Front):
 
 @dataclass
 class Wall:
-    """A vertical rectangle from `origin` along a horizontal unit vector; `length` metres."""
+    """A vertical rectangle of `length` metres from `origin` along a horizontal unit vector."""
 
     scene: Scene
     origin: np.ndarray
@@ -85,7 +85,7 @@ class Wall:
         self.brightness = self.scene.light.on(self.normal)
 
     def quads(self, left, right, bottom, top) -> np.ndarray:
-        """Rectangles `(K, 4, 3)` on the wall, from scalars or arrays of metres along and up."""
+        """Returns rectangles `(K, 4, 3)` on the wall, from scalars or arrays of metres along and up."""
         corners = np.empty((np.broadcast(left, bottom).size, 4, 3))
         corners[:, 0, 0] = corners[:, 3, 0] = left
         corners[:, 1, 0] = corners[:, 2, 0] = right
@@ -100,7 +100,7 @@ class Wall:
         self.scene.polygon(quads, colour, label, self.brightness)
 
     def paint(self, colour: Colour, height: float, tile: np.ndarray, strength: float, label: int = BUILDING) -> None:
-        """Fill the wall; `strength` (0..1) of the texture `tile`."""
+        """Fills the wall, with the texture `tile` at this strength (0..1)."""
         self.fill(self.quads(0, self.length, 0, height), colour, label)
         near = self.origin[2]
         if strength and near < DETAIL:
@@ -108,7 +108,7 @@ class Wall:
             self.scene.texture(self.quads(0, self.length, 0, height)[0], tile, (self.length, height), strength)
 
     def windows(self, style: str, height: float, rng: np.random.Generator, plain: bool) -> None:
-        """Rows of windows from the first floor up; below them, and only if not `plain`, shops or doors."""
+        """Draws rows of windows from the first floor up; below them, unless `plain`, shops or doors."""
         storey = rng.uniform(2.8, 3.4)
         spacing, half, tall = rng.uniform(2.0, 3.2), rng.uniform(0.45, 0.7), rng.uniform(1.3, 1.8)
         if style == "office":
@@ -132,7 +132,7 @@ class Wall:
             self.fill(self.quads(0, self.length, height - 0.35, height), pale)
 
     def _glaze(self, glass: np.ndarray, rng: np.random.Generator) -> None:
-        """Dark panes, some with curtains, some lit in the evening."""
+        """Fills dark panes, some with curtains, some lit in the evening."""
         lit = rng.random(len(glass)) < 0.25
         self.fill(glass[~lit], GLASS)
         self.fill(glass[lit], (420, 350, 220) if self.scene.light.lamps else (125, 140, 152))

@@ -1,4 +1,4 @@
-"""From the finished canvas of a synthetic street to what a dataset holds: a photo and an annotation."""
+"""Turns the finished canvas of a synthetic street into a photo and an annotation."""
 
 from functools import lru_cache
 
@@ -11,7 +11,7 @@ from src.data.streets.textures import TILE, tiles
 
 
 def develop(scene: Scene) -> np.ndarray:
-    """From the canvas to a camera's picture: downsampling, lens blur, vignetting, exposure, white balance, noise."""
+    """Returns a camera's picture of the canvas: downsampling, lens blur, vignetting, exposure, white balance, noise."""
     rng = scene.rng
     height, width = scene.height // SUPERSAMPLING, scene.width // SUPERSAMPLING
     image = cv2.resize(scene.canvas, (width, height), interpolation=cv2.INTER_AREA)[..., :3].astype(np.float32)
@@ -25,13 +25,13 @@ def develop(scene: Scene) -> np.ndarray:
 
 @lru_cache(maxsize=4)
 def radius(height: int, width: int) -> np.ndarray:
-    """Squared distance from the image centre, 1 in the corners, float32 `(H, W, 1)`."""
+    """Returns the squared distance from the image centre, 1 in the corners, float32 `(H, W, 1)`."""
     y, x = np.linspace(-1, 1, height)[:, None, None], np.linspace(-1, 1, width)[None, :, None]
-    return np.float32((x**2 + y**2) / 2)
+    return ((x**2 + y**2) / 2).astype(np.float32)
 
 
 def annotate(scene: Scene) -> np.ndarray:
-    """The mask, with a band of void on part of the boundaries, as hand-drawn labels have."""
+    """Returns the mask, with a band of void along part of the boundaries, as hand-drawn labels have."""
     mask = np.ascontiguousarray(scene.canvas[::SUPERSAMPLING, ::SUPERSAMPLING, 3])
     band = max(2, round(mask.shape[0] / 128) + 1)
     kernel = np.ones((band, band), np.uint8)

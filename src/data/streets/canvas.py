@@ -1,4 +1,4 @@
-"""The camera, the light and the canvas the synthetic streets are drawn on. World units are metres.
+"""The camera, the light and the canvas that synthetic streets are drawn on. World units are metres.
 
 World axes: x to the right of the camera, y up from the road, z forward along the street.
 """
@@ -16,7 +16,7 @@ SKY, BUILDING, POLE, ROAD, PAVEMENT, TREE, SIGN, FENCE, CAR, PEDESTRIAN, BICYCLI
 FRONTS, FENCES, PAVEMENTS, ROADWAY = range(4)  # layers of objects, from the houses inwards
 SUPERSAMPLING = 2  # the canvas is this many times finer than the image, so that averaging smooths the edges
 NEAR = 0.8  # metres; points nearer are moved to this depth, exact for edges that run along z
-DETAIL = 26.0  # metres; beyond, what is smaller than a window is left out
+DETAIL = 26.0  # metres; beyond this depth, details smaller than a window are left out
 KERB = 0.12  # metres; height of the pavement above the road
 
 Vector = tuple[float, float, float]  # x, y, z in metres
@@ -36,16 +36,16 @@ class Light:
     zenith: Colour
     haze: Colour  # colour of the sky at the horizon, which distance blends into
     visibility: float  # metres after which 1/e of an object's own colour is left
-    clouds: float  # 0 clear to 1 closed
+    clouds: float  # 0 (clear) to 1 (closed)
     lamps: bool
 
     def on(self, normal: Vector) -> float:
-        """Brightness of a surface with this unit normal."""
+        """Returns the brightness of a surface with this unit normal."""
         x, y, z = self.to_sun
         return 1 - 0.55 * self.direct + self.direct * max(0.0, normal[0] * x + normal[1] * y + normal[2] * z)
 
     def shadow_of(self, height: float) -> Vector:
-        """From a point on the ground to the shadow of what is `height` metres above it."""
+        """Returns the offset from a point on the ground to the shadow of an object `height` metres above it."""
         reach = height / max(self.to_sun[1], 0.35)
         return -self.to_sun[0] * reach, 0.0, -self.to_sun[2] * reach
 
@@ -72,7 +72,7 @@ def random_light(rng: np.random.Generator) -> Light:
 
 
 class Scene:
-    """A canvas of RGB and label id, uint8 `(2H, 2W, 4)`, seen through a pinhole camera.
+    """A canvas of RGB and label id, uint8 `(2H, 2W, 4)`, drawn through a pinhole camera.
 
     Colour and label share one array so that every drawing call sets both: they cannot drift apart.
     """
@@ -90,19 +90,19 @@ class Scene:
         self.centre = np.array([self.width * rng.uniform(0.4, 0.6), self.horizon])
 
     def project(self, points: np.ndarray) -> np.ndarray:
-        """World points `(..., 3)` to canvas pixels `(..., 2)`, float."""
+        """Projects world points `(..., 3)` to canvas pixels `(..., 2)`, float."""
         return (points[..., :2] - self.axis) * (self.zoom / np.maximum(points[..., 2:], NEAR)) + self.centre
 
     def sees(self, x: float, depth: float) -> bool:
-        """Whether something at x, at most 3 m to a side, is in the picture."""
+        """Whether an object at x that reaches at most 3 m to each side is in the picture."""
         return abs(self.centre[0] + x * self.focal / depth - self.width / 2) < self.width / 2 + 3 * self.focal / depth
 
     def pixels(self, metres: float, depth: float) -> int:
-        """Width in canvas pixels, at least 2: thinner lines would vanish from the mask."""
+        """Returns a width in canvas pixels, at least 2: thinner lines would vanish from the mask."""
         return max(SUPERSAMPLING, round(self.focal * metres / max(depth, NEAR)))
 
     def seen(self, colour: Colour, depth: float, brightness: float = 1.0) -> Colour:
-        """A surface's colour under this light, through `depth` metres of haze."""
+        """Returns a surface's colour under this light, through `depth` metres of haze."""
         clear = math.exp(-max(depth, 0) / self.light.visibility)
         own, veiled, tint, haze = brightness * clear, 1 - clear, self.light.tint, self.light.haze
         return (
@@ -114,7 +114,7 @@ class Scene:
     def polygon(
         self, points: np.ndarray, colour: Colour, label: int, brightness: float = 1.0, depth: float | None = None
     ) -> None:
-        """Fill one polygon `(M, 3)` or several `(K, M, 3)` of one colour, in the haze of `depth`, else their own."""
+        """Fills a polygon `(M, 3)` or several `(K, M, 3)` with one colour, in the haze of `depth` or of their own."""
         if points.size:
             pixels = np.rint(self.project(points)).astype(np.int32)
             shapes = [pixels] if points.ndim == 2 else list(pixels)
@@ -122,25 +122,25 @@ class Scene:
             cv2.fillPoly(self.canvas, shapes, (*seen, label))
 
     def hull(self, points: np.ndarray, colour: Colour, label: int, brightness: float = 1.0) -> None:
-        """Fill the outline of a convex body given by its corners `(M, 3)`."""
+        """Fills the outline of a convex body that has these corners `(M, 3)`."""
         outline = cv2.convexHull(np.rint(self.project(points)).astype(np.int32))
         cv2.fillConvexPoly(self.canvas, outline, (*self.seen(colour, middle_depth(points), brightness), label))
 
     def line(self, points: np.ndarray, width: float, colour: Colour, label: int, brightness: float = 1.0) -> None:
-        """A line through `(M, 3)`, `width` metres thick."""
+        """Draws a line through `(M, 3)`, `width` metres thick."""
         pixels = np.rint(self.project(points)).astype(np.int32)
         depth = middle_depth(points)
         seen = (*self.seen(colour, depth, brightness), label)
         cv2.polylines(self.canvas, [pixels], False, seen, self.pixels(width, depth))
 
     def region(self, pixels: np.ndarray) -> tuple[slice, slice] | None:
-        """Rows and columns of the canvas around these pixels, None when outside."""
+        """Returns rows and columns of the canvas around these pixels; None if they lie outside."""
         left, top = np.maximum(np.floor(pixels.min(axis=0)), 0).astype(int)
         right, bottom = np.minimum(np.ceil(pixels.max(axis=0)) + 1, (self.width, self.height)).astype(int)
         return (slice(top, bottom), slice(left, right)) if left < right and top < bottom else None
 
     def veil(self, points: np.ndarray, colour: Colour, opacity: float, label: int) -> None:
-        """Blend a see-through polygon `(M, 3)` over the canvas, giving all of it this label (spokes, railings)."""
+        """Blends a see-through polygon `(M, 3)` over the canvas, all of it with this label (spokes, railings)."""
         pixels = self.project(points)
         if (where := self.region(pixels)) is None:
             return
@@ -155,15 +155,15 @@ class Scene:
         cv2.copyTo(layer, inside, patch)
 
     def texture(self, corners: np.ndarray, tile: np.ndarray, metres: tuple[float, float], strength: float) -> None:
-        """Multiply a quadrilateral `(4, 3)` of `metres` (along, up) by a repeated tile; 128 leaves the colour."""
+        """Multiplies a quadrilateral `(4, 3)` of `metres` (along, up) by a repeated tile; 128 keeps the colour."""
         pixels = self.project(corners)
         if (where := self.region(pixels)) is None:
             return
         patch = self.canvas[where]
         pixels = (pixels - (where[1].start, where[0].start)).astype(np.float32)
-        along, up = np.float32(metres) * TILE / TILE_METRES
+        along, up = np.array(metres, np.float32) * TILE / TILE_METRES
         offset = self.rng.integers(0, TILE, 2)
-        source = np.float32([(0, 0), (along, 0), (along, up), (0, up)]) + offset.astype(np.float32)
+        source = np.array([(0, 0), (along, 0), (along, up), (0, up)], np.float32) + offset.astype(np.float32)
         rows, columns = patch.shape[:2]
         transform = cv2.getPerspectiveTransform(pixels, source)
         flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
@@ -175,7 +175,7 @@ class Scene:
         cv2.copyTo(cv2.multiply(patch, factor, scale=1 / 128), inside, patch)
 
     def foliage(self, crown: np.ndarray, box: np.ndarray, colour: Colour, depth: float, label: int) -> None:
-        """Paste a crown (coverage and shade) into the canvas box `((left, top), (right, bottom))`."""
+        """Pastes a crown (coverage and shade) into the canvas box `((left, top), (right, bottom))`."""
         (left, top), (right, bottom) = np.rint(box).astype(int)
         where = self.region(np.array([(left, top), (right - 1, bottom - 1)]))
         if where is None or right - left < 2 or bottom - top < 2:
@@ -197,34 +197,34 @@ class Scene:
 
 
 def middle_depth(points: np.ndarray) -> float:
-    """Mean depth of two opposite corners; the mean of all costs more than drawing them."""
+    """Returns the mean depth of two opposite corners; the mean of all would cost more than drawing them."""
     depths = points[..., 2]
     return 0.5 * float(depths.item(0) + depths.item(-2))
 
 
-class Frame:
-    """An object's own axes: u to its right, v up, w forward; turned by `yaw` (radians, 0 looks down the street)."""
+class Axes:
+    """The axes of an object: u to its right, v up, w forward, turned by `yaw` (radians; 0 looks down the street)."""
 
     def __init__(self, scene: Scene, x: float, z: float, yaw: float, label: int, base: float = 0.0):
         self.scene, self.label = scene, label
         self.origin = np.array([x, base, z])
         cos, sin = math.cos(yaw), math.sin(yaw)
-        self.axes = np.array([[cos, 0, -sin], [0, 1, 0], [sin, 0, cos]])
+        self.turn = np.array([[cos, 0, -sin], [0, 1, 0], [sin, 0, cos]])
 
     @property
     def camera(self) -> np.ndarray:
-        """Where the camera's foot is in u, v, w."""
-        return self.axes @ -self.origin
+        """The place of the camera's foot in u, v, w."""
+        return self.turn @ -self.origin
 
     def move(self, offset) -> None:
-        """Put the origin at this point of u, v, w."""
+        """Moves the origin to this point of u, v, w."""
         self.origin = self.world(offset)
 
     def world(self, points) -> np.ndarray:
-        return np.asarray(points, float) @ self.axes + self.origin
+        return np.asarray(points, float) @ self.turn + self.origin
 
     def brightness(self, normal: Vector) -> float:
-        return self.scene.light.on((normal @ self.axes).tolist())
+        return self.scene.light.on((normal @ self.turn).tolist())
 
     def polygon(self, points, colour: Colour, brightness: float = 1.0) -> None:
         self.scene.polygon(self.world(points), colour, self.label, brightness)
@@ -236,12 +236,12 @@ class Frame:
         self.scene.line(self.world(points), width, colour, self.label, brightness)
 
     def disc(self, centre, radius: float, colour: Colour, sideways: bool = False, stretch: float = 1.0) -> None:
-        """A disc facing along w, or along u (wheels) when `sideways`."""
+        """Fills a disc that faces along w, or along u (wheels) if `sideways`."""
         self.polygon(disc(centre, radius, sideways, stretch), colour)
 
 
 def disc(centre, radius: float, sideways: bool = False, stretch: float = 1.0) -> np.ndarray:
-    """Corners `(M, 3)` of a disc in u, v, w facing along w, or along u when `sideways`; `stretch` scales its height."""
+    """Returns corners `(M, 3)` in u, v, w of a disc that faces along w, or u if `sideways`; height times `stretch`."""
     points = np.zeros((len(_CIRCLE), 3))
     points[:, 2 if sideways else 0] = _CIRCLE[:, 0]
     points[:, 1] = _CIRCLE[:, 1] * stretch
@@ -250,7 +250,7 @@ def disc(centre, radius: float, sideways: bool = False, stretch: float = 1.0) ->
 
 @dataclass
 class Thing(ABC):
-    """An object at (x, z). A ray from the camera meets lower |x| first, so a higher `layer` is nearer the road."""
+    """An object at (x, z). A ray from the camera meets lower |x| first, so a higher `layer` is nearer to the road."""
 
     x: float
     z: float
@@ -263,12 +263,12 @@ class Thing(ABC):
 
     @property
     def far(self) -> float:
-        """Depth of its far end."""
+        """The depth of its far end."""
         return self.z
 
-    def frame(self, scene: Scene, label: int, yaw: float = 0.0) -> Frame:
-        return Frame(scene, self.x, self.z, yaw, label, self.base)
+    def axes(self, scene: Scene, label: int, yaw: float = 0.0) -> Axes:
+        return Axes(scene, self.x, self.z, yaw, label, self.base)
 
     @abstractmethod
     def draw(self, scene: Scene) -> None:
-        """Draws itself over what is behind it."""
+        """Draws itself over everything behind it."""

@@ -1,4 +1,4 @@
-"""What stands where in a synthetic street: buildings and gardens, street furniture, traffic, people."""
+"""The places of objects in a synthetic street: buildings and gardens, street furniture, traffic, people."""
 
 from dataclasses import dataclass
 
@@ -9,13 +9,13 @@ from src.data.streets.canvas import FRONTS, ROADWAY, Thing
 from src.data.streets.cars import Car
 from src.data.streets.objects import Bicyclist, Board, Lamp, Pedestrian, SignPost, TrafficLight, Tree
 
-PARKING = 3.4  # metres; where one direction has more, cars are parked at the kerb
-FAR = 80.0  # metres; what is beyond is the backdrop
+PARKING = 3.4  # metres; if one direction is wider, cars are parked at its kerb
+FAR = 80.0  # metres; beyond this depth is the backdrop
 
 
 @dataclass(frozen=True)
 class Street:
-    """Lateral layout; x in metres, left and right. `traffic` is 1 where one drives on the right, else -1."""
+    """A lateral layout; x in metres, left and right. `traffic` is 1 if cars keep to the right, otherwise -1."""
 
     kerbs: tuple[float, float]
     fronts: tuple[float, float]
@@ -42,7 +42,7 @@ def random_street(rng: np.random.Generator) -> Street:
 
 
 def line_sides(street: Street, rng: np.random.Generator) -> list[Thing]:
-    """Buildings, gardens and fences along both sides; lots grow with the depth, where detail would be lost."""
+    """Places buildings, gardens and fences along both sides; lots grow with the depth, since detail is lost there."""
     things: list[Thing] = []
     for side in (-1, 1):
         front, z, exposed = street.front(side), rng.uniform(-6, 2), True
@@ -63,7 +63,7 @@ def line_sides(street: Street, rng: np.random.Generator) -> list[Thing]:
 
 
 def garden(side: int, front: float, z: float, length: float, fenced: bool, rng: np.random.Generator) -> list[Thing]:
-    """Trees, with bushes behind a fence, sometimes before a house that stands back."""
+    """Places trees, with bushes behind a fence, sometimes in front of a house that stands back."""
     things: list[Thing] = []
     if fenced:
         things.append(Fence(front, z, length, rng.uniform(0.9, 1.4)))
@@ -77,7 +77,7 @@ def garden(side: int, front: float, z: float, length: float, fenced: bool, rng: 
 
 
 def furnish(street: Street, rng: np.random.Generator) -> list[Thing]:
-    """Lamps, signs, trees and people on the pavements."""
+    """Places lamps, signs, trees and people on the pavements."""
     things: list[Thing] = []
     for side in (-1, 1):
         edge, width = street.kerb(side) + 0.4 * side, abs(street.front(side) - street.kerb(side))
@@ -98,7 +98,7 @@ def furnish(street: Street, rng: np.random.Generator) -> list[Thing]:
 
 
 def drive(street: Street, rng: np.random.Generator) -> list[Thing]:
-    """Cars in both directions and at the kerbs, bicyclists, people who cross."""
+    """Places cars in both directions and at the kerbs, bicyclists, and people who cross the road."""
     things: list[Thing] = []
     for side in (-1, 1):
         own = side == street.traffic

@@ -13,7 +13,7 @@ from src.data.streets.canvas import (
     ROADWAY,
     SIGN,
     TREE,
-    Frame,
+    Axes,
     Scene,
     Thing,
     disc,
@@ -25,7 +25,7 @@ BLUE, GREEN = (30, 86, 180), (18, 104, 70)
 METAL, TYRE = (92, 96, 98), (24, 24, 27)
 SKINS = ((232, 190, 160), (205, 155, 120), (150, 102, 72), (95, 62, 46))
 LEAVES = ((74, 104, 40), (96, 122, 52), (52, 84, 44), (128, 118, 48), (88, 100, 60))
-BUSH = 2.6  # metres; what is lower has no trunk
+BUSH = 2.6  # metres; lower trees have no trunk
 
 
 @dataclass
@@ -57,7 +57,7 @@ class Tree(Thing):
 
 
 def upright(*corners: tuple[float, float]) -> np.ndarray:
-    """Points `(M, 3)` in an object's plane w = 0, from (u, v)."""
+    """Returns points `(M, 3)` in an object's plane w = 0, from (u, v)."""
     return np.array([(u, v, 0.0) for u, v in corners])
 
 
@@ -75,14 +75,14 @@ class Lamp(Thing):
 
     def draw(self, scene: Scene) -> None:
         rng, top = scene.rng, self.height
-        frame = self.frame(scene, POLE)
+        axes = self.axes(scene, POLE)
         colour = tuple(np.array(METAL) * rng.uniform(0.5, 1.5))
         arm, half_width = -np.sign(self.x) * rng.uniform(0.8, 1.8), rng.uniform(0.05, 0.065)
-        frame.polygon(rectangle(half_width, 0, top), colour)
-        frame.polygon(rectangle(1.6 * half_width, 0, 1), colour, 0.85)
-        frame.limb(upright((0, top - 0.4), (0.3 * arm, top), (arm, top + 0.15)), 0.07, colour)
+        axes.polygon(rectangle(half_width, 0, top), colour)
+        axes.polygon(rectangle(1.6 * half_width, 0, 1), colour, 0.85)
+        axes.limb(upright((0, top - 0.4), (0.3 * arm, top), (arm, top + 0.15)), 0.07, colour)
         head = upright((0.7 * arm, top), (1.4 * arm, top), (1.3 * arm, top + 0.18), (0.8 * arm, top + 0.18))
-        frame.polygon(head, (430, 380, 280) if scene.light.lamps else (200, 202, 198))
+        axes.polygon(head, (430, 380, 280) if scene.light.lamps else (200, 202, 198))
 
 
 @dataclass
@@ -94,15 +94,15 @@ class SignPost(Thing):
     def draw(self, scene: Scene) -> None:
         rng = scene.rng
         size, height = rng.uniform(0.36, 0.5), rng.uniform(2.1, 2.7)
-        self.frame(scene, POLE).polygon(rectangle(rng.uniform(0.035, 0.05), 0, height + size), METAL)
-        face = self.frame(scene, SIGN)
+        self.axes(scene, POLE).polygon(rectangle(rng.uniform(0.035, 0.05), 0, height + size), METAL)
+        face = self.axes(scene, SIGN)
         for up in (height, height - 2 * size)[: 1 + (rng.random() < 0.45)]:
             design = (round_sign, triangle_sign, square_sign, stop_sign)[rng.integers(4)]
             design(face, np.array([0, up, 0]), size, rng)
 
 
-def round_sign(face: Frame, centre: np.ndarray, size: float, rng: np.random.Generator) -> None:
-    """A prohibition (white with a red ring) or a command (blue with an arrow)."""
+def round_sign(face: Axes, centre: np.ndarray, size: float, rng: np.random.Generator) -> None:
+    """Draws a prohibition (white with a red ring) or a command (blue with an arrow)."""
     if rng.random() < 0.6:
         face.disc(centre, size, RED)
         face.disc(centre, 0.72 * size, WHITE)
@@ -113,16 +113,16 @@ def round_sign(face: Frame, centre: np.ndarray, size: float, rng: np.random.Gene
         face.limb(centre + size * upright((-0.4, -0.4), (0.3, 0.3)), 0.22 * size, WHITE)
 
 
-def triangle_sign(face: Frame, centre: np.ndarray, size: float, rng: np.random.Generator) -> None:
-    """A warning."""
+def triangle_sign(face: Axes, centre: np.ndarray, size: float, rng: np.random.Generator) -> None:
+    """Draws a warning."""
     corners = size * upright((0, 1.15), (1.1, -0.75), (-1.1, -0.75))
     face.polygon(centre + corners, RED)
     face.polygon(centre + 0.62 * corners, WHITE if rng.random() < 0.7 else YELLOW)
     face.limb(centre + size * upright((0, 0.3), (0, -0.3)), 0.16 * size, BLACK)
 
 
-def square_sign(face: Frame, centre: np.ndarray, size: float, rng: np.random.Generator) -> None:
-    """Blue or green with a symbol, or a yellow diamond: the right of way."""
+def square_sign(face: Axes, centre: np.ndarray, size: float, rng: np.random.Generator) -> None:
+    """Draws a blue or green square with a symbol, or a yellow diamond (right of way)."""
     colour = (BLUE, GREEN, YELLOW)[rng.integers(3)]
     corners = upright((-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9))
     if colour == YELLOW:
@@ -133,7 +133,7 @@ def square_sign(face: Frame, centre: np.ndarray, size: float, rng: np.random.Gen
         face.limb(centre + size * upright((-0.3, -0.5), (-0.3, 0.5), (0.3, 0.4)), 0.2 * size, WHITE)
 
 
-def stop_sign(face: Frame, centre: np.ndarray, size: float, rng: np.random.Generator) -> None:
+def stop_sign(face: Axes, centre: np.ndarray, size: float, rng: np.random.Generator) -> None:
     angles = np.pi / 8 + np.arange(8) * np.pi / 4
     corners = size * upright(*zip(np.cos(angles), np.sin(angles), strict=True))
     face.polygon(centre + 1.06 * corners, WHITE)
@@ -150,7 +150,7 @@ class Board(Thing):
     def draw(self, scene: Scene) -> None:
         rng = scene.rng
         half, bottom, top = rng.uniform(0.7, 1.1), rng.uniform(1.9, 2.3), rng.uniform(3.0, 3.5)
-        pole, face = self.frame(scene, POLE), self.frame(scene, SIGN)
+        pole, face = self.axes(scene, POLE), self.axes(scene, SIGN)
         pole.polygon(np.stack([rectangle(0.04, 0, top, side * 0.7 * half) for side in (-1, 1)]), METAL)
         colour, text = ((GREEN, WHITE), (BLUE, WHITE), (WHITE, BLACK))[rng.integers(3)]
         face.polygon(rectangle(half, bottom, top), text)
@@ -166,7 +166,7 @@ class TrafficLight(Thing):
 
     def draw(self, scene: Scene) -> None:
         rng = scene.rng
-        pole, box = self.frame(scene, POLE), self.frame(scene, SIGN)
+        pole, box = self.axes(scene, POLE), self.axes(scene, SIGN)
         pole.polygon(rectangle(0.06, 0, 3.4), METAL, 0.75)
         places = [(0.0, 2.9)]
         if rng.random() < 0.4:  # a second one on an arm over the road
@@ -192,27 +192,27 @@ class Pedestrian(Thing):
 
     def draw(self, scene: Scene) -> None:
         rng, k = scene.rng, self.height / 1.72
-        frame = self.frame(scene, PEDESTRIAN, self.yaw)
+        axes = self.axes(scene, PEDESTRIAN, self.yaw)
         skin = SKINS[rng.integers(4)]
         coat, trousers = random_colour(rng, (0.05, 0.75), (0.15, 0.9)), random_colour(rng, (0.05, 0.5), (0.1, 0.5))
         hair = tuple(np.array((58, 42, 32)) * rng.uniform(0.4, 2.2))
         stride = rng.uniform(0.1, 0.34)
         for leg, shade in ((-1, 0.75), (1, 1.0)):
             knee, foot = (0.09 * leg, 0.48, 0.6 * stride * leg + 0.05), (0.09 * leg, 0.05, stride * leg)
-            frame.limb(k * np.array([(0.08 * leg, 0.92, 0), knee, foot]), 0.17 * k, trousers, shade)
-            frame.limb(k * np.array([foot, (0.09 * leg, 0.04, stride * leg + 0.14)]), 0.1 * k, TYRE)
+            axes.limb(k * np.array([(0.08 * leg, 0.92, 0), knee, foot]), 0.17 * k, trousers, shade)
+            axes.limb(k * np.array([foot, (0.09 * leg, 0.04, stride * leg + 0.14)]), 0.1 * k, TYRE)
         for arm, shade in ((-1, 0.7), (1, 0.9)):
             elbow, hand = (0.27 * arm, 1.12, -0.5 * stride * arm), (0.26 * arm, 0.86, -0.9 * stride * arm + 0.08)
-            frame.limb(k * np.array([(0.22 * arm, 1.4, 0), elbow, hand]), 0.12 * k, coat, shade)
+            axes.limb(k * np.array([(0.22 * arm, 1.4, 0), elbow, hand]), 0.12 * k, coat, shade)
         hem = rng.uniform(0.62, 0.92)  # from a jacket to a coat
         chest = [(-0.21, 1.44), (0.21, 1.44), (0.17, 1.1), (0.22, hem), (-0.22, hem), (-0.17, 1.1)]
-        frame.hull(k * np.array([(u, v, w) for u, v in chest for w in (-0.1, 0.1)]), coat)
-        frame.limb(k * np.array([(0, 1.42, 0), (0, 1.54, 0)]), 0.1 * k, skin)
+        axes.hull(k * np.array([(u, v, w) for u, v in chest for w in (-0.1, 0.1)]), coat)
+        axes.limb(k * np.array([(0, 1.42, 0), (0, 1.54, 0)]), 0.1 * k, skin)
         head = np.array([0, 1.62, 0.02]) * k
         round_head = np.vstack([disc(head, 0.115 * k, False, 1.25), disc(head, 0.115 * k, True, 1.25)])
-        frame.hull(round_head, hair)
-        if frame.camera[2] > 0:
-            frame.disc(head + (0, -0.03 * k, 0.1 * k), 0.09 * k, skin, stretch=1.2)
+        axes.hull(round_head, hair)
+        if axes.camera[2] > 0:
+            axes.disc(head + (0, -0.03 * k, 0.1 * k), 0.09 * k, skin, stretch=1.2)
 
 
 @dataclass
@@ -223,29 +223,29 @@ class Bicyclist(Thing):
 
     def draw(self, scene: Scene) -> None:
         rng = scene.rng
-        frame = self.frame(scene, BICYCLIST, self.yaw)
+        axes = self.axes(scene, BICYCLIST, self.yaw)
         paint, shirt = random_colour(rng, (0.4, 0.9), (0.3, 0.9)), random_colour(rng, (0.3, 0.9), (0.4, 1.0))
         trousers = random_colour(rng, (0.05, 0.5), (0.1, 0.45))
         for hub in (-0.52, 0.52):
-            rim = frame.world(disc((0, 0.34, hub), 0.34, sideways=True))
+            rim = axes.world(disc((0, 0.34, hub), 0.34, sideways=True))
             scene.veil(rim, TYRE, 0.3, BICYCLIST)
             scene.line(np.vstack([rim, rim[:1]]), 0.06, TYRE, BICYCLIST)
         seat, crank, bars = (0, 0.92, -0.2), (0, 0.3, 0.0), (0, 1.02, 0.42)
-        frame.limb([(0, 0.34, -0.52), seat, crank, (0, 0.34, -0.52)], 0.06, paint)
-        frame.limb([seat, (0, 0.85, 0.38), crank], 0.06, paint)
-        frame.limb([bars, (0, 0.34, 0.52)], 0.06, paint)
-        frame.limb([(-0.28, 1.04, 0.4), (0.28, 1.04, 0.4)], 0.05, TYRE)
+        axes.limb([(0, 0.34, -0.52), seat, crank, (0, 0.34, -0.52)], 0.06, paint)
+        axes.limb([seat, (0, 0.85, 0.38), crank], 0.06, paint)
+        axes.limb([bars, (0, 0.34, 0.52)], 0.06, paint)
+        axes.limb([(-0.28, 1.04, 0.4), (0.28, 1.04, 0.4)], 0.05, TYRE)
         turn = rng.uniform(0, 2 * np.pi)
         for leg, shade in ((-1, 0.7), (1, 1.0)):
             foot = (0.1 * leg, 0.3 + 0.16 * leg * np.sin(turn), 0.16 * leg * np.cos(turn))
             knee = (0.12 * leg, 0.5 * (foot[1] + 0.95) + 0.05, 0.32 + 0.3 * foot[2])
-            frame.limb([(0.09 * leg, 0.98, -0.18), knee, foot], 0.16, trousers, shade)
+            axes.limb([(0.09 * leg, 0.98, -0.18), knee, foot], 0.16, trousers, shade)
         shoulders = np.array([(u, v, w) for u in (-0.2, 0.2) for v, w in ((1.42, 0.2), (1.38, 0.04))])
         hips = np.array([(u, v, w) for u in (-0.16, 0.16) for v, w in ((0.95, -0.3), (0.93, -0.08))])
-        frame.hull(np.vstack([shoulders, hips]), shirt)
+        axes.hull(np.vstack([shoulders, hips]), shirt)
         for arm, shade in ((-1, 0.75), (1, 0.95)):
-            frame.limb([(0.2 * arm, 1.38, 0.14), (0.28 * arm, 1.18, 0.26), (0.26 * arm, 1.04, 0.42)], 0.1, shirt, shade)
+            axes.limb([(0.2 * arm, 1.38, 0.14), (0.28 * arm, 1.18, 0.26), (0.26 * arm, 1.04, 0.42)], 0.1, shirt, shade)
         head = np.array([0, 1.6, 0.24])
         skull = np.vstack([disc(head, 0.12, False, 1.2), disc(head, 0.12, True, 1.2)])
-        frame.hull(skull, SKINS[rng.integers(4)])
-        frame.hull(skull[skull[:, 1] > 1.6] + (0, 0.03, 0), random_colour(rng, (0, 0.9), (0.2, 1.0)))
+        axes.hull(skull, SKINS[rng.integers(4)])
+        axes.hull(skull[skull[:, 1] > 1.6] + (0, 0.03, 0), random_colour(rng, (0, 0.9), (0.2, 1.0)))

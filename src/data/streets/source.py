@@ -1,4 +1,6 @@
-"""Built-in synthetic dataset: driving scenes drawn by code, with CamVid's 11 classes. Nothing to download."""
+"""The built-in synthetic dataset: driving scenes drawn by code, with CamVid's 11 classes, without a download."""
+
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -14,14 +16,14 @@ from src.data.streets.textures import TILE, random_colour, tiles
 from src.errors import UserError
 
 SPLIT_KEYS = {"train": 0, "val": 1, "test": 2}
-MINIMUM_SIZE = 64  # pixels; smaller, and poles and people are gone
-CACHE = 2**27  # bytes of scenes that one process keeps: a thousand at 128x256
+MINIMUM_SIZE = 64  # pixels; in smaller images poles and people vanish
+CACHE = 2**27  # bytes of scenes that a process keeps: a thousand at 128x256
 DRIVE = 10  # images per group
-SHADOWS = 45.0  # metres; no shadows further away
+SHADOWS = 45.0  # metres; objects further away cast no shadow
 
 
 class Streets(Source):
-    """Image i of a split depends on (seed, split, i) alone; a process that has drawn it keeps it, within a limit."""
+    """Scenes, each a function of (seed, split, index) only; a process keeps those that it has drawn, up to a limit."""
 
     labels = "streets-11"
     splits = ("train", "val", "test")
@@ -42,22 +44,23 @@ class Streets(Source):
     def __init__(
         self,
         seed: int = 0,
-        size: tuple[int, int] = (128, 256),
+        size: Sequence[int] = (128, 256),
         num_train: int = 400,
         num_val: int = 60,
         num_test: int = 60,
     ) -> None:
-        self.seed, self.size = seed, tuple(size) if np.iterable(size) else (size,)
+        self.seed = seed
         self.drawn: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self.counts = {"train": num_train, "val": num_val, "test": num_test}
-        if len(self.size) != 2 or min(self.size) < MINIMUM_SIZE:
+        if not np.iterable(size) or len(size) != 2 or min(size) < MINIMUM_SIZE:
             raise UserError(f"size={size}: give (height, width), each at least {MINIMUM_SIZE} pixels")
+        self.size = (size[0], size[1])
         for name, value in {"seed": seed, **{f"num_{split}": count for split, count in self.counts.items()}}.items():
             if value < 0:
                 raise UserError(f"{name}={value} is negative: give 0 or more")
 
     def image_id(self, sample: Sample) -> str:
-        """Of another seed is another scene; of another size the same."""
+        """Returns the scene's name with its seed; a scene of another size has the same id."""
         return f"{self.labels}/{self.seed}/{sample.name}"
 
     def samples(self, split: str) -> list[Sample]:
@@ -78,7 +81,7 @@ class Streets(Source):
 
 
 def draw_scene(seed: int, split: str, index: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """One scene: image uint8 `(H, W, 3)` RGB and mask uint8 `(H, W)` with ids 0..10 or 255."""
+    """Draws a scene: image uint8 `(H, W, 3)` RGB and mask uint8 `(H, W)` with ids 0..10 or 255."""
     rng = np.random.default_rng(np.random.SeedSequence((seed, SPLIT_KEYS[split], index)))
     scene = Scene(size, rng)
     street = random_street(rng)
@@ -94,9 +97,9 @@ def draw_scene(seed: int, split: str, index: int, size: tuple[int, int]) -> tupl
 
 def draw_sky(scene: Scene) -> None:
     light, rng = scene.light, scene.rng
-    rows, columns = int(scene.horizon) // 4 + 1, scene.width // 4  # smooth enough to be computed coarsely
+    rows, columns = int(scene.horizon) // 4 + 1, scene.width // 4  # smooth enough for a coarse grid
     height = np.linspace(1, 0, rows, dtype=np.float32)[:, None, None]
-    haze, zenith = np.float32(light.haze), np.float32(light.zenith)
+    haze, zenith = np.array(light.haze, np.float32), np.array(light.zenith, np.float32)
     sky = haze + (zenith - haze) * height**0.8
     clouds = np.roll(tiles()["clouds"], tuple(rng.integers(0, TILE, 2)), (0, 1))[: rng.integers(90, TILE)]
     clouds = cv2.resize(clouds, (columns, rows), interpolation=cv2.INTER_AREA).astype(np.float32)
@@ -108,7 +111,7 @@ def draw_sky(scene: Scene) -> None:
 
 
 def draw_backdrop(scene: Scene) -> None:
-    """Roofs and tree tops where the street ends."""
+    """Draws roofs and tree tops at the end of the street."""
     rng, x = scene.rng, -0.6 * FAR
     while x < 0.6 * FAR:
         width = rng.uniform(12, 26)
@@ -123,7 +126,7 @@ def draw_backdrop(scene: Scene) -> None:
 
 
 def draw_ground(scene: Scene, street: Street, things: list[Thing]) -> None:
-    """Pavement, kerb, road and markings, then their texture, the shadows and the haze."""
+    """Draws pavement, kerb, road and markings, then their texture, the shadows and the haze."""
     rng = scene.rng
     top = int(np.ceil(scene.horizon))
     stone = tuple(rng.uniform(135, 185) + rng.uniform(-8, 10, 3))
@@ -145,7 +148,7 @@ def draw_ground(scene: Scene, street: Street, things: list[Thing]) -> None:
 
 
 def strips(left: float, right: float, near, far, height: float) -> np.ndarray:
-    """Rectangles `(K, 4, 3)` on the ground, for arrays of depths."""
+    """Returns rectangles `(K, 4, 3)` on the ground, for arrays of depths."""
     near, far = np.broadcast_arrays(np.atleast_1d(near), np.atleast_1d(far))
     quads = np.empty((len(near), 4, 3))
     quads[..., 0], quads[..., 1] = (left, right, right, left), height
@@ -176,7 +179,7 @@ def draw_markings(scene: Scene, street: Street) -> None:
 
 
 def cast_shadows(scene: Scene, things: list[Thing], top: int) -> np.ndarray:
-    """Darkness of the ground, uint8 `(2H - top, 2W)`; drawn at half of that, as it is blurred anyway."""
+    """Draws the darkness of the ground, uint8 `(2H - top, 2W)`, at half that size, since it is blurred anyway."""
     rows, columns = scene.height - top, scene.width
     dark = np.zeros((rows // 2 + 1, columns // 2), np.uint8)
     for thing in (thing for thing in things if thing.z < SHADOWS):
@@ -196,11 +199,11 @@ def cast_shadows(scene: Scene, things: list[Thing], top: int) -> np.ndarray:
 
 
 def shade_ground(scene: Scene, dark: np.ndarray, top: int) -> None:
-    """Darken the ground from the row `top` on by the shadows, and blend it into the haze."""
+    """Darkens the ground below the row `top` by the shadows, and blends it into the haze."""
     depth = scene.focal * scene.eye / (np.arange(len(dark)) + top - scene.horizon + 0.5)
     clear = np.exp(-depth / scene.light.visibility).astype(np.float32)[:, None]
     factor = cv2.multiply(255 - dark, np.repeat(clear, scene.width, axis=1), dtype=cv2.CV_8U)
     factor = cv2.merge([factor, factor, factor, np.full_like(factor, 255)])  # the label stays
     haze = np.zeros((*dark.shape, 4), np.uint8)
-    haze[..., :3] = np.float32(scene.light.haze) * (1 - clear)[..., None]
+    haze[..., :3] = np.array(scene.light.haze, np.float32) * (1 - clear)[..., None]
     scene.canvas[top:] = cv2.add(cv2.multiply(scene.canvas[top:], factor, scale=1 / 255), haze)

@@ -8,22 +8,22 @@ import numpy as np
 TILE = 256  # pixels per side of a texture tile
 TILE_METRES = 8.0
 
-Colour = tuple[float, float, float]  # RGB, 0..255
+Colour = tuple[float, ...]  # RGB, 0..255
 
 
 def random_colour(rng: np.random.Generator, saturation: tuple[float, float], value: tuple[float, float]) -> Colour:
-    """Any hue; saturation and value (0..1) from these ranges."""
+    """Draws any hue, and saturation and value (0..1) from these ranges."""
     hue, low = rng.uniform(0, 6), 1 - rng.uniform(*saturation)
     peak = 255 * rng.uniform(*value)
     return tuple(peak * (low + (1 - low) * min(1.0, max(0.0, abs((hue - k) % 6 - 3) - 1))) for k in (0, 2, 4))
 
 
 def smooth_noise(rng: np.random.Generator, octaves: int, finest: int = 1) -> np.ndarray:
-    """Smooth noise `(TILE, TILE)`, uint8 with mean 128: sums noise of `octaves` scales, each twice as coarse."""
+    """Sums noise of `octaves` scales, each twice as coarse, to uint8 `(TILE, TILE)` with mean 128."""
     total, middle = np.zeros((TILE, TILE), np.float32), slice(TILE // 2, 3 * TILE // 2)
     for octave in range(octaves):
         cells = TILE // (finest * 2**octave)
-        grid = np.tile(rng.standard_normal((cells, cells), np.float32), (2, 2))  # its middle repeats without a seam
+        grid = np.tile(rng.standard_normal((cells, cells), np.float32), (2, 2))  # its middle has no seam when repeated
         grid = cv2.resize(grid, (2 * TILE, 2 * TILE), interpolation=cv2.INTER_CUBIC)
         total += 2 ** (octave / 2) * grid[middle, middle]
     return np.clip(128 + 40 * (total - total.mean()) / total.std(), 0, 255).astype(np.uint8)
@@ -31,7 +31,7 @@ def smooth_noise(rng: np.random.Generator, octaves: int, finest: int = 1) -> np.
 
 @lru_cache(maxsize=1)
 def tiles() -> dict[str, np.ndarray]:
-    """Texture tiles `(TILE, TILE)`, uint8, TILE_METRES wide. The same in every process: no seed reaches them."""
+    """Makes texture tiles `(TILE, TILE)`, uint8, TILE_METRES wide, equal in every process: no seed reaches them."""
     rng = np.random.default_rng(0)
     asphalt = cv2.addWeighted(smooth_noise(rng, 2), 0.6, smooth_noise(rng, 4, 8), 0.4, 0)
     for _ in range(5):  # repairs and cracks
@@ -49,14 +49,14 @@ def tiles() -> dict[str, np.ndarray]:
 
 @lru_cache(maxsize=1)
 def crowns() -> list[np.ndarray]:
-    """Tree crowns `(192, 192, 2)`: coverage and shade. Drawn leaf by leaf once per process, then only resized."""
+    """Draws tree crowns `(192, 192, 2)`, coverage and shade, leaf by leaf, once per process; then they are resized."""
     rng = np.random.default_rng(1)
     drawn = [_crown(rng, conifer=number % 5 == 4) for number in range(10)]
     return drawn + [np.ascontiguousarray(crown[:, ::-1]) for crown in drawn]
 
 
 def _crown(rng: np.random.Generator, conifer: bool) -> np.ndarray:
-    """Leaves scattered in an ellipse or a cone, lighter at the top and on the left."""
+    """Scatters leaves in an ellipse or a cone, lighter at the top and on the left."""
     side, leaves = 192, 900
     up = rng.uniform(0, 1, leaves)
     reach = (1 - up) * 0.95 + 0.05 if conifer else np.sqrt(np.clip(1 - (2 * up - 1) ** 2, 0, 1))

@@ -1,25 +1,18 @@
-"""Whether a dataset can be trained on: every file of every split is read, and every fault is told, not the first."""
+"""Checks whether a dataset can be trained on: reads every file of every split and collects all faults."""
 
-import hashlib
-import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
-import cv2
 import numpy as np
-from PIL import Image
-from rich.progress import Progress
 
-from src.data.reading import read_image
+from src.data.listing import is_image, walk
 from src.data.source import IGNORE_INDEX, FileSource, Sample
-from src.data.tools.listing import Listing, files_not_read, list_all, masks_without_image
+from src.data.tools.check_files import Reading, read_all
+from src.errors import DataError, UserError
 
-# With errors training would fail, or its figures would lie; with warnings it would not.
+# With errors training would fail, or its figures would be wrong; with warnings it would not.
 ERRORS = (
     "missing mask", "listing", "split", "unreadable", "pixel format", "label", "colour", "size", "leak",
     "contradiction",
@@ -28,17 +21,20 @@ WARNINGS = (
     "mask without image", "alpha or CMYK", "turned by EXIF", "blank image", "void mask", "duplicate", "shared mask",
     "empty class", "absent split", "not read",
 )  # fmt: skip
-ORIENTATION = 0x0112  # EXIF tag
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong, of a kind in ERRORS or WARNINGS, with the files that it concerns."""
+    """One fault, of a kind in ERRORS or WARNINGS, with its files.
+
+    `counts` are the pixels of each label or colour outside the table, for the kinds `label` and `colour`.
+    """
 
     kind: str
     split: str
     files: tuple[Path, ...]
     text: str
+    counts: dict[str, int] = field(default_factory=dict, compare=False)
 
     @property
     def is_error(self) -> bool:
@@ -46,27 +42,10 @@ class Fault:
 
 
 @dataclass
-class Reading:
-    """What was found in one pair of files: faults as (kind, file, text), None where something could not be read.
-
-    `size` is (height, width); `pixels` and `labels` stand for the contents of image and mask, decoded; `counts` int64
-    `(256,)` are the pixels of each id.
-    """
-
-    sample: Sample
-    faults: list[tuple[str, Path, str]] = field(default_factory=list)
-    size: tuple[int, int] | None = None
-    pixels: bytes | None = None
-    labels: bytes | None = None
-    counts: np.ndarray | None = None
-
-
-@dataclass
 class Report:
-    """Of a dataset: faults, errors first, and what each split holds."""
+    """The faults of a dataset, errors first, and the contents of each split."""
 
     source: FileSource
-    root: Path
     readings: dict[str, list[Reading]]
     faults: list[Fault]
 
@@ -74,8 +53,13 @@ class Report:
     def errors(self) -> list[Fault]:
         return [fault for fault in self.faults if fault.is_error]
 
+    @property
+    def num_images(self) -> int:
+        """Number of images that were read; one in several splits counts once."""
+        return len({reading.sample.image for readings in self.readings.values() for reading in readings})
+
     def sizes(self, split: str) -> dict[str, int]:
-        """How many images of each size there are, the most frequent first."""
+        """Number of images of each size, the most frequent first."""
         sizes = Counter(reading.size for reading in self.readings[split] if reading.size)
         return {f"{height}x{width}": count for (height, width), count in sizes.most_common()}
 
@@ -85,171 +69,125 @@ class Report:
         return np.sum([np.zeros(256, dtype=np.int64), *counts], axis=0)
 
     def shares(self, split: str) -> dict[str, float]:
-        """Share of each class in the pixels of a split that are not void; nan where there are none."""
+        """Share of each class in the pixels of a split that are not void; NaN without such pixels."""
         counts = self.counts(split)[: self.source.num_classes]
         total = counts.sum() or np.nan
         return {name: float(count / total) for name, count in zip(self.source.classes, counts, strict=True)}
 
     def void(self, split: str) -> float:
-        """Share of void in all pixels of a split."""
+        """Share of void in all pixels of a split; NaN without masks."""
         counts = self.counts(split)
         return float(counts[IGNORE_INDEX] / (counts.sum() or np.nan))
 
-    def wrong_labels(self) -> dict[str, int]:
-        """Labels and colours outside the table, with their pixels in all files."""
+    def outside_the_table(self) -> dict[str, int]:
+        """Labels and colours outside the table, with their pixels in all files, the most frequent first."""
         total: Counter[str] = Counter()
         for fault in self.faults:
-            if fault.kind in ("label", "colour"):
-                text = fault.text.removeprefix(str(fault.files[0]))
-                for label, count in re.findall(r"(\d+|\(\d+, \d+, \d+\)) \((\d+) px\)", text):
-                    total[label] += int(count)
+            total.update(fault.counts)
         return dict(total.most_common())
 
 
-def check(
-    build: Callable[[str], FileSource], root: Path, splits: Sequence[str] | None = None, num_processes: int = 1
-) -> Report:
+def check(source: FileSource, splits: Sequence[str] | None = None, num_processes: int = 1) -> Report:
     """Reads every file of a dataset.
 
     Args:
-        build: makes the dataset of its root.
-        splits: None: all; those but train and val may be absent.
+        source: the dataset.
+        splits: names of splits that must exist; None: all, of which those other than train and val may be absent.
+        num_processes: processes that read files; 1: only this one.
 
     Raises:
-        UserError: there is no dataset in that root, or no such split.
+        UserError: the dataset has no such split.
     """
-    source = build(str(root))
     for split in splits or ():
         source.check_split(split)
-    listing = list_all(build, root, splits or source.splits)
-    everyone = [sample for samples in listing.samples.values() for sample in samples]
+    samples, faults = _list(source, splits or source.splits, splits or ("train", "val"))
+    everyone = [sample for found in samples.values() for sample in found]
     # Splits may overlap (those of `Concat` do); a pair is read once.
     unique = list({(sample.image, sample.mask): sample for sample in everyone}.values())
-    found = {(reading.sample.image, reading.sample.mask): reading for reading in _read(source, unique, num_processes)}
-    readings = {
-        split: [found[sample.image, sample.mask] for sample in samples] for split, samples in listing.samples.items()
-    }
-    report = Report(source, root, readings, [])
-    faults = [
-        *_faults_of_listing(listing, everyone, splits or ("train", "val")),
-        *_faults_of_files(readings),
+    read = {(reading.sample.image, reading.sample.mask): reading for reading in read_all(source, unique, num_processes)}
+    readings = {split: [read[sample.image, sample.mask] for sample in found] for split, found in samples.items()}
+    for split, found in readings.items():
+        faults += [_fault(split, error) for reading in found for error in reading.faults]
+    files = list(walk(source.root))
+    report = Report(source, readings, [])
+    faults += [
+        *_masks_without_image(source, files),
+        *_files_not_read(everyone, files),
         *_faults_of_contents(source, readings),
         *_empty_classes(report),
     ]
+    # A file in several splits is a fault of the first.
+    distinct = {(fault.kind, fault.files, fault.text): fault for fault in reversed(faults)}
     order = (*ERRORS, *WARNINGS)
-    report.faults = sorted(dict.fromkeys(faults), key=lambda fault: (order.index(fault.kind), fault.text))
+    report.faults = sorted(distinct.values(), key=lambda fault: (order.index(fault.kind), fault.text))
     return report
 
 
-def _read(source: FileSource, samples: list[Sample], num_processes: int) -> Iterator[Reading]:
-    # Not forked: a fork inherits the locks that OpenCV's and torch's threads hold, and waits for them for ever.
-    context = get_context("spawn")
-    with ProcessPoolExecutor(num_processes, context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
-        futures = [pool.submit(partial(read_pair, source), sample) for sample in samples]
-        with Progress(disable=not futures) as bar:
-            for future in bar.track(as_completed(futures), total=len(futures), description="check"):
-                yield future.result()
+def _list(
+    source: FileSource, splits: Sequence[str], needed: Sequence[str]
+) -> tuple[dict[str, list[Sample]], list[Fault]]:
+    """Lists the samples of the splits that can be listed, and all faults of their files."""
+    samples: dict[str, list[Sample]] = {}
+    faults: list[Fault] = []
+    for split in splits:
+        try:
+            pairs = source.pairs(split)
+        except UserError as error:
+            kind = "split" if split in needed else "absent split"
+            faults.append(Fault(kind, split, (), f"split {split}: {error}"))
+            continue
+        samples[split] = [found for found in pairs if isinstance(found, Sample)]
+        faults += [_fault(split, found) for found in pairs if isinstance(found, DataError)]
+    return samples, faults
 
 
-def read_pair(source: FileSource, sample: Sample) -> Reading:
-    """Reads an image and its mask, as training would, and looks at what is in them."""
-    reading = Reading(sample)
-    image = _try(reading, sample.image, lambda: read_image(sample.image))
-    if image is not None:
-        reading.size, reading.pixels = image.shape[:2], _hash(image)
-        _look_at_format(reading)
-        if (image == image[0, 0]).all():
-            reading.faults.append(("blank image", sample.image, f"{sample.image}: all pixels have one colour"))
-    if sample.mask is None:
-        return reading
-    ids = _try(reading, sample.mask, lambda: source.read_labels(sample))
-    if ids is None:
-        return reading
-    if image is not None and ids.shape != reading.size:
-        sizes = [f"{height}x{width}" for height, width in (ids.shape, reading.size)]
-        text = f"{sample.mask}: mask is {sizes[0]} (HxW), its image {sample.image} is {sizes[1]}"
-        reading.faults.append(("size", sample.mask, text))
-        return reading
-    reading.counts, reading.labels = np.bincount(ids.ravel(), minlength=256), _hash(ids)
-    if reading.counts[IGNORE_INDEX] == ids.size:
-        reading.faults.append(("void mask", sample.mask, f"{sample.mask}: all pixels are void, nothing to learn"))
-    return reading
+def _fault(split: str, error: DataError) -> Fault:
+    return Fault(error.kind, split, (Path(error.path),), str(error), error.counts)
 
 
-def _try(reading: Reading, path: Path, read: Callable[[], np.ndarray]) -> np.ndarray | None:
-    try:
-        return read()
-    except ValueError as error:
-        reading.faults.append((_kind(str(error).removeprefix(f"{path}: ")), path, str(error)))
-    except Exception as error:  # a decoder given rubbish may raise anything, and the other files are still to be read
-        text = f"{path}: cannot be read ({type(error).__name__}: {error}); replace or remove the file"
-        reading.faults.append(("unreadable", path, text))
-    return None
+def _masks_without_image(source: FileSource, files: Iterable[Path]) -> Iterator[Fault]:
+    """Finds files that have the name of a mask, but no image. A folder of images that is absent is another fault."""
+    images = [path for path in files if is_image(path)]
+    present = {path.with_suffix("") for path in images}
+    for path in images:
+        image = source.image_of(path)
+        if image and image.with_suffix("") not in present and image.parent.is_dir():
+            text = f"{path}: mask without image; add the image, or remove the mask"
+            yield Fault("mask without image", "", (path,), text)
 
 
-def _kind(message: str) -> str:
-    """Of what a reader says of a file."""
-    starts = {"cannot be read": "unreadable", "label ": "label", "colour ": "colour"}
-    return next((kind for start, kind in starts.items() if message.startswith(start)), "pixel format")
-
-
-def _look_at_format(reading: Reading) -> None:
-    path = reading.sample.image
-    with Image.open(path) as image:
-        # A PNG would be decoded whole to find it.
-        turn = 1 if image.format == "PNG" else image.getexif().get(ORIENTATION, 1)
-        if image.mode in ("RGBA", "LA", "PA", "CMYK") or "transparency" in image.info:
-            text = f"{path}: {image.mode} with transparency" if image.mode != "CMYK" else f"{path}: CMYK"
-            text += ", is read as RGB, which may look otherwise; convert it"
-            reading.faults.append(("alpha or CMYK", path, text))
-    if turn != 1:
-        text = f"{path}: is turned or mirrored by its EXIF tag ({turn}); make sure that its mask is so as well"
-        reading.faults.append(("turned by EXIF", path, text))
-
-
-def _faults_of_listing(listing: Listing, samples: list[Sample], needed: Sequence[str]) -> Iterator[Fault]:
-    for split, message, file in listing.refused:
-        if file is not None:
-            is_pair = "image without" in message
-            yield Fault("missing mask" if is_pair else "listing", split, (file,), message)
-        else:
-            yield Fault("split" if split in needed else "absent split", split, (), f"split {split}: {message}")
-    for path in masks_without_image(samples, listing.files):
-        text = f"{path}: mask without image; add the image, or remove the mask"
-        yield Fault("mask without image", "", (path,), text)
-    for folder, paths in files_not_read(samples, listing.files).items():
+def _files_not_read(samples: Iterable[Sample], files: Iterable[Path]) -> Iterator[Fault]:
+    """Finds files beside the images that are no images by their suffix (`.gif`, `.png.part`)."""
+    folders = {sample.image.parent for sample in samples if sample.image}
+    found: dict[Path, list[Path]] = {}
+    for path in files:
+        if path.parent in folders and not is_image(path) and path.name.lower() not in ("thumbs.db", "desktop.ini"):
+            found.setdefault(path.parent, []).append(path)
+    for folder, paths in found.items():
         names = ", ".join(path.name for path in paths[:3]) + (", ..." if len(paths) > 3 else "")
         text = f"{folder}: among the images, {len(paths)} not read because of their suffix ({names})"
         yield Fault("not read", "", tuple(paths), text)
 
 
-def _faults_of_files(readings: dict[str, list[Reading]]) -> Iterator[Fault]:
-    told = set()
-    for split, found in readings.items():
-        for fault in (fault for reading in found for fault in reading.faults):
-            if fault not in told:
-                told.add(fault)
-                kind, file, text = fault
-                yield Fault(kind, split, (file,), text)
-
-
 def _faults_of_contents(source: FileSource, readings: dict[str, list[Reading]]) -> Iterator[Fault]:
-    """Images that are there twice, and masks that several images have."""
-    places: dict[Path, list[str]] = {}
+    """Finds images that occur twice, and masks that several images have."""
+    splits: dict[Path, list[str]] = {}
     by_pixels: dict[bytes, dict[Path, Reading]] = {}
     by_labels: dict[bytes, dict[Path, Reading]] = {}
     for split, found in readings.items():
         for reading in found:
             path = reading.sample.image
-            places.setdefault(path, []).append(split)
+            assert path is not None
+            splits.setdefault(path, []).append(split)
             if reading.pixels:
                 by_pixels.setdefault(reading.pixels, {})[path] = reading
-            if reading.counts is not None and np.count_nonzero(reading.counts[:IGNORE_INDEX]) > 1:
+            has_classes = reading.counts is not None and np.count_nonzero(reading.counts[:IGNORE_INDEX]) > 1
+            if has_classes and reading.labels:
                 by_labels.setdefault(reading.labels, {})[path] = reading
     for group in by_pixels.values():
-        files, first = tuple(group), places[next(iter(group))][0]
-        names = ", ".join(f"{path} ({places[path][0]})" for path in files)
-        sides = {_side(source, split) for path in files for split in places[path]}
+        files, first = tuple(group), splits[next(iter(group))][0]
+        names = ", ".join(f"{path} ({splits[path][0]})" for path in files)
+        sides = {_side(source, split) for path in files for split in splits[path]}
         if len(group) > 1 and len({reading.labels for reading in group.values() if reading.labels}) > 1:
             text = f"{names}: the same image with different masks; keep the right one"
             yield Fault("contradiction", first, files, text)
@@ -259,13 +197,13 @@ def _faults_of_contents(source: FileSource, readings: dict[str, list[Reading]]) 
             yield Fault("leak", first, files, f"{names}: the same image is trained on and evaluated on; remove one")
     for group in by_labels.values():
         if len({reading.pixels for reading in group.values()}) > 1:
-            masks = tuple(reading.sample.mask for reading in group.values())
+            masks = tuple(reading.sample.mask for reading in group.values() if reading.sample.mask)
             text = f"{', '.join(map(str, masks))}: the same mask for different images; was one saved by another's name?"
-            yield Fault("shared mask", places[next(iter(group))][0], masks, text)
+            yield Fault("shared mask", splits[next(iter(group))][0], masks, text)
 
 
 def _side(source: FileSource, split: str) -> str:
-    """Whether a split is trained on, or evaluated on; an image that is in both flatters every figure."""
+    """Whether a split is trained on or evaluated on; an image in both makes every figure too good."""
     return "train" if split.endswith("train") or split in source.extra_splits else "evaluation"
 
 
@@ -275,7 +213,3 @@ def _empty_classes(report: Report) -> Iterator[Fault]:
         for index, name in enumerate(report.source.classes):
             if counts.any() and not counts[index]:
                 yield Fault("empty class", split, (), f"split {split}: no pixel of class {name}")
-
-
-def _hash(array: np.ndarray) -> bytes:
-    return hashlib.blake2b(np.ascontiguousarray(array), digest_size=16, person=str(array.shape).encode()[:16]).digest()

@@ -1,0 +1,46 @@
+"""Lists the files of a dataset: without hidden ones, and through links to folders, though never in a circle."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from src.data.reading import IMAGE_SUFFIXES
+from src.errors import UserError
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file is an image by its suffix."""
+    return path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Image files of a folder, sorted. UserError if it cannot be listed."""
+    return [path for path in (Path(entry) for entry in _entries(folder) if not entry.is_dir()) if is_image(path)]
+
+
+def list_folders(folder: Path) -> list[Path]:
+    """Folders of a folder, sorted. UserError if it cannot be listed."""
+    return [Path(entry) for entry in _entries(folder) if entry.is_dir()]
+
+
+def walk(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    """Yields all files below a folder, sorted by the parts of their paths. UserError if it cannot be listed.
+
+    A link to one of the folders `above`, or to one that contains them, is not followed.
+    """
+    real = folder.resolve()
+    above |= {real, *real.parents}
+    for entry in _entries(folder):
+        if not entry.is_dir():
+            yield Path(entry)
+        elif Path(entry).resolve() not in above:
+            yield from walk(Path(entry), above)
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        return sorted((e for e in os.scandir(folder) if not e.name.startswith(".")), key=lambda entry: entry.name)
+    except FileNotFoundError:
+        raise UserError(f"{folder}: no such folder") from None
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be listed ({error.strerror})") from error
