@@ -1,13 +1,13 @@
-"""What a loss costs from logits at stride 4, forward and backward: ours against the usual way.
+"""Compares the cost of a loss from logits at stride 4, forward and backward, with that of the usual way.
 
     python scripts/bench_loss.py [--batch 2] [--size 1024 2048] [--repeats 5] [--losses ce_dice_smooth,ohem]
 
 19 classes, label-smoothed cross-entropy + Dice. The usual way: F.interpolate, F.cross_entropy, softmax, one-hot. Memory
-is the peak over what was there before (logits, mask and libraries after a small first pass), each way in a process of
-its own: resident memory on a CPU, what torch allocated on a GPU. Times are of both ways in turn in one process,
-whose ratio other work on the machine moves least; still, ours has many more operations that threads share, and on a
-machine that is busy waits at each of them (--threads 1 does not). With --losses, other yamls of conf/loss, ours alone,
-beside them.
+is the peak above the memory in use before (logits, mask and libraries after a small first pass), each way in a process
+of its own: resident memory on a CPU, torch's allocations on a GPU. Both ways are timed in turn in one process, which
+makes their ratio least sensitive to other work on the machine. Still, this project's loss has many more operations that
+threads share, and waits at each of them on a busy machine (--threads 1 does not). --losses adds other yamls of
+conf/loss.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from src.losses.combined import CombinedLoss
 
 CONF = Path(__file__).parents[1] / "conf"
 K, STRIDE = 19, 4
-NAIVE, OURS = "usual way", "ce_dice_smooth"
+NAIVE, BANDED = "usual way", "ce_dice_smooth"
 
 
 def main() -> None:
@@ -48,7 +48,7 @@ def main() -> None:
         print(measure_memory(*options.measure, options.batch, options.size))
         return
     for device in ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]:
-        compare(device, [NAIVE, OURS, *filter(None, options.losses.split(","))], options)
+        compare(device, [NAIVE, BANDED, *filter(None, options.losses.split(","))], options)
 
 
 def compare(device: str, ways: list[str], options: argparse.Namespace) -> None:
@@ -79,12 +79,12 @@ def compare(device: str, ways: list[str], options: argparse.Namespace) -> None:
             f"{min(times[way]):9.3f}{middle[way] / middle[NAIVE]:8.2f}{statistics.median(work[way]):9.3f}"
             f"{values[way][0]:10.6f}"
         )
-    difference = (values[OURS][1] - values[NAIVE][1]).abs().max() / values[NAIVE][1].abs().max()
+    difference = (values[BANDED][1] - values[NAIVE][1]).abs().max() / values[NAIVE][1].abs().max()
     print(f"largest difference of the gradients, of the largest: {difference:.1e}\n")
 
 
 def make_batch(batch: int, size: list[int], device: str) -> tuple[Tensor, Tensor]:
-    """Logits float32 at stride 4; labels in blocks, the top rows ignored."""
+    """Makes float32 logits at stride 4, and labels in blocks, the top rows ignored."""
     generator = torch.Generator().manual_seed(0)
     height, width = size
     logits = torch.randn(batch, K, height // STRIDE, width // STRIDE, generator=generator)
@@ -105,7 +105,7 @@ def make_loss(way: str) -> torch.nn.Module:
 
 
 class Naive(torch.nn.Module):
-    """As most would write .5 CE + .5 Dice."""
+    """The usual way to write .5 CE + .5 Dice."""
 
     def forward(self, outputs: tuple[Tensor], mask: Tensor) -> dict[str, Tensor]:
         mask = mask.long()
@@ -121,7 +121,7 @@ class Naive(torch.nn.Module):
 
 
 def run(loss: Callable[..., dict[str, Tensor]], logits: Tensor, mask: Tensor) -> tuple[float, Tensor]:
-    """Value and gradient; ends when the device has them."""
+    """Computes value and gradient; returns when the device has computed them."""
     leaf = logits.detach().requires_grad_()
     value = loss((leaf,), mask)["loss"]
     value.backward()
@@ -129,9 +129,9 @@ def run(loss: Callable[..., dict[str, Tensor]], logits: Tensor, mask: Tensor) ->
 
 
 def measure_memory(way: str, device: str, batch: int, size: list[int]) -> int:
-    """Bytes at the peak of a forward and backward pass over those before it."""
+    """Measures the peak bytes of a forward and backward pass above those in use before."""
     loss = make_loss(way).to(device)
-    run(loss, *make_batch(1, [64, 128], device))  # libraries, threads and their buffers are not the loss's
+    run(loss, *make_batch(1, [64, 128], device))  # so that libraries, threads and their buffers do not count
     logits, mask = make_batch(batch, size, device)
     if device == "cuda":
         torch.cuda.synchronize()
@@ -146,7 +146,7 @@ def measure_memory(way: str, device: str, batch: int, size: list[int]) -> int:
 
 
 def resident(name: str) -> int:
-    """Bytes of a line of /proc/self/status."""
+    """Reads the bytes of a line of /proc/self/status."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 

@@ -1,4 +1,4 @@
-"""What every network costs, as a table and a chart: `python scripts/profile_models.py --help`"""
+"""Measures the cost of every network, as a table and a chart: `python scripts/profile_models.py --help`"""
 
 import argparse
 import csv
@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from src.config.resolvers import register_resolvers  # noqa: E402
+from src.errors import UserError  # noqa: E402
 from src.files import atomic_path, write_json, write_text  # noqa: E402
 from src.machine import num_cores  # noqa: E402
 from src.reports.tables import render  # noqa: E402
@@ -38,7 +39,7 @@ from src.runs.folder import RunFolder  # noqa: E402
 
 CONF = ROOT / "conf"
 DESCRIPTION = """\
-Measures the networks of conf/model: parameters, GMACs and GFLOPs, CPU latency and, where there is a CUDA device,
+Measures the networks of conf/model: parameters, GMACs and GFLOPs, CPU latency and, if there is a CUDA device,
 throughput and training memory (CUDA_VISIBLE_DEVICES= leaves them out). Writes OUT/models.md, models.csv, models.png."""
 EPILOG = """\
 examples:
@@ -48,8 +49,8 @@ examples:
   python scripts/profile_models.py --models deeplabv3plus backbone=resnet101 model.aspp_separable=false
   python scripts/profile_models.py --models unet,deeplabv3plus --no-latency --runs runs/*
 
-Each network is measured in a process of its own. One that fails stands in the table with its reason, and the exit
-status is 1; HYDRA_FULL_ERROR=1 shows its traceback."""
+Each network is measured in a process of its own. If one fails, the table states the reason, and the exit status
+is 1; HYDRA_FULL_ERROR=1 shows its traceback."""
 CAPTION = """\
 Cost of a network for images of {size}, {classes} classes, batch 1{note}.
 
@@ -57,7 +58,7 @@ Parameters are those of inference; "more in training" are auxiliary heads. GMACs
 convolutions, matrix products and attention (torch.utils.flop_counter; not normalisation, activations, resizing);
 GFLOPs = 2 x GMACs. From the pixels, padding included, to logits at the network's own stride.
 """
-Row = dict[str, Any]  # "model", "backbone", and what src.reports.network_cost.profile returns, or "error"
+Row = dict[str, Any]  # "model", "backbone", and the figures of src.reports.network_cost.profile, or "error"
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Job:
 
 
 def main(arguments: list[str]) -> int:
-    """Measures, writes, tells; returns the exit status."""
+    """Measures, writes and prints; returns the exit status."""
     register_resolvers()
     if arguments[:1] == ["--worker"]:
         return work(Path(arguments[1]))
@@ -78,7 +79,7 @@ def main(arguments: list[str]) -> int:
     try:
         jobs, runs = model_jobs(args), run_jobs(args.runs)
         args.out.mkdir(parents=True, exist_ok=True)
-    except (ValueError, OSError, HydraException) as error:
+    except (UserError, OSError, HydraException) as error:
         print(f"error: {_one_line(error)}", file=sys.stderr)
         return 1
     from src.reports.network_cost import draw
@@ -106,22 +107,22 @@ def parser() -> argparse.ArgumentParser:
     add("overrides", nargs="*", metavar="KEY=VALUE", help="of every network's configuration, e.g. backbone=resnet50")
     models = "default: all; in brackets options of the model, or backbone=NAME (quote them for the shell)"
     add("--models", type=split, metavar="A,B[KEY=VALUE,...]", help=models)
-    backbones = "each model with each; default: the one its yaml counts parameters with, else that of conf/train.yaml"
+    backbones = "each model with each; default: that of the parameter count in its yaml, else that of conf/train.yaml"
     add("--backbones", type=split, metavar="A,B", help=backbones)
     add("--size", type=count, nargs=2, default=[512, 1024], metavar=("H", "W"), help="of the images (512 1024)")
     add("--classes", type=count, default=19, metavar="K", help="of the logits (%(default)s)")
-    add("--batch", type=count, default=8, metavar="B", help="images at once, on CUDA alone (%(default)s)")
+    add("--batch", type=count, default=8, metavar="B", help="images at once, only on CUDA (%(default)s)")
     add("--repeats", type=count, default=10, metavar="N", help="timed runs, after warm-up (%(default)s)")
     add("--no-latency", action="store_true", help="do not time on the CPU")
-    add("--timeout", type=count, default=600, metavar="S", help="seconds a network (%(default)s)")
-    add("--out", type=Path, default=Path("profile"), metavar="DIR", help="where the files go (%(default)s)")
-    runs = "run folders: draws OUT/cost.png too, mIoU by GFLOPs of their networks; only options may follow"
+    add("--timeout", type=count, default=600, metavar="S", help="seconds per network (%(default)s)")
+    add("--out", type=Path, default=Path("profile"), metavar="DIR", help="folder of the files (%(default)s)")
+    runs = "run folders; also draws OUT/cost.png, mIoU by GFLOPs of their networks; only options may follow"
     add("--runs", type=Path, nargs="+", default=[], metavar="RUN", help=runs)
     return result
 
 
 def split(text: str) -> list[str]:
-    """The parts of a list, brackets kept whole: `a,b[c,d]` is `a` and `b[c,d]`."""
+    """Splits a list at the commas outside of brackets: `a,b[c,d]` is `a` and `b[c,d]`."""
     parts: list[str] = []
     for piece in text.split(","):
         is_open = bool(parts) and parts[-1].count("[") > parts[-1].count("]")
@@ -130,21 +131,25 @@ def split(text: str) -> list[str]:
 
 
 def model_jobs(args: argparse.Namespace) -> list[Job]:
-    """Every network asked for. ValueError where a model, a backbone or an override is unknown."""
+    """Makes a job for every network asked for.
+
+    Raises:
+        UserError: a model, a backbone or an override is unknown.
+    """
     known = {
         group: sorted(path.stem for path in (CONF / group).glob("*.yaml") if not path.stem.startswith("_"))
         for group in ("model", "backbone")
     }
     if wrong := [text for text in args.overrides if "=" not in text]:
-        raise ValueError(f"{wrong[0]}: must be KEY=VALUE; names of models follow --models")
+        raise UserError(f"{wrong[0]}: must be KEY=VALUE; names of models follow --models")
     overrides, chosen = _without_backbone(args.overrides)
     if chosen and args.backbones:
-        raise ValueError(f"backbone={chosen}: --backbones chooses them already; leave one of the two out")
+        raise UserError(f"backbone={chosen}: --backbones chooses them already; leave one of the two out")
     jobs: list[Job] = []
     for given in args.models or known["model"]:
         found = re.fullmatch(r"([^\[\]]+)(?:\[(.*)\])?", given)
         if not found:
-            raise ValueError(f"--models {given}: must be NAME or NAME[KEY=VALUE,...]")
+            raise UserError(f"--models {given}: must be NAME or NAME[KEY=VALUE,...]")
         name = _known("model", found[1], known)
         options, own = _without_backbone(split(found[2] or ""))
         shown = f"{name}[{','.join(options)}]" if options else name
@@ -153,7 +158,7 @@ def model_jobs(args: argparse.Namespace) -> list[Job]:
             network = _compose(shown, name, _known("backbone", backbone, known), [*overrides, *options], args.classes)
             has_backbone = "backbone" in network["architecture"]
             if own and not has_backbone:
-                raise ValueError(f"{given}: {name} has no backbone to choose; leave it out")
+                raise UserError(f"{given}: {name} has no backbone to choose; leave it out")
             jobs.append(Job(shown, backbone if has_backbone else "", json.dumps(network, sort_keys=True)))
     return list(dict.fromkeys(jobs))
 
@@ -167,12 +172,12 @@ def _known(group: str, name: str, known: dict[str, list[str]]) -> str:
     if name not in known[group]:
         near = difflib.get_close_matches(name, known[group], 3, cutoff=0.5)
         hint = f"the nearest are {', '.join(near)}" if near else f"allowed are {', '.join(known[group])}"
-        raise ValueError(f"{group} {name} is unknown; {hint}")
+        raise UserError(f"{group} {name} is unknown; {hint}")
     return name
 
 
 def _default_backbone(model: str) -> str:
-    """The backbone that the header of the model's yaml counts parameters with, else that of conf/train.yaml."""
+    """Returns the backbone of the parameter count in the model's yaml, else that of conf/train.yaml."""
     if found := re.search(r"^# Parameters: .*\bbackbone=([\w-]+)", (CONF / f"model/{model}.yaml").read_text(), re.M):
         return found[1]
     return next(entry.backbone for entry in OmegaConf.load(CONF / "train.yaml").defaults if "backbone" in entry)
@@ -188,15 +193,15 @@ def _compose(shown: str, model: str, backbone: str, overrides: list[str], num_cl
     except (HydraException, OmegaConfBaseException) as error:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             options = ", ".join(key for key in compose("train", [f"model={model}"]).model if key != "_target_")
-        raise ValueError(f"{shown}: {_one_line(error).split('. To append')[0]}; model's keys are {options}") from error
+        raise UserError(f"{shown}: {_one_line(error).split('. To append')[0]}; model's keys are {options}") from error
 
 
 def run_jobs(folders: list[Path]) -> list[tuple[Job, dict[str, Any]]]:
-    """The network of each finished run, and the training's own evaluation of it; tells which are left out."""
+    """Makes a job for the network of each finished run, with the run's own evaluation; prints the runs left out."""
     jobs = []
     for folder in folders:
         if not folder.is_dir():
-            raise ValueError(f"--runs {folder}: no such folder")
+            raise UserError(f"--runs {folder}: no such folder")
         run = RunFolder(folder)
         results = run.read_results()
         if not results.finished:
@@ -212,7 +217,7 @@ def run_jobs(folders: list[Path]) -> list[tuple[Job, dict[str, Any]]]:
 
 
 def measure(jobs: list[Job], runs: list[tuple[Job, Any]], args: argparse.Namespace) -> tuple[list[Row], dict[Job, Row]]:
-    """Rows of the models, and those of the runs' networks, of which the operations alone are counted."""
+    """Measures the models, and the networks of the runs, whose operations only are counted."""
     options = {"size": args.size, "num_classes": args.classes, "repeats": args.repeats, "batch": args.batch}
     networks = {job.network: {"latency": False, "gpu": False} for job, _ in runs}
     networks |= {job.network: {"latency": not args.no_latency, "gpu": True} for job in jobs}
@@ -233,12 +238,12 @@ def _measure_in_own_process(network: str, options: dict[str, Any], timeout: int)
         except subprocess.TimeoutExpired:
             return {"error": f"took longer than --timeout {timeout} s"}
         if not result.is_file():
-            return {"error": f"its process ended with status {status}; HYDRA_FULL_ERROR=1 shows what it said"}
+            return {"error": f"its process ended with status {status}; HYDRA_FULL_ERROR=1 shows its output"}
         return json.loads(result.read_text())
 
 
 def work(folder: Path) -> int:
-    """In a process of its own: measures what `task.json` says and leaves `result.json`."""
+    """Measures the network of `task.json` in a process of its own, and writes `result.json`."""
     task = json.loads((folder / "task.json").read_text())
     try:
         from src.reports.network_cost import profile
@@ -246,9 +251,9 @@ def work(folder: Path) -> int:
         result = profile(instantiate(task["network"], _convert_="all"), **task["options"])
     except Exception as error:
         traceback.print_exc()
-        # Hydra wraps what the network said, and says where.
+        # Hydra wraps the network's own error in one that names the config key.
         cause = error.__cause__ if type(error).__module__ == "hydra.errors" and error.__cause__ else error
-        kind = "" if type(cause) is ValueError else f"{type(cause).__name__}: "
+        kind = "" if isinstance(cause, UserError) else f"{type(cause).__name__}: "
         result = {"error": f"{kind}{_one_line(cause)}"}
     write_json(folder / "result.json", result)
     return 0
@@ -259,7 +264,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def write_tables(rows: list[Row], args: argparse.Namespace, command: str) -> list[Path]:
-    """models.csv and models.md."""
+    """Writes models.csv and models.md; returns their paths."""
     from src.reports.network_cost import COLUMNS, TEXTS, cells, processor
 
     with atomic_path(args.out / "models.csv") as path, path.open("w", newline="") as file:
@@ -275,7 +280,9 @@ def write_tables(rows: list[Row], args: argparse.Namespace, command: str) -> lis
     if threads := {row["threads"] for row in rows if "threads" in row}:
         text.append(f"CPU: float32, channels_last, {args.repeats} runs after warm-up, {max(threads)} threads.\n")
     if devices := {row["gpu"] for row in rows if "gpu" in row}:
-        figures = "images a second in eval mode; peak memory of forward, cross-entropy and backward, optimizer apart"
+        figures = (
+            "images per second in eval mode; peak memory of forward, cross-entropy and backward, without optimizer"
+        )
         text.append(f"{max(devices)}, bf16 autocast, batch {args.batch}: {figures}.\n")
     machine = f"{processor()}, {num_cores()} cores, load {args.load:.1f} at the start, torch {version('torch')}"
     text.append(f"Machine: {machine}, {date.today()}.\n")
@@ -296,6 +303,6 @@ def terminal_table(rows: list[Row]) -> str:
 
 
 if __name__ == "__main__":
-    for number in (signal.SIGINT, signal.SIGTERM):  # the process being waited for ends too
+    for number in (signal.SIGINT, signal.SIGTERM):  # so that the process it waits for ends too
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     sys.exit(main(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""Bringing logits to the image, and every protocol, against direct formulations."""
+"""Upsampling and every inference protocol, against direct formulations."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from src.upsampling import upsample
 
 
 class Strided(nn.Module):
-    """Local averages at a stride: what a network would see, with nothing learned."""
+    """A network without weights: local averages at a stride."""
 
     align_corners = False
 
@@ -48,7 +48,7 @@ def test_whole_image_equals_the_network() -> None:
     assert torch.equal(predict_scores(network(1), image, Protocol()), image.float())
 
 
-def test_size_is_the_networks_and_scores_come_back_at_the_images() -> None:
+def test_the_network_works_at_its_size_and_scores_have_that_of_the_image() -> None:
     seen = []
     net = network(1)
     net.architecture.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape[-2:])))
@@ -58,7 +58,7 @@ def test_size_is_the_networks_and_scores_come_back_at_the_images() -> None:
 
 
 def test_flip_and_scales_average_probabilities() -> None:
-    """A network that looks at its left neighbour alone: the flipped view sees the right one."""
+    """A network that reads only its left neighbour reads the right one in a mirrored view."""
 
     class Left(Strided):
         def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -74,7 +74,7 @@ def test_flip_and_scales_average_probabilities() -> None:
 
 @pytest.mark.parametrize("window", [(32, 32), (40, 64), (200, 300)])
 def test_sliding_window_covers_every_pixel(window: tuple[int, int]) -> None:
-    """For a network without context the windows change nothing."""
+    """For a network without context, windows change nothing."""
     image = torch.randint(0, 256, (1, 3, 75, 130), dtype=torch.uint8)
     scores = predict_scores(network(1), image, Protocol(window=window, overlap=0.4))
     torch.testing.assert_close(scores, image.float())

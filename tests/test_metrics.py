@@ -8,7 +8,7 @@ from src.metrics import ConfusionMatrix, figures
 
 
 def brute_force_iou(truth: np.ndarray, prediction: np.ndarray, num_classes: int) -> np.ndarray:
-    """IoU of each class by set operations on pixels; NaN where the union is empty."""
+    """Computes the IoU of each class by set operations on pixels; NaN if the union is empty."""
     valid = truth != 255
     iou = np.full(num_classes, np.nan)
     for label in range(num_classes):

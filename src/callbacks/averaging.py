@@ -1,4 +1,4 @@
-"""Averages of the weights, which are validated, kept as the best, and evaluated instead of the weights themselves."""
+"""Averages of the weights, which are validated, kept as the best and evaluated instead of the weights themselves."""
 
 import copy
 import itertools
@@ -11,8 +11,9 @@ import lightning as L
 import torch
 from torch import Tensor
 
-from src.errors import UserError
+from src.errors import UserError, whole
 from src.models.network import Network
+from src.task import SegmentationTask
 from src.training.batchnorm import batchnorm_layers, remeasure
 
 TRAINED = "trained_state_dict"  # in a checkpoint: the weights that training goes on from
@@ -21,25 +22,33 @@ TRAINED = "trained_state_dict"  # in a checkpoint: the weights that training goe
 class WeightAverage(L.Callback, ABC):
     """Keeps an average of the network's weights beside it, with BatchNorm measured on training images every epoch.
 
-    From the first update on, validation, panels, `val/miou` and the `state_dict` of both checkpoints are the average's;
-    before it they are the weights' own (Lightning 2.6.6's WeightAveraging then validates the initial weights, PL
-    #21724). Both checkpoints also hold the weights themselves, from which training resumes.
+    From the first update on, validation, panels, `val/miou` and the `state_dict` of both checkpoints are those of the
+    average; before it they are those of the weights. Both checkpoints also hold the weights, from which training
+    resumes.
+
+    It does not derive from Lightning's WeightAveraging (2.6.6), since it would override every hook but `setup`. That
+    class validates and saves its average before the first update too, which is then the initial weights (PL #21724);
+    updates once per epoch only after the validation; copies all tensors at every swap; leaves the average in the
+    module at the end of training; and does not measure BatchNorm.
 
     Args:
-        batchnorm_images: training images, augmented and cropped as in the first epoch, that BatchNorm is measured on;
-            all of the training split where it has no more.
+        batchnorm_images: number of training images, augmented and cropped as in the first epoch, on which BatchNorm is
+            measured; all of the training split if it has fewer.
+
+    Attributes:
+        average: the averaged network, from the start of training on.
+        count: number of updates so far.
 
     Raises:
         UserError: fewer than one image.
     """
 
+    average: Network
+
     def __init__(self, batchnorm_images: int) -> None:
-        if not isinstance(batchnorm_images, int) or batchnorm_images < 1:
-            raise UserError(f"averaging.batchnorm_images={batchnorm_images}: must be a whole number, at least 1")
-        self.batchnorm_images = batchnorm_images
-        self.count = 0  # updates so far
-        self.average: Network | None = None
-        self._trained: Network | None = None  # where the average stands in the task's place: the network itself
+        self.batchnorm_images = whole("averaging.batchnorm_images", batchnorm_images, 1)
+        self.count = 0
+        self._trained: Network | None = None  # the network itself, while the average stands in its place
         self._loaded: dict[str, Tensor] | None = None
         self._step = 0
         self._is_measured = False
@@ -47,21 +56,23 @@ class WeightAverage(L.Callback, ABC):
 
     @abstractmethod
     def share(self, trainer: L.Trainer) -> float | None:
-        """The share in the average of the weights that a step has just made; None: they have none."""
+        """The share in the average of the weights after the step just made; None leaves them out."""
 
-    def on_fit_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+    def on_fit_start(self, trainer: L.Trainer, task: SegmentationTask) -> None:
+        assert isinstance(task.network, Network)
         self.average = copy.deepcopy(task.network).eval().requires_grad_(False)
         if self._loaded is not None:
             self.average.load_state_dict(self._loaded)
             self._is_measured, self._loaded = True, None
 
-    def on_train_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+    def on_train_start(self, trainer: L.Trainer, task: SegmentationTask) -> None:
         self._step = trainer.global_step
 
-    def on_train_batch_end(self, trainer: L.Trainer, task: L.LightningModule, *args: Any) -> None:
+    def on_train_batch_end(self, trainer: L.Trainer, task: SegmentationTask, *args: Any) -> None:
         has_stepped, self._step = trainer.global_step > self._step, trainer.global_step
         share = self.share(trainer) if has_stepped else None
         if share is not None:
+            assert isinstance(task.network, Network)
             self._update(task.network, share if self.count else 1.0)
             layers = batchnorm_layers(task.network)
             self._frozen = [name for name, layer in layers.items() if not layer.training]
@@ -71,48 +82,51 @@ class WeightAverage(L.Callback, ABC):
 
     @torch.no_grad()
     def _update(self, network: Network, share: float) -> None:
-        averages, weights = list(self.average.parameters()), list(network.parameters())
+        averages = [parameter.data for parameter in self.average.parameters()]
+        weights = [parameter.data for parameter in network.parameters()]
         if share == 1:
-            torch._foreach_copy_(averages, weights)
+            torch._foreach_copy_(averages, weights)  # pyright: ignore[reportPrivateImportUsage]
         else:
-            torch._foreach_lerp_(averages, weights, share)
+            torch._foreach_lerp_(averages, weights, share)  # pyright: ignore[reportPrivateImportUsage]
         self.count += 1
         self._is_measured = False
 
-    def _measure(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+    def _measure(self, trainer: L.Trainer, task: SegmentationTask) -> None:
+        """Copies the network's buffers to the average, then measures BatchNorm's statistics anew."""
         if self._is_measured:
             return
-        for ours, theirs in zip(self.average.buffers(), task.network.buffers(), strict=True):
-            ours.copy_(theirs)
+        for averaged, trained in zip(self.average.buffers(), task.network.buffers(), strict=True):
+            averaged.copy_(trained)
         if set(batchnorm_layers(self.average)) - set(self._frozen):
             with trainer.precision_plugin.val_step_context():
                 remeasure(self.average, self._images(trainer), skip=self._frozen)
         self._is_measured = True
 
     def _images(self, trainer: L.Trainer) -> Iterator[Tensor]:
-        """The same images in every epoch, whatever was trained on in it."""
-        loader = trainer.datamodule.train_dataloader()
+        """Yields the same images in every epoch, whatever the epoch trained on."""
+        loader = trainer.datamodule.train_dataloader()  # pyright: ignore[reportAttributeAccessIssue]
         loader.sampler.set_epoch(0)
         num_batches = math.ceil(self.batchnorm_images / (loader.batch_size * trainer.world_size))
         for batch in itertools.islice(loader, num_batches):
             yield trainer.strategy.batch_to_device(batch)["image"]
 
-    def on_validation_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+    def on_validation_start(self, trainer: L.Trainer, task: SegmentationTask) -> None:
         if trainer.state.fn == "fit" and not trainer.sanity_checking and self.count:
             self._measure(trainer, task)
+            assert isinstance(task.network, Network)
             self._trained, task.network = task.network, self.average
 
-    def on_validation_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+    def on_validation_end(self, trainer: L.Trainer, task: SegmentationTask) -> None:
         if self._trained is not None:
             task.network, self._trained = self._trained, None
 
-    def on_save_checkpoint(self, trainer: L.Trainer, task: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_save_checkpoint(self, trainer: L.Trainer, task: SegmentationTask, checkpoint: dict[str, Any]) -> None:
         if self.count:
-            ours = {f"network.{name}": value for name, value in self.average.state_dict().items()}
-            checkpoint[TRAINED] = {name: checkpoint["state_dict"][name] for name in ours}
-            checkpoint["state_dict"] = checkpoint["state_dict"] | ours
+            averaged = {f"network.{name}": value for name, value in self.average.state_dict().items()}
+            checkpoint[TRAINED] = {name: checkpoint["state_dict"][name] for name in averaged}
+            checkpoint["state_dict"] = checkpoint["state_dict"] | averaged
 
-    def on_load_checkpoint(self, trainer: L.Trainer, task: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+    def on_load_checkpoint(self, trainer: L.Trainer, task: SegmentationTask, checkpoint: dict[str, Any]) -> None:
         if TRAINED in checkpoint:
             averaged, trained = checkpoint["state_dict"], checkpoint[TRAINED]
             self._loaded = {name.removeprefix("network."): averaged[name].clone() for name in trained}
@@ -128,8 +142,8 @@ class WeightAverage(L.Callback, ABC):
 class ExponentialAverage(WeightAverage):
     """EMA: after each optimiser step, average = d average + (1 - d) weights, from the weights of the first step on.
 
-    d is the smaller of `decay` and (1 + n) / (10 + n) after n updates, or a short run's average would be that of its
-    beginning.
+    d is the smaller of `decay` and (1 + n) / (10 + n) after n updates; otherwise the average of a short run would be
+    that of its beginning.
 
     Raises:
         UserError: a decay outside (0, 1).
@@ -146,10 +160,10 @@ class ExponentialAverage(WeightAverage):
 
 
 class StochasticAverage(WeightAverage):
-    """SWA (Izmailov et al. 2018): the mean of the weights at the end of each epoch from a share of the run on.
+    """SWA (Izmailov et al. 2018): the mean of the weights at the ends of epochs, after a first share of the run.
 
     Args:
-        start: share of the run's epochs that are left out.
+        start: share of the run's epochs that is left out.
 
     Raises:
         UserError: a share outside [0, 1).
@@ -162,5 +176,6 @@ class StochasticAverage(WeightAverage):
         self.start = start
 
     def share(self, trainer: L.Trainer) -> float | None:
+        assert trainer.max_epochs is not None
         due = trainer.is_last_batch and trainer.current_epoch >= int(self.start * trainer.max_epochs)
         return 1 / (self.count + 1) if due else None

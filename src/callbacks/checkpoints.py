@@ -8,16 +8,18 @@ import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 
 from src.files import atomic_path
+from src.task import SegmentationTask
 
 
 class BestAndLast(Checkpoint):
     """`best.ckpt` and `last.ckpt` in a folder, written after each epoch; a kill at any time leaves both whole.
 
-    Not Lightning's ModelCheckpoint, which (2.6.6) writes its last checkpoint only when the monitored figure improved,
-    and forgets the best score when the folder was moved.
+    It replaces Lightning's ModelCheckpoint, which (2.6.6) writes its last checkpoint only if the monitored figure
+    improved, and forgets the best score if the folder was moved.
 
     Args:
-        monitor: figure that "best" maximises, from the epoch's validation.
+        folder: of the checkpoints.
+        monitor: figure of the epoch's validation that "best" maximises.
     """
 
     def __init__(self, folder: str, monitor: str) -> None:
@@ -29,11 +31,11 @@ class BestAndLast(Checkpoint):
     def on_validation_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         self._fresh = not trainer.sanity_checking
 
-    def on_train_epoch_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: L.Trainer, task: SegmentationTask) -> None:
         task.check_finite()
         score = float(trainer.callback_metrics[self.monitor]) if self._fresh else -math.inf
         self._fresh = False
-        # The best one first: killed between the two, the run goes on from the older last one and finds the best again.
+        # The best one first: a run that is killed between the two resumes from the older last one and finds it again.
         if score > self.best_score:
             self.best_score = score
             self._save(trainer, "best")

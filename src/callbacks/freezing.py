@@ -1,42 +1,46 @@
-"""Holding the backbone, or BatchNorm, still for the first epochs."""
+"""The freezing of the backbone, or of BatchNorm, in the first epochs."""
 
 from typing import Any
 
 import lightning as L
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from src.errors import UserError
+from src.models.network import Network
+from src.task import SegmentationTask
 from src.training.batchnorm import batchnorm_layers
 
 
 class Freezing(L.Callback):
-    """What is frozen is as it was: no gradient, no momentum, no weight decay, BatchNorm by its statistics.
+    """Freezes parts of the network: no gradient, momentum or weight decay; BatchNorm normalises by its statistics.
 
-    A function of the epoch alone, so that a resumed run goes on as if it had not stopped.
+    It depends only on the epoch, so that a resumed run continues as if it had not stopped.
 
     Args:
-        backbone_epochs: first epochs in which the encoder is held, in evaluation mode.
-        batchnorm_epochs: first epochs in which the BatchNorm layers that come with statistics (of pretrained or
-            transferred weights) are held, their scale and shift too. One that has none yet would normalise nothing.
+        backbone_epochs: number of first epochs in which the encoder is frozen, in evaluation mode.
+        batchnorm_epochs: number of first epochs in which the BatchNorm layers that come with statistics (of pretrained
+            or transferred weights) are frozen, with their scale and shift. A layer without statistics would normalise
+            nothing.
 
     Raises:
-        UserError: no backbone to hold; no BatchNorm layer that has statistics.
+        UserError: no backbone to freeze; no BatchNorm layer that has statistics.
     """
 
     def __init__(self, backbone_epochs: int, batchnorm_epochs: int) -> None:
         self.backbone_epochs = backbone_epochs
         self.batchnorm_epochs = batchnorm_epochs
         self._measured: list[str] = []  # BatchNorm layers that came with statistics
-        self._held: tuple[bool, bool] | None = None
+        self._state: tuple[bool, bool] | None = None  # whether the backbone and BatchNorm are frozen
         self._backbone: list[nn.Parameter] = []
         self._batchnorm: list[nn.Parameter] = []
 
-    def on_fit_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+    def on_fit_start(self, trainer: L.Trainer, task: SegmentationTask) -> None:
         network = task.network
+        assert isinstance(network, Network)
         if self.backbone_epochs:
-            encoder = getattr(network.architecture, "encoder", None)
-            if encoder is None:
+            if (encoder := network.encoder) is None:
                 raise UserError(
                     f"freeze.backbone_epochs={self.backbone_epochs}: this network has no backbone; set it to 0"
                 )
@@ -48,8 +52,8 @@ class Freezing(L.Callback):
             if not self._measured:
                 raise UserError(
                     f"freeze.batchnorm_epochs={self.batchnorm_epochs}: no BatchNorm layer of this network has "
-                    "statistics yet, and held at their initial ones they would normalise nothing; start from weights "
-                    "that have them (backbone.weights, init_from), or set it to 0"
+                    "statistics yet, and with the initial ones it would normalise nothing; start from weights that "
+                    "have statistics (backbone.weights, init_from), or set it to 0"
                 )
             self._batchnorm = [
                 parameter
@@ -58,31 +62,35 @@ class Freezing(L.Callback):
                 if parameter.requires_grad
             ]
 
-    def on_train_batch_start(self, trainer: L.Trainer, task: L.LightningModule, *args: Any) -> None:
-        held = (trainer.current_epoch < self.backbone_epochs, trainer.current_epoch < self.batchnorm_epochs)
-        if held == self._held:
+    def on_train_batch_start(self, trainer: L.Trainer, task: SegmentationTask, *args: Any) -> None:
+        backbone = trainer.current_epoch < self.backbone_epochs
+        batchnorm = trainer.current_epoch < self.batchnorm_epochs
+        if (backbone, batchnorm) == self._state:
             return
-        self._held = held
-        if self._backbone:
-            task.network.architecture.encoder.train(not held[0])
-        layers = batchnorm_layers(task.network)
+        self._state = (backbone, batchnorm)
+        network = task.network
+        assert isinstance(network, Network)
+        if self._backbone and network.encoder is not None:
+            network.encoder.train(not backbone)
+        layers = batchnorm_layers(network)
         for name in self._measured:
             in_backbone = name.startswith("architecture.encoder.")
-            layers[name].train(not (held[1] or (held[0] and in_backbone)))
-        still = {id(parameter) for parameter in self._still()}
+            layers[name].train(not (batchnorm or (backbone and in_backbone)))
+        frozen = {id(parameter) for parameter in self._frozen()}
         for parameter in (*self._backbone, *self._batchnorm):
-            # DDP waits for the gradient of whatever wanted one when it was wrapped: there they are dropped instead.
-            parameter.requires_grad_(trainer.world_size > 1 or id(parameter) not in still)
+            # DDP waits for a gradient of every parameter that required one when it was wrapped; the gradients of frozen
+            # ones are then dropped instead, below.
+            parameter.requires_grad_(trainer.world_size > 1 or id(parameter) not in frozen)
 
     def on_before_optimizer_step(
-        self, trainer: L.Trainer, task: L.LightningModule, optimizer: torch.optim.Optimizer
+        self, trainer: L.Trainer, task: SegmentationTask, optimizer: torch.optim.Optimizer
     ) -> None:
-        # Before gradients are clipped. An optimizer leaves what has no gradient as it is, its state too.
-        for parameter in self._still():
+        # Before gradients are clipped. An optimizer changes neither a parameter without a gradient nor its state.
+        for parameter in self._frozen():
             parameter.grad = None
 
-    def _still(self) -> list[nn.Parameter]:
-        backbone, batchnorm = self._held or (False, False)
+    def _frozen(self) -> list[nn.Parameter]:
+        backbone, batchnorm = self._state or (False, False)
         return (self._backbone if backbone else []) + (self._batchnorm if batchnorm else [])
 
     def state_dict(self) -> dict[str, Any]:
@@ -92,6 +100,8 @@ class Freezing(L.Callback):
         self._measured = state_dict["measured"]
 
 
-def has_statistics(layer: nn.Module) -> bool:
-    """Whether a BatchNorm layer's statistics are other than the mean 0 and variance 1 that it starts with."""
+def has_statistics(layer: _BatchNorm) -> bool:
+    """Whether a BatchNorm layer's statistics differ from the mean 0 and variance 1 with which it starts."""
+    assert layer.running_mean is not None
+    assert layer.running_var is not None
     return bool((layer.running_mean != 0).any() or (layer.running_var != 1).any())

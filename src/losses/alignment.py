@@ -68,6 +68,7 @@ def channel_wise_divergence(student: Tensor, teacher: Tensor, temperature: float
     Args:
         student: `(B, C, h, w)`; resized bilinearly to the teacher's size.
         teacher: `(B, C, H, W)`.
+        temperature: T.
     """
     if student.shape[-2:] != teacher.shape[-2:]:
         student = F.interpolate(student, teacher.shape[-2:], mode="bilinear", align_corners=False)

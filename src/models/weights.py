@@ -78,6 +78,7 @@ def load_weights(
     BatchNorm's counters may be missing from the state dict; they stay as they are.
 
     Args:
+        module: whose tensors are replaced.
         state: tensors by the module's own names.
         source: the file, and the key that gave it, for the message.
         target: name of the network, for the message.

@@ -1,11 +1,9 @@
-"""What a network costs: parameters, operations, time, memory; and the chart of it.
+"""The cost of a network: parameters, operations, time and memory, as figures, table and chart.
 
-Takes any module whose output is a tensor, or a tuple or dict of tensors with the main one first.
+It takes any module whose output is a tensor, or a tuple or dict of tensors with the main one first.
 """
 
 import copy
-import itertools
-import math
 import platform
 import re
 import statistics
@@ -23,9 +21,9 @@ from src.losses.cross_entropy import CrossEntropy
 from src.runs.records import Evaluation
 
 CPU_WARM_UP = 2
-GPU_WARM_UP = 5  # cuDNN tries its kernels in the first
+GPU_WARM_UP = 5  # cuDNN compares its kernels in the first
 
-COLUMNS = {  # what `profile` returns for tables: titles and formats
+COLUMNS = {  # titles and formats of the figures of `profile` in tables
     "parameters": ("parameters", "{:,}"),
     "training_parameters": ("more in training", "{:,}"),
     "gmacs": ("GMACs", "{:,.2f}"),
@@ -42,15 +40,16 @@ TEXTS = ("model", "backbone", "failed")  # columns that are not numbers
 def profile(
     network: nn.Module, size: tuple[int, int], num_classes: int, latency: bool, gpu: bool, repeats: int, batch: int
 ) -> dict[str, Any]:
-    """Every figure of a network built on the CPU; the device's where `gpu` asks for them and there is one.
+    """Measures a network that was built on the CPU.
 
     Args:
         network: as `src.models.network.Network`: uint8 images `(B, 3, H, W)` to a tuple of logits.
         size: `(H, W)` of the images.
         num_classes: of the logits.
-        latency: time it on the CPU, with batch 1.
-        gpu: measure throughput and training memory on CUDA, with `batch` images.
-        repeats: timed runs.
+        latency: measure the time on the CPU, with batch 1.
+        gpu: measure throughput and training memory on CUDA too, if there is a device.
+        repeats: number of timed runs.
+        batch: number of images on CUDA.
 
     Returns:
         `parameters`, `training_parameters`, `gmacs`, `gflops`; with latency `cpu_ms` (median), `cpu_ms_min`, `threads`;
@@ -78,10 +77,10 @@ def profile(
 
 @torch.no_grad()
 def count_flops(network: nn.Module, image: Tensor) -> int:
-    """Floating-point operations of a forward pass in eval mode, two to a multiply-accumulate.
+    """Counts the floating-point operations of a forward pass in eval mode, two per multiply-accumulate.
 
-    Convolutions, matrix products and attention; not normalisation, activations, pooling, resizing. Counted without
-    data, which takes no time; on a CPU, moreover, the fused nn.MultiheadAttention would count as nothing.
+    Convolutions, matrix products and attention count; normalisation, activations, pooling and resizing do not. It is
+    done on the meta device, which takes no time; on a CPU the fused nn.MultiheadAttention would count as nothing.
     """
     network = _on_meta(network)
     with FlopCounterMode(display=False) as counter:
@@ -90,9 +89,9 @@ def count_flops(network: nn.Module, image: Tensor) -> int:
 
 
 def count_parameters(network: nn.Module, image: Tensor) -> tuple[int, int]:
-    """Parameters that inference uses, and those that it does not: auxiliary heads.
+    """Counts the parameters that inference uses, and those that it does not use (auxiliary heads).
 
-    Used is what the main logits of eval mode have a gradient for.
+    A parameter is used if the main logits in eval mode have a gradient in it.
     """
     network = _on_meta(network)
     parameters = [parameter.requires_grad_() for parameter in network.parameters()]
@@ -105,7 +104,7 @@ def count_parameters(network: nn.Module, image: Tensor) -> tuple[int, int]:
 
 @torch.inference_mode()
 def cpu_latency(network: nn.Module, image: Tensor, repeats: int) -> list[float]:
-    """Seconds of each of `repeats` forward passes in eval mode, after a few that do not count."""
+    """Measures the seconds of each of `repeats` forward passes in eval mode, after a few that do not count."""
     network.eval()
     times = []
     for _ in range(CPU_WARM_UP + repeats):
@@ -117,10 +116,10 @@ def cpu_latency(network: nn.Module, image: Tensor, repeats: int) -> list[float]:
 
 @torch.inference_mode()
 def gpu_throughput(network: nn.Module, images: Tensor, repeats: int) -> float:
-    """Images a second in eval mode under bf16 autocast; network and images are on the device."""
+    """Measures images per second in eval mode under bf16 autocast; network and images are on the device."""
     network.eval()
     benchmark = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = True  # as trainer=gpu
+    torch.backends.cudnn.benchmark = True  # as in conf/trainer/gpu.yaml
     try:
         with torch.autocast("cuda", torch.bfloat16):
             for _ in range(GPU_WARM_UP):
@@ -136,10 +135,10 @@ def gpu_throughput(network: nn.Module, images: Tensor, repeats: int) -> float:
 
 
 def training_memory(network: nn.Module, images: Tensor, num_classes: int) -> int:
-    """Peak bytes allocated on the device by a training step under bf16 autocast, optimizer apart.
+    """Measures the peak bytes allocated on the device by a training step under bf16 autocast, without an optimizer.
 
-    Forward, the project's cross-entropy on every output, backward. The second of two steps counts, for the first one's
-    libraries take memory of their own.
+    A step is a forward pass, the project's cross-entropy on every output, and a backward pass. The second of two steps
+    counts, since libraries take memory of their own in the first.
     """
     network.train()
     loss = CrossEntropy()
@@ -152,13 +151,13 @@ def training_memory(network: nn.Module, images: Tensor, num_classes: int) -> int
         losses = [loss(output, mask, network.align_corners) for output in outputs]
         torch.stack(losses).sum().backward()
         torch.cuda.synchronize()
-        # Else the next step's peak has this one's outputs beside its own.
+        # Otherwise the peak of the next step would include these outputs.
         del outputs, losses
     return torch.cuda.max_memory_allocated()
 
 
 def _on_meta(network: nn.Module) -> nn.Module:
-    """A copy without data, in eval mode."""
+    """Copies a network without its data, in eval mode."""
     return copy.deepcopy(network).to("meta").eval()
 
 
@@ -169,14 +168,14 @@ def _main(output: Any) -> Tensor:
 
 
 def processor() -> str:
-    """The CPU's name."""
+    """Returns the name of the CPU."""
     info = Path("/proc/cpuinfo")
     found = re.search(r"^model name\s*: (.+)$", info.read_text(), re.M) if info.is_file() else None
     return found[1] if found else platform.processor() or platform.machine()
 
 
 def cells(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Titles and texts of a table: `model`, `backbone`, and the COLUMNS that any row has."""
+    """Formats a table: titles, and texts per row, of `model`, `backbone` and the COLUMNS that any row has."""
     present = {key: column for key, column in COLUMNS.items() if any(key in row for row in rows)}
     body = [
         [row["model"], row["backbone"] or "-"]
@@ -189,7 +188,7 @@ def cells(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
 def draw(
     rows: list[dict[str, Any]], runs: list[tuple[dict, Evaluation]], folder: Path, size: Sequence[int], num_classes: int
 ) -> list[Path]:
-    """models.png of the rows that did not fail, cost.png of the runs (row, evaluation) likewise; their paths."""
+    """Draws models.png of the rows, and cost.png of the runs (row, evaluation), without those that failed."""
     measured = [row for row in rows if "error" not in row]
     trained = [(row, evaluation) for row, evaluation in runs if "error" not in row]
     axes = {"xlabel": f"GFLOPs (2 per MAC) of an image of {size[0]}x{size[1]}, log scale", "xscale": "log"}
@@ -208,10 +207,12 @@ def draw(
 
 
 def chart(points: list[tuple[float, float, str, str]], path: Path, legend: str, settings: dict[str, str]) -> None:
-    """A PNG of points `(x, y, label, group)`: a colour a group, labels that cover no point and no other label.
+    """Draws a PNG of points `(x, y, label, group)`, a colour per group; numbers beside the points stand for the labels.
 
     Args:
-        legend: what the groups are.
+        points: to draw.
+        path: of the PNG.
+        legend: title of the groups.
         settings: of the axes, as matplotlib's `Axes.set`: title, xlabel, xscale, ...
     """
     import matplotlib
@@ -225,8 +226,15 @@ def chart(points: list[tuple[float, float, str, str]], path: Path, legend: str, 
     for index, name in enumerate(groups):
         x, y = zip(*((x, y) for x, y, _, group in points if group == name), strict=True)
         axes.scatter(x, y, color=f"C{index % 10}", marker="os^D"[index // 10 % 4], label=name, zorder=3)
+    at: dict[tuple[float, float], list[str]] = {}  # numbers of equal points are joined
+    for number, (x, y, *_) in enumerate(points, start=1):
+        at.setdefault((x, y), []).append(str(number))
+    for point, numbers in at.items():
+        axes.annotate(", ".join(numbers), point, (4, 3), textcoords="offset points", fontsize=7)
+    labels = "\n".join(f"{number}  {label}" for number, (*_, label, _) in enumerate(points, start=1))
+    axes.annotate(labels, (1.02, 1), xycoords="axes fraction", va="top", fontsize=8)
     axes.set(**settings)
-    axes.margins(0.12)
+    axes.margins(0.08)
     axes.grid(alpha=0.3)
     for axis in (axes.xaxis, axes.yaxis):
         if axis.get_scale() == "log":
@@ -235,59 +243,6 @@ def chart(points: list[tuple[float, float, str, str]], path: Path, legend: str, 
             axis.set_minor_formatter(NullFormatter())
     columns = max(1, 150 // (max(map(len, groups)) + 8))
     figure.legend(title=legend, loc="outside lower center", ncols=columns, fontsize="small")
-    figure.canvas.draw()  # where points are in pixels is known only now
-    figure.set_layout_engine("none")
-    centres = axes.transData.transform([point[:2] for point in points])
-    notes = [
-        axes.annotate(
-            label, (x, y), (0, 0), textcoords="offset pixels", ha="center", va="center", fontsize=8,
-            arrowprops={"arrowstyle": "-", "color": "grey", "linewidth": 0.6, "shrinkB": 3},
-        )
-        for x, y, label, _ in points
-    ]  # fmt: skip
-    extents = [note.get_window_extent() for note in notes]
-    halves = [((extent.width + 2) / 2, (extent.height + 2) / 2) for extent in extents]
-    for note, offset in zip(
-        notes, place_labels(centres.tolist(), halves, axes.get_window_extent().extents), strict=True
-    ):
-        note.set_position(offset)
     with atomic_path(path) as temporary:
         figure.savefig(temporary)
     plt.close(figure)
-
-
-def place_labels(
-    points: list[tuple[float, float]], halves: list[tuple[float, float]], frame: Sequence[float]
-) -> list[tuple[float, float]]:
-    """Offsets from points to the centres of their labels, the nearest that overlap nothing; all in pixels.
-
-    Args:
-        halves: half the width and height of each label.
-        frame: (left, bottom, right, top) that labels stay in.
-    """
-    angles = [math.radians(degrees) for degrees in (0, 90, 270, 180, 45, 315, 135, 225, 20, 340, 160, 200, 70, 290)]
-    taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in points]
-    offsets: list[tuple[float, float]] = [(0, 0)] * len(points)
-    for index in sorted(range(len(points)), key=lambda index: points[index]):
-        (x, y), (half_x, half_y) = points[index], halves[index]
-        others = [box for box in taken if box != (x - 5, y - 5, x + 5, y + 5)]
-        best = math.inf
-        for distance, angle in itertools.product((7, 14, 24, 36, 50, 70, 95, 125), angles):
-            dx, dy = math.cos(angle) * (distance + half_x), math.sin(angle) * (distance + half_y)
-            label = (x + dx - half_x, y + dy - half_y, x + dx + half_x, y + dy + half_y)
-            pieces = int(math.hypot(dx, dy) / 4)  # of the line from the point to its label
-            line = [(x + dx * piece / pieces, y + dy * piece / pieces) * 2 for piece in range(1, pieces)]
-            inside = label[0] > frame[0] and label[1] > frame[1] and label[2] < frame[2] and label[3] < frame[3]
-            # Where nothing is free, a line may be crossed before a label is covered.
-            hits = 1000 * (not inside) + 20 * _overlaps([label], taken) + _overlaps(line, others)
-            if hits < best:
-                best, offsets[index], boxes = hits, (dx, dy), [label, *line]
-            if hits == 0:
-                break
-        taken.extend(boxes)
-    return offsets
-
-
-def _overlaps(boxes: list[tuple], others: list[tuple]) -> int:
-    """How many pairs of boxes (left, bottom, right, top) overlap."""
-    return sum(a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3] for a in boxes for b in others)

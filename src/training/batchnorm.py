@@ -1,6 +1,6 @@
-"""BatchNorm's statistics measured again, exactly, for weights that no training step had: averages, aggregates."""
+"""The exact measuring of BatchNorm's statistics for weights that no training step had: averages of weights."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 import torch
 import torch.distributed as dist
@@ -12,27 +12,29 @@ from src.errors import UserError
 
 @torch.no_grad()
 def remeasure(network: nn.Module, batches: Iterable[Tensor], skip: Collection[str] = ()) -> int:
-    """Sets every BatchNorm layer's running mean and variance to those of its input over all the images given.
+    """Sets the running mean and variance of every BatchNorm layer to those of its input over all images given.
 
-    One pass in which each layer normalises by its batch, as in training, and everything else is as in evaluation
-    (no dropout). Not a running average: sums over all batches, and over all processes of a distributed run. A layer
-    that evaluation does not reach (auxiliary heads) keeps its statistics. Modes and momenta are left as they were.
+    In one pass each layer normalises by its batch, as in training, and everything else is as in evaluation (no
+    dropout). The result is no running average: it sums over all batches, and over all processes of a distributed run.
+    A layer that evaluation does not reach (auxiliary heads) keeps its statistics. Modes and momenta are restored.
 
     Args:
         network: takes the batches; on any device.
-        batches: images uint8 `(B, 3, H, W)` on any device; of any sizes, and more than one image each where a layer
-            pools to one cell.
-        skip: names of layers in `network.named_modules()` that keep their statistics, and normalise by them.
+        batches: images uint8 `(B, 3, H, W)` of any size on any device; if a layer pools to one cell, B must be above 1.
+        skip: names of layers in `network.named_modules()` that keep their statistics and normalise by them.
 
     Returns:
         The number of images that this process saw.
 
     Raises:
-        UserError: no images; a batch in which a layer has one value a channel, whose variance is 0.
+        UserError: no images; a batch in which a layer has one value per channel, whose variance is 0.
     """
     layers = {name: layer for name, layer in batchnorm_layers(network).items() if name not in skip}
     modes = {module: module.training for module in network.modules()}
-    momenta = {layer: (layer.momentum, layer.num_batches_tracked.clone()) for layer in layers.values()}
+    momenta = {layer: layer.momentum for layer in layers.values()}
+    counters = [
+        (counter, counter.clone()) for layer in layers.values() if (counter := layer.num_batches_tracked) is not None
+    ]
     tallies: dict[str, _Moments] = {}
     hooks = [layer.register_forward_pre_hook(_recorder(name, tallies)) for name, layer in layers.items()]
     device = next(network.parameters()).device
@@ -50,20 +52,24 @@ def remeasure(network: nn.Module, batches: Iterable[Tensor], skip: Collection[st
             hook.remove()
         for module, mode in modes.items():
             module.training = mode
-        for layer, (momentum, tracked) in momenta.items():
+        for layer, momentum in momenta.items():
             layer.momentum = momentum
-            layer.num_batches_tracked.copy_(tracked)
+        for counter, before in counters:
+            counter.copy_(before)
     if images == 0:
         raise UserError("BatchNorm cannot be measured again on no images; give at least one batch")
     for name, moments in tallies.items():
+        running_mean, running_var = layers[name].running_mean, layers[name].running_var
+        assert running_mean is not None
+        assert running_var is not None
         mean, variance = moments.reduce()
-        layers[name].running_mean.copy_(mean)
-        layers[name].running_var.copy_(variance)
+        running_mean.copy_(mean)
+        running_var.copy_(variance)
     return images
 
 
 def batchnorm_layers(network: nn.Module) -> dict[str, _BatchNorm]:
-    """BatchNorm layers (synchronised ones too) that keep statistics, by name."""
+    """Finds the BatchNorm layers (synchronised ones too) that keep statistics, by name."""
     return {
         name: module
         for name, module in network.named_modules()
@@ -82,7 +88,7 @@ class _Moments:
         self.squares = torch.zeros_like(self.mean)
 
     def add(self, x: Tensor) -> None:
-        """Values `(B, C, ...)`."""
+        """Adds values `(B, C, ...)`."""
         count = x.numel() // x.shape[1]
         variance, mean = torch.var_mean(x.float(), dim=(0, *range(2, x.ndim)), correction=0)
         delta = mean.to(self.dtype) - self.mean
@@ -92,7 +98,7 @@ class _Moments:
         self.count = total
 
     def reduce(self) -> tuple[Tensor, Tensor]:
-        """Mean and unbiased variance, over all processes."""
+        """Computes mean and unbiased variance over all processes."""
         count, mean, squares = self.count, self.mean, self.squares
         if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
             sums = torch.cat([mean.new_tensor([count]), mean * count])
@@ -103,13 +109,15 @@ class _Moments:
         return mean, squares / (count - 1)
 
 
-def _recorder(name: str, tallies: dict[str, _Moments]) -> object:
+def _recorder(name: str, tallies: dict[str, _Moments]) -> Callable[[nn.Module, tuple[Tensor]], None]:
+    """Makes a hook that adds a layer's input to its moments."""
+
     def record(layer: nn.Module, inputs: tuple[Tensor]) -> None:
         (x,) = inputs
         if x.numel() == x.shape[1]:
             raise UserError(
-                f"BatchNorm layer {name} has one value a channel in a batch of one image; measure it on batches of two "
-                "or more"
+                f"BatchNorm layer {name} has one value per channel in a batch of one image; measure it on batches of "
+                "two or more"
             )
         tallies.setdefault(name, _Moments(x)).add(x)
 

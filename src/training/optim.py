@@ -1,18 +1,14 @@
-"""Parameter groups: which parameters have which learning rate and weight decay."""
+"""The parameter groups of an optimizer, with their learning rates and weight decay."""
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
 
 from src.errors import UserError
 from src.models.network import Network
-
-# Where the configurations of earlier runs look for them.
-from src.training.schedules import constant as constant
-from src.training.schedules import cosine as cosine
-from src.training.schedules import poly as poly
 
 NO_DECAY = "/no_decay"
 
@@ -27,27 +23,30 @@ def build_optimizer(
     decay_norm_and_bias: bool = False,
     layer_decay: float | None = None,
 ) -> Optimizer:
-    """An optimizer over the groups `backbone`, `head`, and of each the part without weight decay.
+    """Builds an optimizer over the groups `backbone` and `head`, each with a part without weight decay.
 
     Args:
+        network: whose parameters are trained.
         optimizer: torch's class with its own options bound (momentum, betas).
         lr: base learning rate.
-        backbone_lr_scale, head_lr_scale: factors on it for the encoder and for all the rest.
-        decay_norm_and_bias: whether one-dimensional parameters (norms, biases) decay too, and what the encoder itself
-            names (`no_weight_decay`: a ViT's tokens and positions).
-        layer_decay: factor a layer, from the last of a timm encoder (once) to its stem (Bao et al. 2022, BEiT); the
-            backbone's groups are then `backbone/layer_00` (the stem) and on.
+        weight_decay: of the parts with weight decay.
+        backbone_lr_scale: factor on `lr` for the encoder.
+        head_lr_scale: factor on `lr` for all the rest.
+        decay_norm_and_bias: whether one-dimensional parameters (norms, biases) decay too, and those that the encoder
+            itself names (`no_weight_decay`: the tokens and positions of a ViT).
+        layer_decay: factor per layer, from the last layer of a timm encoder (once) to its stem (Bao et al. 2022, BEiT);
+            the backbone's groups are then `backbone/layer_00` (the stem) and following.
 
     Raises:
-        UserError: a factor for a backbone or a head where the network has no encoder; layers that cannot be told.
+        UserError: a factor for a backbone or a head if the network has no encoder; an encoder whose layers are unknown.
     """
-    architecture = network.architecture
-    encoder = getattr(architecture, "encoder", None)
+    encoder = network.encoder
     if encoder is None:
         _refuse_scales(backbone_lr_scale=backbone_lr_scale, head_lr_scale=head_lr_scale)
     layers = _layers(encoder, layer_decay) if layer_decay is not None else {}
     depth = max(layers.values(), default=0) + 1
-    in_backbone = dict(_named(encoder)) if encoder is not None else {}
+    named = list(encoder.named_parameters()) if encoder is not None else []
+    in_backbone = {id(parameter): name for name, parameter in named}
     spared = _spared(encoder) if encoder is not None else set()
 
     groups: dict[str, list[nn.Parameter]] = {}
@@ -58,7 +57,7 @@ def build_optimizer(
         name, rate = "head", lr * head_lr_scale
         if id(parameter) in in_backbone:
             name, rate = "backbone", lr * backbone_lr_scale
-            if layers:
+            if layer_decay is not None:
                 layer = layers[in_backbone[id(parameter)]]
                 name, rate = f"backbone/layer_{layer:02d}", rate * layer_decay ** (depth - layer)
         decays = decay_norm_and_bias or (parameter.ndim > 1 and id(parameter) not in spared)
@@ -80,6 +79,7 @@ def build_optimizer(
 
 
 def _refuse_scales(**scales: float) -> None:
+    """Raises UserError if a factor is not 1."""
     for key, scale in scales.items():
         if scale != 1:
             raise UserError(
@@ -88,44 +88,40 @@ def _refuse_scales(**scales: float) -> None:
             )
 
 
-def _named(encoder: nn.Module) -> list[tuple[int, str]]:
-    return [(id(parameter), name) for name, parameter in encoder.named_parameters()]
-
-
 def _spared(encoder: nn.Module) -> set[int]:
-    """Ids of the parameters that timm says should not decay."""
-    model = getattr(encoder, "model", None)
+    """Finds the ids of the parameters that should not decay according to timm."""
+    model: Any = getattr(encoder, "model", None)
     names = model.no_weight_decay() if hasattr(model, "no_weight_decay") else set()
     return {id(parameter) for name, parameter in encoder.named_parameters() if name.removeprefix("model.") in names}
 
 
 def _layers(encoder: nn.Module | None, layer_decay: float) -> dict[str, int]:
-    """Layer of each of an encoder's parameters by name, 0 the stem, as timm's `group_matcher` tells it.
+    """Finds the layer of each of an encoder's parameters by name, 0 for the stem, from timm's `group_matcher`.
 
     Raises:
-        UserError: no encoder, one that is not timm's or does not tell its layers, a factor outside (0, 1].
+        UserError: no encoder, one that is not timm's or has no matcher, a factor outside (0, 1].
     """
     given = f"optimizer.layer_decay={layer_decay}"
     if not 0 < layer_decay <= 1:
         raise UserError(f"{given}: must be above 0 and at most 1, or null")
-    model = getattr(encoder, "model", None)
+    model: Any = getattr(encoder, "model", None)
     matcher = _group_matcher(model, getattr(encoder, "name", None)) if model is not None else None
-    if matcher is None:
-        what = "this network has no backbone" if encoder is None else "this backbone does not tell its layers"
+    if model is None or matcher is None:
+        reason = "this network has no backbone" if encoder is None else "the layers of this backbone are unknown"
         raise UserError(
-            f"{given}: {what}; set it to null, or choose one of timm's backbones (backbone=vit_base, convnext_tiny, "
+            f"{given}: {reason}; set it to null, or choose one of timm's backbones (backbone=vit_base, convnext_tiny, "
             "swin_tiny, or backbone.name=tu-...)"
         )
     from timm.models._manipulate import group_with_matcher
 
-    # Where timm gives features alone, it renames stages.0 to stages_0.
-    told = {name: re.sub(r"^([a-z]+)_(\d+)\.", r"\1.\2.", name) for name, _ in model.named_parameters()}
-    layers = group_with_matcher(((name, None) for name in told.values()), matcher, reverse=True)
-    return {f"model.{name}": layers[as_timm] for name, as_timm in told.items()}
+    # In a model of features only, timm renames stages.0 to stages_0.
+    names = {name: re.sub(r"^([a-z]+)_(\d+)\.", r"\1.\2.", name) for name, _ in model.named_parameters()}
+    layers: Any = group_with_matcher(((name, None) for name in names.values()), matcher, reverse=True)
+    return {f"model.{name}": layers[original] for name, original in names.items()}
 
 
-def _group_matcher(model: nn.Module, name: str | None) -> dict | None:
-    """Regular expressions of a timm model's layers; those of the whole model, where this is its features alone."""
+def _group_matcher(model: Any, name: str | None) -> dict | None:
+    """Returns the regular expressions of a timm model's layers; for a model of features only, those of the whole."""
     import timm
     import torch
 

@@ -1,4 +1,4 @@
-"""Learning rates by optimiser step. Every schedule scales all parameter groups alike, each from its own rate.
+"""Learning-rate schedules per optimiser step. Each scales all parameter groups alike, from the rate of each.
 
 A schedule is `(optimizer, total_steps, steps_per_epoch, options) -> LRScheduler`, stepped after every optimiser step.
 """
@@ -6,10 +6,11 @@ A schedule is `(optimizer, total_steps, steps_per_epoch, options) -> LRScheduler
 import math
 from collections.abc import Callable
 
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
-from src.errors import UserError
+from src.errors import UserError, whole
 
 
 def poly(
@@ -20,7 +21,7 @@ def poly(
     warmup_epochs: float,
     floor: float = 0.0,
 ) -> LambdaLR:
-    """floor + (1 - floor) (1 - t / T)^power, times lr, by step (Chen et al. 2017), after a linear warm-up.
+    """Scales lr by floor + (1 - floor) (1 - t / T)^power at step t (Chen et al. 2017), after a linear warm-up.
 
     t and T count from the warm-up's end; `floor` is a fraction of lr.
     """
@@ -30,7 +31,7 @@ def poly(
 def cosine(
     optimizer: Optimizer, total_steps: int, steps_per_epoch: int, warmup_epochs: float, floor: float
 ) -> LambdaLR:
-    """Half a cosine from lr to `floor` times lr by step (Loshchilov & Hutter 2017), after a linear warm-up."""
+    """Lowers lr by half a cosine to `floor` times lr (Loshchilov & Hutter 2017), after a linear warm-up."""
 
     def half(done: float) -> float:
         return (1 + math.cos(math.pi * done)) / 2
@@ -39,7 +40,7 @@ def cosine(
 
 
 def constant(optimizer: Optimizer, total_steps: int, steps_per_epoch: int, warmup_epochs: float) -> LambdaLR:
-    """lr throughout, after a linear warm-up."""
+    """Keeps lr after a linear warm-up."""
     return _with_warmup(optimizer, total_steps, steps_per_epoch, warmup_epochs, lambda done: 1.0)
 
 
@@ -51,13 +52,12 @@ def step(
     gamma: float,
     warmup_epochs: float,
 ) -> LambdaLR:
-    """lr times gamma^(epoch // every_epochs), epochs counted from the run's start; a linear warm-up within it.
+    """Scales lr by gamma^(epoch // every_epochs), epochs counted from the run's start, with a linear warm-up within.
 
     Raises:
-        UserError: `every_epochs` that is no whole number above 0.
+        UserError: `every_epochs` is no whole number above 0.
     """
-    if not isinstance(every_epochs, int) or every_epochs < 1:
-        raise UserError(f"scheduler.every_epochs={every_epochs}: must be a whole number, at least 1")
+    whole("scheduler.every_epochs", every_epochs, 1)
     warmup = _warmup_steps(total_steps, steps_per_epoch, warmup_epochs)
 
     def factor(now: int) -> float:
@@ -75,12 +75,16 @@ def one_cycle(
     end: float,
     cycle_momentum: bool,
 ) -> OneCycleLR:
-    """torch's 1cycle (Smith & Topin 2018): lr is its peak, reached by a cosine after the share `rise` of the run.
+    """Builds torch's 1cycle (Smith & Topin 2018): lr is the peak, reached by a cosine after a share of the run.
 
     Args:
+        optimizer: whose groups have their peaks as learning rates.
+        total_steps: of the run.
+        steps_per_epoch: not used.
         rise: share of the run in which the learning rate rises.
-        start, end: the first and the last learning rate, as fractions of lr.
-        cycle_momentum: momentum (beta1) falls from .95 to .85 while the rate rises, and comes back.
+        start: the first learning rate, as a fraction of lr.
+        end: the last learning rate, as a fraction of lr.
+        cycle_momentum: whether momentum (beta1) falls from .95 to .85 while the rate rises, and returns.
 
     Raises:
         UserError: a share outside (0, 1), fractions that are not 0 < end <= start <= 1.
@@ -111,30 +115,32 @@ def plateau(
     threshold: float = 1e-4,
     floor: float = 0.0,
 ) -> "Plateau":
-    """See `Plateau`, after a linear warm-up.
+    """Builds a `Plateau` after a linear warm-up.
 
     Raises:
-        UserError: a factor outside (0, 1), a patience that is no whole number from 0 on.
+        UserError: a factor outside (0, 1), a patience that is no whole number of at least 0.
     """
     _check_floor(floor)
     if not 0 < factor < 1:
         raise UserError(f"scheduler.factor={factor}: must be above 0 and below 1")
-    if not isinstance(patience, int) or patience < 0:
-        raise UserError(f"scheduler.patience={patience}: must be a whole number, at least 0")
+    whole("scheduler.patience", patience, 0)
     warmup = _warmup_steps(total_steps, steps_per_epoch, warmup_epochs)
     return Plateau(optimizer, factor, patience, threshold, floor, warmup)
 
 
 class Plateau(LRScheduler):
-    """lr times factor^n: n grows by one where more than `patience` validations in a row brought no better figure.
+    """Scales lr by factor^n; n grows by one after more than `patience` validations in a row without a better figure.
 
-    Not torch's ReduceLROnPlateau: Lightning (2.6.6) steps that one after the epoch's checkpoint was written, so that a
-    resumed run would not know of the last validation; and it has no warm-up. This one is told by `observe`.
+    It replaces torch's ReduceLROnPlateau, which has no warm-up and which Lightning (2.6.6) steps after writing the
+    epoch's checkpoint, so that a resumed run would not know of the last validation. Here `observe` takes each figure.
 
     Args:
-        threshold: a figure is better from best (1 + threshold) on.
+        optimizer: whose groups have their base learning rates.
+        factor: in (0, 1).
+        patience: number of validations.
+        threshold: a figure is better if it is above best (1 + threshold).
         floor: fraction of lr below which it does not fall.
-        warmup: steps.
+        warmup: in steps.
     """
 
     def __init__(
@@ -150,12 +156,12 @@ class Plateau(LRScheduler):
         self.num_cuts = 0
         super().__init__(optimizer)
 
-    def get_lr(self) -> list[float]:
+    def get_lr(self) -> list[float | Tensor]:
         scale = _warm(self.last_epoch, self.warmup) * max(self.floor, self.factor**self.num_cuts)
         return [base * scale for base in self.base_lrs]
 
     def observe(self, figure: float) -> None:
-        """Takes a validation's figure, the higher the better; NaN is not better. The next step has the new rate."""
+        """Takes a validation's figure, the higher the better (NaN is not better), and sets the rate accordingly."""
         if figure > self.best + self.threshold * abs(self.best) or (self.best == -math.inf and figure > self.best):
             self.best, self.num_bad = figure, 0
         else:
@@ -176,9 +182,9 @@ def _with_warmup(
     curve: Callable[[float], float],
     floor: float = 0.0,
 ) -> LambdaLR:
-    """Step i of the warm-up's W has (i + 1) / W of the learning rate.
+    """Gives step i of the warm-up's W steps (i + 1) / W of the learning rate, and follows `curve` thereafter.
 
-    Then floor + (1 - floor) `curve(done)`, a curve from 1 to 0 (or 1 throughout) of the fraction done, 0 to 1.
+    The factor is then floor + (1 - floor) `curve(done)`; the curve falls from 1 to 0 (or is 1) over the fraction done.
     """
     _check_floor(floor)
     warmup = _warmup_steps(total_steps, steps_per_epoch, warmup_epochs)

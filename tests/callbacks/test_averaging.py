@@ -1,4 +1,4 @@
-"""EMA and SWA: what is averaged, what is validated and kept, and that a resumed run is bitwise the same."""
+"""EMA and SWA: the averages, what is validated and kept, and that a resumed run is bitwise the same."""
 
 import json
 import os
@@ -32,11 +32,11 @@ from tests.support.small import (
 from tests.training.test_batchnorm import naive
 from tests.training.test_train import read_csv
 
-IMAGES = 4  # of the 6 that there are
+IMAGES = 4  # of the 6 of the training split
 
 
 class Weights(L.Callback):
-    """The weights after every batch, and which network stands in the task while it validates."""
+    """Records the weights after every batch, and whether the average stands in the task while it validates."""
 
     def __init__(self) -> None:
         self.after: list[dict[str, torch.Tensor]] = []
@@ -59,9 +59,9 @@ def copy_of(task: L.LightningModule) -> dict[str, torch.Tensor]:
     return {f"network.{name}": value.detach().clone() for name, value in task.network.named_parameters()}
 
 
-def test_ema_is_the_recursion_it_says(tmp_path: Path) -> None:
-    """9 steps in 3 epochs, with the smaller decays of the first steps: 1/10 (which the copy of the first step stands
-    for), 2/11, 3/12 ... until .5 is smaller."""
+def test_ema_is_its_recursion(tmp_path: Path) -> None:
+    """9 steps in 3 epochs, with the smaller decays of the first steps: 1/10 (replaced by the copy of the first step),
+    2/11, 3/12 ... until .5 is smaller."""
     seen, task = Weights(), small_task()
     fit(tmp_path, task, [seen, ExponentialAverage(0.5, IMAGES)])
     state = checkpoint(tmp_path)
@@ -74,7 +74,7 @@ def test_ema_is_the_recursion_it_says(tmp_path: Path) -> None:
             average = decay * average + (1 - decay) * weights[name].double()
         torch.testing.assert_close(state["state_dict"][name].double(), average, rtol=1e-5, atol=1e-7)
         assert torch.equal(state[TRAINED][name], seen.after[-1][name])
-        assert torch.equal(task.state_dict()[name], seen.after[-1][name]), "training goes on from the weights"
+        assert torch.equal(task.state_dict()[name], seen.after[-1][name]), "training continues from the weights"
         assert not torch.equal(state["state_dict"][name], seen.after[-1][name])
 
 
@@ -90,7 +90,7 @@ def test_the_initial_weights_are_in_no_average(tmp_path: Path) -> None:
 
 
 def test_swa_is_the_mean_of_the_last_epochs(tmp_path: Path) -> None:
-    """Of 4 epochs the first half is left out; until then the weights themselves are validated and kept."""
+    """The first half of 4 epochs is left out; in it the weights themselves are validated and kept."""
     seen = Weights()
     fit(tmp_path / "whole", small_task(), [seen, StochasticAverage(0.5, IMAGES)], epochs=4)
     state = checkpoint(tmp_path / "whole")["state_dict"]
@@ -116,7 +116,9 @@ def test_what_is_kept_is_what_was_validated_with_batchnorm_measured_on_training_
     assert float(trainer.callback_metrics["val/miou"]) == figure
     both = checkpoint(tmp_path)
     counted = [name for name in both[TRAINED] if name.endswith("num_batches_tracked")]
-    assert [int(both["state_dict"][name]) for name in counted] == [9, 9], "what is not averaged is the weights' own"
+    assert [int(both["state_dict"][name]) for name in counted] == [9, 9], (
+        "what is not averaged is copied from the weights"
+    )
     loader = small_data().train_dataloader()  # the first epoch's, two batches of two
     batches = [batch["image"] for batch, _ in zip(loader, range(2), strict=False)]
     state = checkpoint(tmp_path)["state_dict"]
@@ -156,7 +158,7 @@ def test_epochs_without_validation_leave_an_average_that_can_be_evaluated(tmp_pa
 
 @pytest.mark.parametrize("average", [partial(ExponentialAverage, 0.9), partial(StochasticAverage, 0.2)])
 def test_a_resumed_run_is_bitwise_the_same(average: partial, tmp_path: Path) -> None:
-    """With a plateau that heeds the average's figure, momentum in the optimizer, dropout in the network."""
+    """With a plateau by the average's figure, momentum in the optimizer, dropout in the network."""
     schedule = partial(plateau, factor=0.5, patience=0, warmup_epochs=0, threshold=1e6)
 
     def train(folder: Path, *more: L.Callback) -> None:
@@ -190,7 +192,7 @@ def test_wrong_options_are_refused(build: partial, message: str) -> None:
 
 @pytest.mark.slow
 def test_killed_and_started_again_by_the_command_line(cli: Any, tmp_path: Path) -> None:
-    """SIGKILL with EMA and a plateau: bitwise the run that nobody killed; src.eval finds the figure of the training."""
+    """After SIGKILL, with EMA and a plateau: bitwise the run without a kill; src.eval gives the training's figure."""
     arguments = (
         *(word for word in TINY if not word.startswith(("trainer.max_epochs", "data.dataset.num_train"))),
         "averaging=ema", "averaging.batchnorm_images=4", "scheduler=plateau", "scheduler.patience=0",

@@ -1,4 +1,4 @@
-"""Frozen backbones and BatchNorm: nothing of them moves, everything does afterwards, on one device and on two."""
+"""Frozen backbones and BatchNorm: nothing of them changes while they are frozen, and everything afterwards."""
 
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from tests.support.small import KilledError, Small, StopAt, adamw, checkpoint, d
 
 
 class Watch(L.Callback):
-    """The network's state, gradients and modes at every step."""
+    """Records the network's state, its trainable parameters and its modes at every step."""
 
     def __init__(self) -> None:
         self.states: list[dict[str, torch.Tensor]] = []
@@ -28,7 +28,7 @@ class Watch(L.Callback):
 
 
 def pretrained() -> Small:
-    """The encoder's BatchNorm comes with statistics, the head's does not."""
+    """A network whose encoder's BatchNorm comes with statistics, and whose head's does not."""
     network = Small()
     network.encoder[1].running_mean.fill_(0.5)
     return network
@@ -57,7 +57,7 @@ def test_a_frozen_backbone_does_not_move_and_then_does(optimizer: partial, tmp_p
     assert "architecture.encoder.1.running_mean" in moved(watch.states[5], watch.states[6])
 
 
-def test_frozen_batchnorm_is_that_which_has_statistics(tmp_path: Path) -> None:
+def test_only_batchnorm_with_statistics_is_frozen(tmp_path: Path) -> None:
     watch, task = Watch(), small_task(architecture=pretrained)
     initial = {name: value.clone() for name, value in task.network.state_dict().items()}
     fit(tmp_path, task, [Freezing(0, 2), watch], epochs=3)
@@ -70,7 +70,7 @@ def test_frozen_batchnorm_is_that_which_has_statistics(tmp_path: Path) -> None:
     assert held <= moved(watch.states[5], watch.states[8])
 
 
-def test_batchnorm_may_be_held_longer_than_the_backbone(tmp_path: Path) -> None:
+def test_batchnorm_may_be_frozen_longer_than_the_backbone(tmp_path: Path) -> None:
     watch = Watch()
     fit(tmp_path, small_task(architecture=pretrained), [Freezing(1, 2), watch], epochs=3)
     moving = [moved(watch.states[i], watch.states[i + 1]) for i in (1, 4, 7)]
@@ -80,8 +80,8 @@ def test_batchnorm_may_be_held_longer_than_the_backbone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("at", [(0, 1), (1, 1), (2, 1)])
 def test_a_resumed_run_is_bitwise_the_same(at: tuple[int, int], tmp_path: Path) -> None:
-    """Killed before, at and after the epoch in which the backbone thaws; the head's BatchNorm has statistics by then,
-    and yet is not held."""
+    """Killed before, at and after the epoch in which the backbone is trained again; by then the head's BatchNorm has
+    statistics, but it is not frozen."""
 
     def train(folder: Path, *more: L.Callback) -> None:
         task = small_task(sgd, architecture=pretrained)
@@ -103,7 +103,7 @@ def test_a_resumed_run_is_bitwise_the_same(at: tuple[int, int], tmp_path: Path) 
         (Freezing(0, 3), r"freeze.batchnorm_epochs=3: no BatchNorm layer of this network has statistics yet"),
     ],
 )
-def test_what_cannot_be_held_is_refused(freezing: Freezing, message: str, tmp_path: Path) -> None:
+def test_freezing_nothing_is_refused(freezing: Freezing, message: str, tmp_path: Path) -> None:
     task = small_task()
     if freezing.backbone_epochs:
         del task.network.architecture.encoder

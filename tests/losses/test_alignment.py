@@ -1,4 +1,4 @@
-"""SCTNet's alignment with a teacher, and the loss of it."""
+"""SCTNet's alignment with a teacher, and its loss."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def small(**options: object) -> SCTNet:
 
 
 def save_teacher(path: Path, num_classes: int = K, backbone: dict = TINY, **options: object) -> SMPNetwork:
-    """Writes what Lightning writes for a SegmentationTask with an smp Segformer."""
+    """Writes a checkpoint like Lightning's of a SegmentationTask with smp's Segformer."""
     network = Network(SMPNetwork("Segformer", backbone, num_classes, **options), MEAN, STD)
     state = {f"network.{key}": value for key, value in network.state_dict().items()}
     torch.save({"state_dict": state, "epoch": 3, "pytorch-lightning_version": "2.6.6", "loops": {"fit_loop": {}}}, path)
@@ -43,14 +43,14 @@ def save_teacher(path: Path, num_classes: int = K, backbone: dict = TINY, **opti
 
 @pytest.fixture(scope="module")
 def mit(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, SMPNetwork]:
-    """What `teacher` is set to, and the network behind it."""
+    """A value of `model.teacher`, and its network."""
     path = tmp_path_factory.mktemp("mit") / "best.ckpt"
     return {"backbone": MIT, "weights": str(path)}, save_teacher(path, backbone=MIT)
 
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory: pytest.TempPathFactory) -> dict:
-    """A faster one than MiT-B0."""
+    """A value of `model.teacher` with a faster backbone than MiT-B0."""
     path = tmp_path_factory.mktemp("tiny") / "best.ckpt"
     save_teacher(path)
     return {"backbone": TINY, "weights": str(path)}
@@ -89,7 +89,9 @@ def test_teacher_is_frozen_and_no_part_of_the_student(mit: tuple[dict, SMPNetwor
     assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())
     assert len(network.eval()(image)) == 1
     network.to("meta")
-    assert {parameter.device.type for parameter in module.parameters()} == {"meta"}, "it follows to a device"
+    assert {parameter.device.type for parameter in module.parameters()} == {"meta"}, (
+        "it moves to a device with its student"
+    )
 
 
 @pytest.mark.parametrize("size", [(64, 96), (70, 101)])
@@ -242,7 +244,7 @@ def test_aligned_loss_adds_weighted_divergences() -> None:
     expected = base["loss"] + sum(w * channel_wise_divergence(*pairs[name], 2.0) for name, w in WEIGHTS.items())
     assert result["loss"].item() == pytest.approx(expected.item(), rel=1e-6)
     assert set(result) == {"loss", "ce", "aux", *(f"align_{name}" for name in WEIGHTS)}
-    assert torch.equal(loss.eval()(logits, mask)["loss"], base["loss"]), "in validation the base loss alone"
+    assert torch.equal(loss.eval()(logits, mask)["loss"], base["loss"]), "in validation only the base loss"
 
 
 def test_loss_and_network_that_do_not_match_are_refused() -> None:
@@ -260,8 +262,9 @@ def test_loss_and_network_that_do_not_match_are_refused() -> None:
         aligned_loss(temperature=0)
 
 
+@pytest.mark.e2e
 def test_a_teacher_is_trained_then_a_student_by_it(cli, tmp_path: Path) -> None:
-    """From the command line, and evaluated without the teacher's file."""
+    """Trains both from the command line, and evaluates without the teacher's file."""
     scenes = [option for option in SCENES if not option.startswith("model.")]
     where = [*scenes, f"runs={tmp_path}"]
     cli("train", *where, "model=segformer", "name=teacher")

@@ -1,5 +1,6 @@
-"""Losses in row bands: the value and gradient of the whole, without a full-size copy of the logits."""
+"""Losses in row bands have the value and gradient of the whole, without a full-size copy of the logits."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -27,10 +28,15 @@ K = 5
 each_yaml = pytest.mark.parametrize("name", NAMES)
 
 
-def build(name: str, num_classes: int = K, *overrides: str) -> CombinedLoss:
-    """The loss of a yaml, weights in place of a weighting's name, OHEM's least number small enough to matter."""
+@functools.cache
+def composed_loss(name: str, *overrides: str) -> DictConfig:
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = compose("train", [f"loss={name}", *overrides]).loss
+        return compose("train", [f"loss={name}", *overrides]).loss
+
+
+def build(name: str, num_classes: int = K, *overrides: str) -> CombinedLoss:
+    """Builds the loss of a yaml, with weights for a weighting's name, and a min_kept of OHEM that is small enough."""
+    cfg = composed_loss(name, *overrides).copy()
     for term in (cfg.base if name == "ce_siam" else cfg).terms.values():
         if isinstance(term.loss.get("class_weights"), str):
             term.loss.class_weights = [0.5 + label for label in range(num_classes)]
@@ -63,16 +69,19 @@ def rows_a_band(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     return lambda rows: monkeypatch.setattr(banded, "band_rows", lambda row_bytes, budget: rows)
 
 
-@each_yaml
-@pytest.mark.parametrize("align_corners", [False, True])
-@pytest.mark.parametrize(("size", "rows"), [((21, 30), 4), ((32, 33), 7), ((17, 25), 100)])
+# Every loss with every size, with each way of alignment in turn.
+CUTS = [((21, 30), 4), ((32, 33), 7), ((17, 25), 100)]
+CASES = [(name, *cut, bool((i + j) % 2)) for i, name in enumerate(NAMES) for j, cut in enumerate(CUTS)]
+
+
+@pytest.mark.parametrize(("name", "size", "rows", "align_corners"), CASES)
 def test_bands_give_value_and_gradient_of_the_whole(
-    name: str, align_corners: bool, size: tuple[int, int], rows: int, rows_a_band: Callable
+    name: str, size: tuple[int, int], rows: int, align_corners: bool, rows_a_band: Callable
 ) -> None:
     rows_a_band(rows)
     loss = build(name)
     logits, mask = make_batch(size, [4, 8, 1], align_corners)
-    # Lovász's gradient jumps where two errors change places, as they may where float32 rounds them.
+    # Lovász's gradient jumps if two errors change places, which rounding to float32 may cause.
     dtype = torch.float64 if "lovasz" in loss.terms else torch.float32
     ours = [x.to(dtype, copy=True).requires_grad_() for x in logits]
     exact = [x.double().requires_grad_() for x in logits]
@@ -86,10 +95,14 @@ def test_bands_give_value_and_gradient_of_the_whole(
         torch.testing.assert_close(a.grad.double(), b.grad, rtol=1e-5, atol=1e-5 * b.grad.abs().max().item())
 
 
-@pytest.mark.parametrize("align_corners", [False, True])
-@pytest.mark.parametrize("size", [(21, 30), (32, 64), (33, 65), (1, 1), (7, 200)])
-@pytest.mark.parametrize("stride", [1, 2, 4, 8, 32])
-def test_rows_are_those_of_the_full_upsampling(align_corners: bool, size: tuple[int, int], stride: int) -> None:
+SIZES, STRIDES = [(21, 30), (32, 64), (33, 65), (1, 1), (7, 200)], [1, 2, 4, 8, 32]
+
+
+@pytest.mark.parametrize(
+    ("size", "stride", "align_corners"),
+    [(size, stride, bool((i + j) % 2)) for i, size in enumerate(SIZES) for j, stride in enumerate(STRIDES)],
+)
+def test_rows_are_those_of_the_full_upsampling(size: tuple[int, int], stride: int, align_corners: bool) -> None:
     source = tuple(-(-side // stride) for side in size)
     logits = torch.randn(2, 3, *source)
     full = upsample(logits, size, align_corners)
@@ -98,11 +111,13 @@ def test_rows_are_those_of_the_full_upsampling(align_corners: bool, size: tuple[
         for stop in {start + 1, min(start + 5, size[0]), size[0]}:
             part = logits[:, :, upsampling.needed(start, stop)]
             torch.testing.assert_close(upsampling.rows(part, start, stop), full[:, :, start:stop], rtol=0, atol=1e-5)
-    assert part.shape[2] <= 4, "and few rows of the logits are looked at"
+    assert part.shape[2] <= 4, "only few rows of the logits are read"
 
 
-@each_yaml
-@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(
+    ("name", "layout"),
+    [(name, (torch.contiguous_format, torch.channels_last)[index % 2]) for index, name in enumerate(NAMES)],
+)
 def test_networks_in_bfloat16_and_channels_last(name: str, layout: torch.memory_format, rows_a_band: Callable) -> None:
     rows_a_band(5)
     loss = build(name)
@@ -132,7 +147,7 @@ def test_validation_scores_full_size_without_a_gradient(name: str, rows_a_band: 
 
 
 class Largest(TorchDispatchMode):
-    """Elements of the largest tensor that an operation returned, and its name."""
+    """Records the bytes of the largest tensor that an operation returned, and the operation's name."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -159,7 +174,7 @@ def test_no_tensor_is_near_a_full_size_copy(name: str, monkeypatch: pytest.Monke
     assert copy / 20 < largest.seen[0] < copy / 9, largest.seen
     with Largest() as largest:
         F.cross_entropy(upsample(logits, (height, width), False), mask.long()).backward()
-    assert largest.seen[0] >= copy, "the measure sees one where there is one"
+    assert largest.seen[0] >= copy, "the measure notices a full-size copy"
 
 
 def test_bands_fit_their_budget(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +192,7 @@ def test_bands_fit_their_budget(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @each_yaml
 def test_the_loss_never_waits_for_the_device(name: str) -> None:
-    """Tensors without data: whatever reads a value on the host raises."""
+    """On tensors without data, reading a value on the host raises."""
     loss = build(name)
     with FakeTensorMode(allow_non_fake_inputs=True):
         logits = torch.randn(2, K, 8, 8, requires_grad=True)

@@ -275,12 +275,12 @@ def test_alpha_weighs_two_terms(batch) -> None:
         (lambda: BoundaryCrossEntropy(sigma=0.0), r"sigma=0.0: must be above 0 pixels"),
     ],
 )
-def test_wrong_settings_are_told(make, message: str) -> None:
+def test_wrong_settings_are_refused(make, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
 
 
-def test_wrong_arguments_are_told() -> None:
+def test_wrong_arguments_are_refused() -> None:
     with pytest.raises(ValueError, match="class_weights has 2 values for 3 classes"):
         CrossEntropy(0, [1.0, 2.0])(torch.zeros(1, 3, 1, 1), torch.zeros(1, 1, 1, dtype=torch.long))
     with pytest.raises(ValueError, match=r"loss.terms.ce.weight=-1: must not be negative"):

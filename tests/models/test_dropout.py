@@ -1,4 +1,4 @@
-"""Dropout and drop path are where their keys say."""
+"""Dropout and drop path have the probabilities of their keys."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ KEYS = {
 
 @pytest.mark.parametrize("model", KEYS)
 def test_a_networks_dropout_is_its_key(model: str, tmp_path: Path) -> None:
-    """The probability that is asked for is there, and makes training random where nothing else does."""
+    """The network has the probability of the key, and nothing else makes training random."""
     rate = 0.37
     small = ["model.channels=[4,4,4,4,4]"] if model == "segnetwork" else []
     cfg = composed(tmp_path, f"model={model}", f"model.{KEYS[model]}={rate}", *small)
@@ -58,6 +58,6 @@ def test_drop_path_is_a_key_of_its_backbones(name: str) -> None:
 
 
 def test_options_that_a_backbone_would_ignore_are_refused() -> None:
-    """smp takes them for its own encoders without a word."""
+    """smp ignores them silently for its own encoders."""
     with pytest.raises(ValueError, match=r"backbone.options.drop_path_rate=0.2: resnet18 takes no options"):
         build_encoder({"name": "resnet18", "weights": None, "options": {"drop_path_rate": 0.2}})

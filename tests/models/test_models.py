@@ -1,4 +1,4 @@
-"""The shell around architectures, encoders and their weights, and the two networks."""
+"""`Network`, encoders and their weights, U-Net and UPerNet."""
 
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from src.models.network import Network
 from src.models.smp_network import SMPNetwork
 from src.models.upernet import UPerNet
 from src.models.weights import read_weights
+from src.task import SegmentationTask
 
 SWIN = {
     "name": "tu-swin_tiny_patch4_window7_224",
@@ -80,7 +81,7 @@ def test_what_cannot_be_built_is_refused() -> None:
 
 @pytest.mark.parametrize(("name", "build"), [("tu-test_convnext", UPerNet), ("swin", UPerNet)])
 def test_upernet_on_patches_takes_any_size(name: str, build) -> None:
-    """The odd rows of an image that fill no patch are seen: they are padded, not dropped."""
+    """Odd rows of an image that fill no patch are padded, not dropped."""
     backbone = SWIN if name == "swin" else {"name": name, "weights": None}
     network = Network(build(backbone, 3, channels=16), MEAN, STD).eval()
     image = torch.randint(0, 256, (1, 3, 65, 97), dtype=torch.uint8)
@@ -113,7 +114,7 @@ def test_initialisation(scheme: str) -> None:
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_weights_from_a_file(tmp_path: Path, suffix: str) -> None:
-    """torchvision's classifier, head included, is taken by smp's encoder of the same name."""
+    """smp's encoder loads torchvision's classifier of the same name, head included."""
     source = torchvision.models.resnet18(weights=None)
     path = tmp_path / f"resnet18{suffix}"
     if suffix == ".pth":
@@ -150,9 +151,15 @@ def test_weights_are_never_unpickled(tmp_path: Path) -> None:
         read_weights(path)
 
 
-def test_compiles_and_keeps_its_parameters_once() -> None:
-    from src.task import SegmentationTask
+def test_a_compiled_network_is_registered_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Compiled(nn.Module):
+        """A wrapper as torch.compile makes one, in no time; the slow tests compile every network."""
 
+        def __init__(self, module: nn.Module) -> None:
+            super().__init__()
+            self._orig_mod = module
+
+    monkeypatch.setattr(torch, "compile", Compiled)
     options = {"optimizer": None, "scheduler": None, "inference": {}, "classes": ["a", "b"], "seed": 0}
     network = Network(unet(), MEAN, STD)
     task = SegmentationTask(network, loss=nn.Identity(), compile=True, **options)

@@ -22,14 +22,14 @@ MOBILE = {"output_stride": 16, "atrous_rates": [12, 24, 36]}
 
 
 def copy_weights(source: nn.Module, target: nn.Module) -> None:
-    """By order of definition, shapes equal: names differ."""
+    """Copies by order of definition, since names differ; the shapes must be equal."""
     given, wanted = source.state_dict(), target.state_dict()
     assert [v.shape for v in given.values()] == [v.shape for v in wanted.values()]
     target.load_state_dict(dict(zip(wanted, given.values(), strict=True)))
 
 
 def randomise(module: nn.Module) -> None:
-    """Statistics and affine parameters too: at 0 and 1 a forgotten BatchNorm would go unseen."""
+    """Draws statistics and affine parameters: with 0 and 1 a missing BatchNorm would not be noticed."""
     generator = torch.Generator().manual_seed(0)
     for layer in module.modules():
         if isinstance(layer, nn.BatchNorm2d):
@@ -56,10 +56,12 @@ def randomise(module: nn.Module) -> None:
 @torch.no_grad()
 def test_logits_are_torchvisions(ours, theirs) -> None:
     torch.manual_seed(0)
-    model = ours().eval()
+    with torch.device("meta"):
+        model = ours()
+    model = model.to_empty(device="cpu").eval()  # every tensor is copied below
     expected = theirs(weights=None, weights_backbone=None, num_classes=19, aux_loss=True).eval()
     randomise(expected)
-    # timm's MobileNetV3 has the epsilon that its weights were trained with, torchvision's has 1e-3.
+    # timm's MobileNetV3 has the epsilon of its training, torchvision's has 1e-3.
     for mine, other in zip(_norms(model), _norms(expected), strict=True):
         mine.eps = other.eps
     copy_weights(expected.backbone, model.encoder)
@@ -86,7 +88,7 @@ def _norms(module: nn.Module) -> list[nn.BatchNorm2d]:
 
 
 def naive_conv(x: Tensor, weight: Tensor, dilation: int = 1) -> Tensor:
-    """A sum over the kernel's taps of the shifted map: nothing of F.conv2d's padding or dilation."""
+    """Sums the shifted maps over the kernel's taps, without F.conv2d's padding or dilation."""
     batch, _, height, width = x.shape
     out = x.new_zeros(batch, weight.shape[0], height, width)
     centre = weight.shape[-1] // 2
@@ -176,7 +178,7 @@ def test_pyramid_pooling_by_cells(size: tuple[int, int], align_corners: bool) ->
 
 
 def impulse_spacing(convolution: nn.Conv2d) -> tuple[int, int]:
-    """(dilation, stride) of a 3x3 convolution, measured: where it answers to a single lit pixel, and how finely."""
+    """Measures (dilation, stride) of a 3x3 convolution from its answer to a single lit pixel."""
     side = 33
     image = torch.zeros(1, convolution.in_channels, side, side)
     image[..., side // 2, side // 2] = 1
@@ -194,6 +196,7 @@ def impulse_spacing(convolution: nn.Conv2d) -> tuple[int, int]:
     return int(rows[1] - rows[0]), 32 // size
 
 
+@pytest.mark.usefixtures("no_random_weights")
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "tu-resnet50s", "tu-resnet18d"])
 @pytest.mark.parametrize("contracted", [True, False])
 def test_dilation_measured(name: str, contracted: bool) -> None:
@@ -209,8 +212,9 @@ def test_dilation_measured(name: str, contracted: bool) -> None:
                 assert all(stride == 1 for _, stride in spacings)
 
 
+@pytest.mark.usefixtures("no_random_weights")
 def test_pspnet_dilates_and_r101_costs_more_than_r50() -> None:
-    """smp's stops at layer2, so that both cost the same; a student's copy of semseg never dilated."""
+    """smp's network stops at layer2, so that both cost the same; a student's copy of semseg was never dilated."""
     sizes = {}
     for name, backbone in {"resnet50": RESNET50, "resnet101": RESNET101}.items():
         model = PSPNet(backbone, 19)
@@ -222,7 +226,8 @@ def test_pspnet_dilates_and_r101_costs_more_than_r50() -> None:
     assert sizes["resnet101"] - sizes["resnet50"] == 17 * (1024 * 256 + 256 * 256 * 9 + 256 * 1024 + 2 * 1536)
 
 
-def test_pspnet_without_ppm_differs_by_nothing_else() -> None:
+@pytest.mark.usefixtures("no_random_weights")
+def test_pspnet_without_ppm_differs_in_nothing_else() -> None:
     backbone = {"name": "resnet18", "weights": None}
     with_ppm, without = PSPNet(backbone, 19), PSPNet(backbone, 19, use_ppm=False)
     names = set(with_ppm.state_dict()) - set(without.state_dict())
@@ -232,6 +237,7 @@ def test_pspnet_without_ppm_differs_by_nothing_else() -> None:
     assert with_ppm.head[0].in_channels == 1024
 
 
+@pytest.mark.usefixtures("no_random_weights")
 @pytest.mark.parametrize(("output_stride", "rates"), [(16, [6, 12, 18]), (8, [12, 24, 36])])
 def test_deeplab_rates_follow_the_output_stride(output_stride: int, rates: list[int]) -> None:
     for build in (DeepLabV3Plus, DeepLabV3):
@@ -243,6 +249,7 @@ def test_deeplab_rates_follow_the_output_stride(output_stride: int, rates: list[
         DeepLabV3Plus({"name": "resnet18", "weights": None}, 3, 32)
 
 
+@pytest.mark.usefixtures("no_random_weights")
 def test_deeplabv3plus_switches() -> None:
     backbone = {"name": "resnet18", "weights": None}
 
@@ -261,7 +268,7 @@ def test_deeplabv3plus_switches() -> None:
 
 @torch.no_grad()
 def test_upernet_top_down_is_cumulative() -> None:
-    """The finest level sees the pooled context through both levels between; yassouali's added the raw lateral."""
+    """The finest level reads the pooled context through both levels between; yassouali's code added the raw lateral."""
     model = UPerNet({"name": "resnet18", "weights": None}, 3, channels=8, aux=False).eval()
     randomise(model)
     maps = [torch.randn(1, c, 16 >> i, 16 >> i) for i, c in enumerate((64, 128, 256, 512))]
@@ -277,6 +284,7 @@ def test_upernet_top_down_is_cumulative() -> None:
     torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.usefixtures("no_random_weights")
 def test_networks_with_batch_statistics_of_one_pixel_refuse_a_batch_of_one() -> None:
     for model in (
         DeepLabV3({"name": "resnet18", "weights": None}, 3),

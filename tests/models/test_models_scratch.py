@@ -14,18 +14,18 @@ from src.models.resnet_deconv import ResNetDeconv
 from src.models.segnetwork import SegNetwork
 from src.models.unet_pa3 import UNetPA3
 
-NARROW = (8, 8, 8, 8, 8)  # channels, where their number does not matter
+NARROW = (8, 8, 8, 8, 8)  # channels, if their number does not matter
 
 
 def flops(build: Callable[[], nn.Module], height: int, width: int) -> int:
-    """As torch counts them, 2 per multiply-add; on the meta device, where no number is computed."""
+    """Counts as torch does, 2 per multiply-add, on the meta device, where no number is computed."""
     with torch.device("meta"), FlopCounterMode(display=False) as counter:
         build().eval()(torch.empty(1, 3, height, width))
     return counter.get_total_flops()
 
 
 def layers(module: nn.Module) -> list[str]:
-    """Names of the classes of its leaves, in the order in which they were made."""
+    """Lists the class names of a module's leaves in the order of their construction."""
     return [type(leaf).__name__ for leaf in module.modules() if not list(leaf.children())]
 
 
@@ -218,7 +218,7 @@ def naive_conv(x: Tensor, conv: nn.Module, kind: str) -> Tensor:
 
 
 def naive_bottleneck(x: Tensor, block: nn.Module, kind: str, indices: Tensor | None) -> Tensor:
-    """1x1 (2x2 of stride 2 where it downsamples), the middle convolution, 1x1, beside the main branch."""
+    """1x1 (2x2 of stride 2 if it downsamples), the middle convolution, 1x1, beside the main branch."""
     reduce, norm1, activation1, conv, norm2, activation2, expand, norm3, _ = block.branch
     assert reduce.weight.shape[0] == expand.weight.shape[0] // 4
     branch = F.conv2d(x, reduce.weight, stride=2 if kind == "down" else 1)
@@ -251,7 +251,7 @@ def test_enet_is_the_papers_table() -> None:
             x = naive_bottleneck(x, block, kind, indices.get(name))
         actual = block(given, indices[name]) if kind == "up" else block(given)
         if kind == "down":
-            # 5.0 unpools where 1.0 pooled, and 4.0 where 2.0 did.
+            # 5.0 unpools by the indices of 1.0, and 4.0 by those of 2.0.
             later = {"down1": "up5", "down2": "up4"}[name]
             indices[later] = F.max_pool2d(given, 2, return_indices=True)[1]
             actual, found = actual
@@ -289,7 +289,7 @@ def test_enet_costs_what_its_docstring_says() -> None:
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_max_unpool_is_torchs_and_deterministic(memory_format: torch.memory_format) -> None:
-    """torch's own raises where determinism is asked for, and warns with `trainer.deterministic=warn`."""
+    """torch's own raises under deterministic algorithms, and warns with `trainer.deterministic=warn`."""
     pooled, indices = F.max_pool2d(torch.randn(2, 5, 8, 12).to(memory_format=memory_format), 2, return_indices=True)
     assert torch.equal(max_unpool(pooled, indices), F.max_unpool2d(pooled, indices, 2))
     torch.use_deterministic_algorithms(True)

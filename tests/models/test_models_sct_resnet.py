@@ -34,7 +34,7 @@ def test_spatial_attention_equals_explicit_softmax() -> None:
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_spatial_attention_never_makes_the_whole_matrix(memory_format: torch.memory_format) -> None:
     module, x = SpatialAttention(64, num_heads=4), torch.randn(1, 64, 6, 8)
-    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):  # RuntimeError where it does not take the strides
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):  # RuntimeError if it does not take the strides
         module.to(memory_format=memory_format)(x.contiguous(memory_format=memory_format))
 
 
@@ -59,7 +59,7 @@ def test_sct_resnet_is_dilated_and_has_two_heads_in_training() -> None:
     assert rates == [[2, 2], [4, 4]]
 
 
-def test_sct_resnet_refuses_what_does_not_divide() -> None:
+def test_sct_resnet_refuses_channels_that_do_not_divide() -> None:
     for options in ({"num_heads": 5}, {"reduction": 128}):
         with pytest.raises(ValueError, match=r"has 96 channels, which must divide by the heads .* or choose a wider"):
             SCTResNet(TINY, K, **options)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torchvision.models.segmentation import deeplabv3_mobilenet_v3_large
 
 from scripts.profile_models import main, model_jobs, parser, split
-from src.reports.network_cost import cells, chart, count_flops, count_parameters, cpu_latency, place_labels, profile
+from src.reports.network_cost import cells, chart, count_flops, count_parameters, cpu_latency, profile
 from src.runs.folder import RunFolder
 from tests.config.test_configs import composed
 from tests.support.paths import ROOT
@@ -70,13 +70,13 @@ def test_operations_of_a_known_network() -> None:
 
 def test_an_auxiliary_head_is_not_among_the_parameters_of_inference() -> None:
     network = WithAuxiliaryHead()
-    network.stem.weight.requires_grad_(False)  # frozen, and used all the same
+    network.stem.weight.requires_grad_(False)  # frozen, but used
     assert count_parameters(network, torch.zeros(1, 3, 4, 4)) == (32 + 18, 64 + 18)
     assert not network.stem.weight.requires_grad
     assert network.training
 
 
-def test_a_profile_has_what_was_asked_for() -> None:
+def test_a_profile_has_the_figures_asked_for() -> None:
     network = WithAuxiliaryHead()
     assert len(cpu_latency(network, torch.zeros(1, 3, 8, 8), 4)) == 4
     result = profile(network, [8, 16], num_classes=2, latency=True, gpu=False, repeats=3, batch=2)
@@ -96,21 +96,6 @@ def test_a_profile_on_cuda() -> None:
     assert result["images_per_s"] > 0
     # At least the two outputs in float32 and their gradients.
     assert result["training_gib"] * 2**30 > 4 * (2 * 2 * 64 * 64) * 4
-
-
-def test_labels_cover_neither_points_nor_each_other() -> None:
-    points = [(50.0 + 25 * (i % 7), 60.0 + 17 * (i // 7) + i % 5) for i in range(28)]
-    halves = [(20.0, 5.0)] * len(points)
-    offsets = place_labels(points, halves, (0, 0, 600, 400))
-    boxes = [
-        (x + dx - 20, y + dy - 5, x + dx + 20, y + dy + 5)
-        for (x, y), (dx, dy) in zip(points, offsets, strict=True)
-    ]  # fmt: skip
-    for i, a in enumerate(boxes):
-        assert 0 < a[0] < a[2] < 600
-        assert 0 < a[1] < a[3] < 400
-        assert not any(a[0] < x < a[2] and a[1] < y < a[3] for x, y in points)
-        assert not any(a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3] for b in boxes[:i])
 
 
 def test_charts_of_one_point_and_of_points_in_one_place(tmp_path: Path) -> None:
@@ -141,7 +126,7 @@ def test_models_are_named_with_their_options() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "printed"),
     [
         (["--models", "unet_smal"], "model unet_smal is unknown; the nearest are unet_small"),
         (["--models", "unet", "--backbones", "tiny,resnet5"], "backbone resnet5 is unknown; the nearest are resnet50"),
@@ -152,14 +137,15 @@ def test_models_are_named_with_their_options() -> None:
         (["--models", "unet", "--runs", "nowhere"], "--runs nowhere: no such folder"),
     ],
 )
-def test_what_is_wrong_is_told_before_anything_starts(
-    arguments: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_wrong_arguments_are_refused_before_anything_starts(
+    arguments: list[str], printed: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*arguments, "--out", str(tmp_path / "out")]) == 1
-    assert told in capsys.readouterr().err
+    assert printed in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.e2e
 def test_one_failure_does_not_stop_the_table(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     cfg = composed(tmp_path, "model=unet_small", "backbone=tiny")
     run = RunFolder(tmp_path / "run")
@@ -170,13 +156,13 @@ def test_one_failure_does_not_stop_the_table(tmp_path: Path, capfd: pytest.Captu
     out = tmp_path / "out"
     arguments = ["--models", "unet_small,deeplabv3plus[backbone=mit_b0]", "--size", "60", "100", "--classes", "11"]
     arguments += ["--no-latency", "--out", str(out), "--runs", str(run.path), str(tmp_path / "unfinished")]
-    status, (told, errors) = main(arguments), capfd.readouterr()
+    status, (printed, errors) = main(arguments), capfd.readouterr()
     assert status == 1, errors
     assert "failed: deeplabv3plus mit_b0: " in errors
     assert "cannot be dilated" in errors
     assert "Traceback" not in errors
     assert "unfinished has no results" in errors
-    assert "unet_small" in told
+    assert "unet_small" in printed
     assert sorted(file.name for file in out.iterdir()) == ["cost.png", "models.csv", "models.md", "models.png"]
     with (out / "models.csv").open() as file:
         first, second = csv.DictReader(file)
@@ -191,6 +177,7 @@ def test_one_failure_does_not_stop_the_table(tmp_path: Path, capfd: pytest.Captu
     assert f"`python scripts/profile_models.py --models '{arguments[1]}'" in table
 
 
+@pytest.mark.e2e
 def test_a_network_that_takes_too_long_is_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--models", "unet_small", "--timeout", "1", "--no-latency", "--out", str(tmp_path)]
     assert main(arguments) == 1

@@ -1,4 +1,4 @@
-"""What is known of every network: what the header of its yaml records, and how tests build it."""
+"""The recorded figures of every network, from the header of its yaml, and its construction for tests."""
 
 import functools
 import re
@@ -24,7 +24,7 @@ class Header:
     backbone: str | None
     encoder_stride: int | None
     stride: int
-    small: str | None  # a small backbone, where the default does not fit
+    small: str | None  # a small backbone, if the default does not fit
 
 
 def read_header(model: str) -> Header:
@@ -48,7 +48,7 @@ def read_header(model: str) -> Header:
 
 
 def build(model: str, num_classes: int, *overrides: str) -> Network:
-    """As training builds it, weights random, on the smallest backbone unless one is named."""
+    """Builds a network as training does, with random weights, on the smallest backbone unless one is named."""
     if small := read_header(model).small:
         overrides = (f"backbone={small}", *overrides)
     cfg = _composed(f"model={model}", *overrides).copy()

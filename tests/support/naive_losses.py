@@ -1,4 +1,4 @@
-"""Every loss as its paper writes it, on full-size logits, in whatever precision those have; for tests."""
+"""Every loss as its paper writes it, on full-size logits, in their precision."""
 
 import math
 
@@ -15,12 +15,12 @@ from src.losses.ohem import OHEM
 
 
 def naive(term: nn.Module, logits: Tensor, mask: Tensor) -> Tensor:
-    """What the term should give for logits `(B, K, H, W)` and an int64 mask."""
+    """Computes a term's expected value for logits `(B, K, H, W)` and an int64 mask."""
     return FORMULAS[type(term)](term, logits, mask)
 
 
 def pixels(logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits `(N, K)` and labels `(N,)` of what is not ignored."""
+    """Selects logits `(N, K)` and labels `(N,)` of the pixels that are not ignored."""
     return logits.movedim(1, -1)[mask != 255], mask[mask != 255]
 
 
@@ -72,7 +72,7 @@ def lovasz(term: Lovasz, logits: Tensor, mask: Tensor) -> Tensor:
 
 
 def ohem(term: OHEM, logits: Tensor, mask: Tensor) -> Tensor:
-    """HRNet's: below max(threshold, the probability of rank min_kept), where there are more pixels than that."""
+    """HRNet's rule: below max(threshold, the probability of rank min_kept), if there are more pixels than that."""
     logits, labels = pixels(logits, mask)
     p = logits.softmax(1)[torch.arange(len(labels)), labels]
     limit = math.exp(-term.limit)
@@ -89,7 +89,7 @@ def boundary(term: BoundaryCrossEntropy, logits: Tensor, mask: Tensor) -> Tensor
 
 
 def boundary_weights(term: BoundaryCrossEntropy, mask: Tensor) -> Tensor:
-    """Every pixel with every other."""
+    """Compares every pixel with every other."""
     result = torch.ones(mask.shape, dtype=torch.float64)
     reach = math.ceil(3 * term.sigma)
     for image, ids in enumerate(mask.tolist()):

@@ -1,4 +1,4 @@
-"""A training in this process in a second: a small network on a few drawn scenes, by the project's own parts."""
+"""A training in this process in a second: the project's own parts with a small network and a few drawn scenes."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -41,7 +41,7 @@ class Small(nn.Module):
 
 
 class StopAt(L.Callback):
-    """Stands for a kill: raises in the middle of an epoch."""
+    """Raises in the middle of an epoch, in place of a kill."""
 
     def __init__(self, epoch: int, batch: int) -> None:
         self.at = (epoch, batch)
@@ -56,7 +56,7 @@ class KilledError(Exception):
 
 
 class Rates(L.Callback):
-    """The learning rates of all groups by (epoch, batch), exactly as the step is made with them."""
+    """Records the learning rates of all groups by (epoch, batch), with which the step is made."""
 
     def __init__(self) -> None:
         self.seen: dict[tuple[int, int], list[float]] = {}
@@ -108,7 +108,7 @@ def fit(
     data: SegmentationDataModule | None = None,
     **options: Any,
 ) -> L.Trainer:
-    """Trains, from the folder's last checkpoint where it has one."""
+    """Trains, from the folder's last checkpoint if it has one."""
     trainer = small_trainer(folder, callbacks, **options)
     last = folder / "last.ckpt"
     trainer.fit(task, data or small_data(), ckpt_path=last if last.is_file() else None, weights_only=True)
@@ -120,7 +120,7 @@ def checkpoint(folder: Path, name: str = "last") -> dict:
 
 
 def differing(a: Any, b: Any, path: str = "") -> list[str]:
-    """Paths at which two nested structures of tensors and numbers are not bitwise the same."""
+    """Lists the paths at which two nested structures of tensors and numbers are not bitwise the same."""
     if isinstance(a, dict) and isinstance(b, dict):
         if a.keys() != b.keys():
             return [path]

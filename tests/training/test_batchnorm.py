@@ -1,4 +1,4 @@
-"""BatchNorm measured again: against naive float64 sums, and against torch's own where one batch is all there is."""
+"""The measuring of BatchNorm, against naive float64 sums, and against torch's own statistics for a single batch."""
 
 import os
 import socket
@@ -45,7 +45,7 @@ def images(*sizes: tuple[int, int, int]) -> list[torch.Tensor]:
 
 
 def naive(net: nn.Module, batches: list[torch.Tensor], skip: tuple[str, ...] = ()) -> dict[str, tuple]:
-    """Mean and unbiased variance in float64 of all that each layer was given, gathered whole."""
+    """Computes mean and unbiased variance in float64 of the whole input of each layer."""
     net.eval()
     given: dict[str, list[torch.Tensor]] = {}
     hooks = []
@@ -94,7 +94,7 @@ def test_one_batch_is_torchs_own_statistic() -> None:
         torch.testing.assert_close(ours.running_var, layer.running_var, rtol=1e-3, atol=1e-7)
 
 
-def test_all_else_is_left_as_it_was() -> None:
+def test_everything_else_stays_as_it_was() -> None:
     net = network().train()
     net.architecture.first.eval()
     before = {name: value.clone() for name, value in net.state_dict().items()}
@@ -127,9 +127,9 @@ def test_layers_that_are_skipped_keep_and_use_their_statistics() -> None:
 
 @pytest.mark.parametrize(
     ("sizes", "message"),
-    [((), r"on no images; give at least one batch"), (((1, 9, 9),), r"architecture.pooled.1 has one value a channel")],
+    [((), r"on no images; give at least one batch"), (((1, 9, 9),), r"pooled.1 has one value per channel")],
 )
-def test_what_cannot_be_measured_is_refused_and_leaves_the_network(sizes: tuple, message: str) -> None:
+def test_a_failed_measuring_leaves_the_network_as_it_was(sizes: tuple, message: str) -> None:
     net = network().train()
     before = {name: value.clone() for name, value in net.state_dict().items()}
     with pytest.raises(ValueError, match=message):
@@ -149,6 +149,7 @@ def share(rank: int, port: int, folder: Path) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.e2e
 def test_two_processes_measure_as_one(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -29,7 +29,7 @@ def groups(architecture: nn.Module, **options: Any) -> dict[str, dict]:
 
 
 def test_groups_have_their_rates_and_decays() -> None:
-    """R0's backbone at a tenth and R1's heads at ten times."""
+    """R0's backbone has a tenth of the rate, R1's heads have ten times the rate."""
     found = groups(Small(), backbone_lr_scale=0.1, head_lr_scale=10)
     assert set(found) == {"backbone", "backbone/no_decay", "head", "head/no_decay"}
     assert {name: g["lr"] for name, g in found.items()} == pytest.approx(
@@ -45,7 +45,7 @@ def test_groups_have_their_rates_and_decays() -> None:
     assert sum(len(g["params"]) for g in found.values()) == 10
 
 
-def test_everything_decays_where_asked() -> None:
+def test_everything_decays_if_asked() -> None:
     assert set(groups(Small(), decay_norm_and_bias=True)) == {"backbone", "head"}
 
 
@@ -55,8 +55,8 @@ def test_a_rate_of_its_own_without_a_backbone_is_refused(key: str) -> None:
         build(nn.Sequential(nn.Conv2d(3, 2, 1)), **{key: 10})
 
 
-def test_sctnets_heads_are_what_its_authors_name_so() -> None:
-    """Their ten times is for names with "head": decode_head, auxiliary_head, which holds the alignment too."""
+def test_sctnets_heads_are_those_of_its_authors() -> None:
+    """Their factor ten is for names with "head": decode_head and auxiliary_head, which holds the alignment too."""
     teacher = {"backbone": {"name": "mit_b0", "weights": None}, "weights": None}
     network = SCTNet(5, base_channels=8, spp_channels=8, teacher=teacher)
     found = groups(network, head_lr_scale=10, decay_norm_and_bias=True)
@@ -67,7 +67,7 @@ def test_sctnets_heads_are_what_its_authors_name_so() -> None:
 
 
 def test_layer_decay_of_a_vit_is_timms() -> None:
-    """The same rates as timm gives the whole classifier, whose head stands where our decoder does."""
+    """The rates are those of timm for the whole classifier, whose head takes the decoder's place."""
     architecture = DPT({"name": "tu-test_vit", "weights": None}, 5, 16, [8, 8, 8, 8])
     found = groups(architecture, layer_decay=0.75)
     whole = timm.create_model("test_vit")
@@ -127,7 +127,7 @@ def test_layer_decay_of_features_that_timm_renames(name: str, num_layers: int) -
     ("encoder", "factor", "message"),
     [
         (None, 0.9, r"optimizer.layer_decay=0.9: this network has no backbone; set it to null"),
-        ("resnet18", 0.9, r"optimizer.layer_decay=0.9: this backbone does not tell its layers; set it to null"),
+        ("resnet18", 0.9, r"optimizer.layer_decay=0.9: the layers of this backbone are unknown; set it to null"),
         ("tu-test_resnet", 1.5, r"optimizer.layer_decay=1.5: must be above 0 and at most 1"),
     ],
 )
@@ -141,7 +141,7 @@ def test_layer_decay_without_layers_is_refused(encoder: str | None, factor: floa
 
 
 class Steps(L.Callback):
-    """The weights before each batch, as one vector, and after the last."""
+    """Records the weights before each batch, as one vector, and after the last."""
 
     def __init__(self) -> None:
         self.weights: list[torch.Tensor] = []
@@ -156,7 +156,7 @@ plain = partial(build_optimizer, optimizer=torch.optim.SGD, lr=1.0, weight_decay
 
 
 def test_gradients_are_clipped(tmp_path: Path) -> None:
-    """By plain SGD at rate 1 a step is as long as its gradient."""
+    """With plain SGD at rate 1 a step is as long as its gradient."""
 
     def lengths(**options: Any) -> list[float]:
         steps = Steps()

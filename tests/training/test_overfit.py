@@ -1,4 +1,4 @@
-"""Every network can learn four images by heart (slow): gradients reach what decides, logits lie where they belong."""
+"""Every network can overfit four images (slow): gradients reach all that matters, and logits lie where they belong."""
 
 import numpy as np
 import pytest

@@ -60,7 +60,7 @@ class DAPPM(nn.Module):
         (h, w), (rows, columns) = x.shape[-2:], pooled.shape[-2:]
         vertical = bilinear_matrix(rows - spare, h, spare, pooled)  # (h, rows)
         horizontal = bilinear_matrix(columns - spare, w, spare, pooled)  # (w, columns)
-        # Four dimensions each: with two, matmul folds (B, C, h) into one, and torch.export guards how it comes apart.
+        # Four dimensions each: with two, matmul folds (B, C, h) into one, which torch 2.15 also exports.
         return vertical[None, None] @ pooled @ horizontal.T[None, None]
 
 
