@@ -28,6 +28,7 @@ class Network(nn.Module):
         UserError: unknown init.
     """
 
+    architecture: Architecture
     mean: Tensor
     std: Tensor
 

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import lightning as L
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from src.errors import UserError
 from src.machine import is_first_process
+from src.models.network import Network
 from src.models.weights import read_weights, strip
 from src.reports.tables import render
 from src.runs.origin import Origin
@@ -40,16 +42,17 @@ def start_from(
     Raises:
         UserError: nothing that was learnt fits.
     """
-    of_classes = set()
+    of_classes, network = set(), cast(Network, task.network)
     if origin.classes not in (None, task.classes):
-        of_classes = class_tensors(task.network.architecture, of_other_classes())
-    transfer = plan_transfer(task.network.architecture, origin, of_classes)
+        of_classes = class_tensors(network.architecture, of_other_classes())
+    transfer = plan_transfer(network.architecture, origin, of_classes)
     if not transfer.has_encoder:
         L.seed_everything(seed, verbose=False)
         task = with_weights()
-    copy_weights(task.network.architecture, transfer)
+        network = cast(Network, task.network)
+    copy_weights(network.architecture, transfer)
     if is_first_process():
-        log.info(describe(transfer, origin, task.classes, task.network.mean, task.network.std))
+        log.info(describe(transfer, origin, task.classes, network.mean, network.std))
     return task
 
 
