@@ -112,8 +112,8 @@ def fetch(archive: Archive, folder: Path) -> Archive:
             file.unlink()
         reason = str(error).rstrip(".") or "leads elsewhere in place of the file"
         raise UserError(
-            f"{SITE}: {archive.name}: {reason}; run the same command again, or see on the site whether this account may "
-            "download it"
+            f"{SITE}: {archive.name}: {reason}; run the same command again, or see on the site whether this account "
+            "may download it"
         ) from error
     if (stated := _md5(file)) != archive.checksum:
         print(f"{archive.name}: was replaced on the site, which now states {stated}", flush=True)
