@@ -22,7 +22,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 class FileFrame(Frame):
     """An image file and its mask file. The image is decoded at once, the mask when a window of it is read."""
 
-    def __init__(self, sample: "Sample", read_labels: Callable[["Sample"], np.ndarray]) -> None:
+    def __init__(self, sample: "Sample", read_labels: Callable[[Path], np.ndarray]) -> None:
         assert sample.image is not None, "a frame of files has an image file"
         self.sample, self.read_labels = sample, read_labels
         self.pixels = read_image(sample.image)
@@ -36,7 +36,7 @@ class FileFrame(Frame):
 
     @cached_property
     def _ids(self) -> np.ndarray:
-        ids = self.read_labels(self.sample)
+        ids = self.read_labels(self.sample.files[1])
         if ids.shape != self.size:
             raise wrong_size(self.sample, ids.shape, self.size)
         return ids
@@ -93,12 +93,12 @@ def read_size(path: Path) -> tuple[int, int]:
 
 def wrong_size(sample: "Sample", mask: tuple[int, ...], image: tuple[int, ...]) -> DataError:
     """Describes the fault of a mask whose size (height, width) is not its image's."""
-    assert sample.mask is not None
+    image_file, mask_file = sample.files
     text = (
-        f"mask is {mask[0]}x{mask[1]} (HxW) but its image {sample.image} is {image[0]}x{image[1]}; make them the same "
+        f"mask is {mask[0]}x{mask[1]} (HxW) but its image {image_file} is {image[0]}x{image[1]}; make them the same "
         "size, without interpolating labels"
     )
-    return DataError(sample.mask, "size", text)
+    return DataError(mask_file, "size", text)
 
 
 def _upright(path: Path) -> Image.Image:

@@ -14,9 +14,10 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from rich.progress import Progress
 
-from src.data.source import IGNORE_INDEX, FileSource, Sample, Source
+from src.data.source import FileSource, Sample, Source
 from src.errors import UserError
 from src.files import atomic_path
+from src.labels import IGNORE_INDEX
 from src.machine import CACHE_VARIABLE, is_first_process, num_cores
 
 log = logging.getLogger(__name__)
@@ -201,22 +202,16 @@ def _read_ids(source: Source, sample: Sample) -> np.ndarray:
     if not isinstance(source, FileSource):
         return source.read(sample)[1]
     packed = source.pack.open(sample) if source.pack else None
-    return packed.mask(0, 0, *packed.size) if packed else source.read_labels(sample)
+    return packed.mask(0, 0, *packed.size) if packed else source.read_labels(sample.files[1])
 
 
 def _cache_key(source: FileSource, samples: Sequence[Sample]) -> str:
     """Hashes how masks are read, and their sizes and times of change, but not their contents or folder."""
-    masks = [[sample.name, *_mask_stamp(sample)] for sample in samples]
+    stats = [(sample.name, sample.files[1].stat()) for sample in samples]
+    masks = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
     tables = [list(source.classes.items()), sorted(source.table.items()), sorted(source.colours.items())]
     content = [CACHE_FORMAT, source.labels, tables, _settings(source), masks]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
-
-
-def _mask_stamp(sample: Sample) -> list[int]:
-    """Bytes of the mask's file and its time of change (ns)."""
-    assert sample.mask is not None
-    status = sample.mask.stat()
-    return [status.st_size, status.st_mtime_ns]
 
 
 def _settings(source: Source) -> list[Any]:

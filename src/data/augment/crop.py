@@ -7,8 +7,8 @@ import numpy as np
 
 from src.data.augment.warp import Placement, warp_image, warp_mask
 from src.data.frame import Frame
-from src.data.source import IGNORE_INDEX
 from src.errors import UserError
+from src.labels import IGNORE_INDEX
 
 ATTEMPTS = 10  # at a crop in which no class exceeds max_share, as in mmsegmentation
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from src.data.frame import Frame
-from src.data.source import IGNORE_INDEX
+from src.labels import IGNORE_INDEX
 
 LEAD = 64  # source pixels around the window among which a resize may begin and end
 DRIFT = 1 / 8  # of a scaled pixel; up to here a resize replaces the exact warp, at a third of its cost

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from src.data.listing import list_images
-from src.data.source import IGNORE_INDEX, Colour, FileSource, Sample
+from src.data.source import Colour, FileSource, Sample
 from src.data.sources.colours import read_colours
 from src.errors import DataError, UserError
+from src.labels import IGNORE_INDEX
 
 COLOURS: dict[str, Colour] = {
     "Animal": (64, 128, 64), "Archway": (192, 0, 128), "Bicyclist": (0, 128, 192), "Bridge": (0, 128, 64),
@@ -156,9 +157,8 @@ class CamVidFull(CamVidFrames):
     def no_images(self, split: str) -> str:
         return f"{self.frames}: no frame of split {split!r} there; unpack 701_StillsRaw_full.zip again"
 
-    def read_labels(self, sample: Sample) -> np.ndarray:
-        assert sample.mask is not None
-        return read_colours(sample.mask, self.colours)
+    def read_labels(self, mask: Path) -> np.ndarray:
+        return read_colours(mask, self.colours)
 
 
 def sequence_of(name: str) -> str:

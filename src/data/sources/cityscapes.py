@@ -76,10 +76,9 @@ class Cityscapes(FileSource):
     def no_mask(self, split: str) -> str:
         return f"unpack {'gtCoarse' if split == COARSE else 'gtFine_trainvaltest'}.zip into {self.root}"
 
-    def read_labels(self, sample: Sample) -> np.ndarray:
-        assert sample.mask is not None
-        has_train_ids = sample.mask.name.endswith("labelTrainIds.png")
-        return read_mask(sample.mask, TRAIN_ID_TABLE if has_train_ids else self.table)
+    def read_labels(self, mask: Path) -> np.ndarray:
+        has_train_ids = mask.name.endswith("labelTrainIds.png")
+        return read_mask(mask, TRAIN_ID_TABLE if has_train_ids else self.table)
 
     def official_path(self, sample: Sample) -> str:
         """The name by which the evaluation server and evalPixelLevelSemanticLabeling find it: CITY_SEQ_FRAME*.png."""

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from src.data.source import IGNORE_INDEX, Colour
+from src.data.source import Colour
+from src.labels import IGNORE_INDEX
 
 
 class Label(NamedTuple):

@@ -62,8 +62,8 @@ class Concat(FileSource):
                     yield found
 
     def image_of(self, mask: Path) -> Path | None:
-        found = (dataset.image_of(mask) for dataset in self.datasets.values() if mask.is_relative_to(dataset.root))
-        return next(found, None)
+        dataset = self._owner(mask)
+        return dataset.image_of(mask) if dataset else None
 
     def weights(self, samples: list[Sample]) -> np.ndarray | None:
         """Spreads the share of each dataset over its samples: float `(N,)` with sum N. None: once each."""
@@ -75,9 +75,10 @@ class Concat(FileSource):
             weights[names == name] = share / max(1, (names == name).sum())
         return weights * (len(samples) / weights.sum())
 
-    def read_labels(self, sample: Sample) -> np.ndarray:
-        dataset, own = self._member(sample)
-        return dataset.read_labels(own)
+    def read_labels(self, mask: Path) -> np.ndarray:
+        dataset = self._owner(mask)
+        assert dataset is not None
+        return dataset.read_labels(mask)
 
     def image_id(self, sample: Sample) -> str:
         dataset, own = self._member(sample)
@@ -86,6 +87,9 @@ class Concat(FileSource):
     def official_path(self, sample: Sample) -> str:
         dataset, own = self._member(sample)
         return dataset.official_path(own)
+
+    def _owner(self, file: Path) -> FileSource | None:
+        return next((dataset for dataset in self.datasets.values() if file.is_relative_to(dataset.root)), None)
 
     def _member(self, sample: Sample) -> tuple[FileSource, Sample]:
         """The dataset that a sample comes from, and its sample there."""

@@ -12,9 +12,10 @@ from PIL import Image
 
 from src.data.listing import is_image, walk
 from src.data.reading import IMAGE_SUFFIXES, read_mask
-from src.data.source import IGNORE_INDEX, Colour, FileSource, Sample
+from src.data.source import Colour, FileSource, Sample
 from src.data.sources.colours import read_colours
 from src.errors import UserError
+from src.labels import IGNORE_INDEX
 
 SPLITS = ("train", "val", "test")
 CLASS_FILES = ("classes.txt", "classes.yaml")
@@ -141,10 +142,9 @@ class Folder(FileSource):
         content = hashlib.sha256(beginning + str(sample.image.stat().st_size).encode()).hexdigest()[:16]
         return f"{self.dataset}/{sample.image.stem}-{content}"
 
-    def read_labels(self, sample: Sample) -> np.ndarray:
-        assert sample.mask is not None
-        by_colour = self.masks == "colour" or (self.masks == "auto" and _mode(sample.mask).startswith("RGB"))
-        return read_colours(sample.mask, self.colours) if by_colour else read_mask(sample.mask, self.table)
+    def read_labels(self, mask: Path) -> np.ndarray:
+        by_colour = self.masks == "colour" or (self.masks == "auto" and _mode(mask).startswith("RGB"))
+        return read_colours(mask, self.colours) if by_colour else read_mask(mask, self.table)
 
 
 def read_classes(file: Path) -> tuple[dict[str, Colour], dict[Colour, int], dict[int, int]]:

@@ -7,9 +7,10 @@ import numpy as np
 
 from src.data.listing import list_images
 from src.data.reading import read_size
-from src.data.source import IGNORE_INDEX, FileSource, Sample
+from src.data.source import FileSource, Sample
 from src.data.sources.colours import read_colours
 from src.errors import DataError, UserError
+from src.labels import IGNORE_INDEX
 
 # The number of frames of each category that are train in R1's split; the last ten of each are val.
 TRAIN = {"um": 85, "umm": 86, "uu": 88}
@@ -96,9 +97,8 @@ class KittiRoad(FileSource):
     def _folder(self, split: str) -> Path:
         return self.root / ("testing" if split == "test" else "training")
 
-    def read_labels(self, sample: Sample) -> np.ndarray:
-        assert sample.mask is not None
-        return read_colours(sample.mask, COLOURS)
+    def read_labels(self, mask: Path) -> np.ndarray:
+        return read_colours(mask, COLOURS)
 
 
 def day(path: Path) -> str:

@@ -101,8 +101,7 @@ class SplitWriter:
         self.source, self.samples, self.split = source, samples, split
         self.offsets = [0]  # in pixels
         for sample in samples:
-            assert sample.image is not None
-            height, width = read_size(sample.image)
+            height, width = read_size(sample.files[0])
             self.offsets.append(self.offsets[-1] + height * width)
         self.total = self.offsets[-1]
         self.paths = {key: journal.parent / name for key, name in arrays.items()}
@@ -229,9 +228,7 @@ def _hash(*parts: np.ndarray | bytes) -> str:
 
 
 def _hash_files(sample: Sample) -> str:
-    assert sample.image is not None
-    assert sample.mask is not None
-    return _hash(sample.image.read_bytes(), sample.mask.read_bytes())
+    return _hash(*(file.read_bytes() for file in sample.files))
 
 
 @contextmanager
