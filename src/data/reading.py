@@ -1,21 +1,26 @@
 """Reads image and mask files, upright, whole or not at all; errors name the file. Does not import torch."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from rich.progress import Progress
 
 from src.data.frame import Frame
 from src.errors import DataError
+from src.machine import is_first_process
 
 if TYPE_CHECKING:
     from src.data.source import Sample
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
@@ -89,6 +94,21 @@ def read_size(path: Path) -> tuple[int, int]:
             return image.height, image.width
     except OSError as error:
         raise _unreadable(path, error) from error
+
+
+def in_threads(
+    function: Callable[[Item], Result], items: Sequence[Item], num_threads: int, title: str
+) -> Iterator[Result]:
+    """Yields the results in order, under a progress bar. Decoders release Python's lock.
+
+    An error cancels the items that wait.
+    """
+    pool = ThreadPoolExecutor(num_threads)
+    try:
+        with Progress(disable=not items or not is_first_process()) as bar:
+            yield from bar.track(pool.map(function, items), len(items), description=title)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def wrong_size(sample: "Sample", mask: tuple[int, ...], image: tuple[int, ...]) -> DataError:

@@ -72,14 +72,14 @@ class _Span(NamedTuple):
 @lru_cache(maxsize=1)  # mask and image have the same
 def _resizable(size: tuple[int, int], place: Placement) -> list[_Span] | None:
     """Returns the window that gives the crop by a resize; None if no window does."""
-    spans = [
-        _span(offset + first, offset + last, scaled, source)
-        for (first, last), offset, scaled, source in zip(
-            _covered(place), (place.top, place.left), place.size, size, strict=True
-        )
-    ]
-    found = [span for span in spans if span]
-    return found if len(found) == len(spans) else None
+    spans = []
+    axes = zip(_covered(place), (place.top, place.left), place.size, size, strict=True)
+    for (first, last), offset, scaled, source in axes:
+        span = _span(offset + first, offset + last, scaled, source)
+        if span is None:
+            return None
+        spans.append(span)
+    return spans
 
 
 def _covered(place: Placement) -> list[tuple[int, int]]:
@@ -110,11 +110,7 @@ def _span(start: int, stop: int, scaled: int, size: int) -> _Span | None:
 
 
 def _first_whole(pixels: range, factor: float) -> int | None:
-    for pixel in pixels:
-        scaled = pixel * factor
-        if abs(scaled - round(scaled)) <= DRIFT:
-            return pixel
-    return None
+    return next((pixel for pixel in pixels if abs(pixel * factor - round(pixel * factor)) <= DRIFT), None)
 
 
 def _resize(read: Callable[[int, int, int, int], np.ndarray], spans: list[_Span], method: int) -> np.ndarray:
