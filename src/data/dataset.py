@@ -90,7 +90,7 @@ class EpochSampler(Sampler):
         return share + (not self.shuffle and self.rank < rest)
 
     def __iter__(self) -> Iterator[Key]:
-        order, labels = np.arange(self.num_samples), None
+        order, labels = np.arange(self.num_samples), np.full(self.num_samples, -1)
         if self.shuffle:
             rng = np.random.default_rng([self.seed, self.epoch])
             order = rng.permutation(order)
@@ -100,11 +100,9 @@ class EpochSampler(Sampler):
                 assert self.presence is not None, "class_uniform needs to know which classes each sample has"
                 order, labels = draw_class_uniform(order, self.presence, self.class_uniform, self.weights, rng)
         mine = slice(self.rank, len(self) * self.world_size, self.world_size)
-        keys = [(self.epoch, int(index)) for index in order[mine]]
-        if labels is None:
-            return iter(keys)
-        pairs = zip(keys, labels[mine].tolist(), strict=True)
-        return iter([key if label < 0 else (*key, label) for key, label in pairs])
+        pairs = zip(order[mine].tolist(), labels[mine].tolist(), strict=True)
+        keys = [(self.epoch, index) if label < 0 else (self.epoch, index, label) for index, label in pairs]
+        return iter(keys)
 
 
 def draw_weighted(order: np.ndarray, weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:

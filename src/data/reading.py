@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from rich.progress import Progress
 
-from src.data.frame import Frame
+from src.data.frame import ArrayFrame
 from src.errors import DataError
 from src.machine import is_first_process
 
@@ -24,23 +24,17 @@ Result = TypeVar("Result")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
-class FileFrame(Frame):
+class FileFrame(ArrayFrame):
     """An image file and its mask file. The image is decoded at once, the mask when a window of it is read."""
 
     def __init__(self, sample: "Sample", read_labels: Callable[[Path], np.ndarray]) -> None:
         assert sample.image is not None, "a frame of files has an image file"
         self.sample, self.read_labels = sample, read_labels
-        self.pixels = read_image(sample.image)
-        self.size = self.pixels.shape[:2]
-
-    def image(self, top: int, left: int, height: int, width: int) -> np.ndarray:
-        return self.pixels[top : top + height, left : left + width]
-
-    def mask(self, top: int, left: int, height: int, width: int) -> np.ndarray:
-        return self._ids[top : top + height, left : left + width]
+        self._image = read_image(sample.image)
+        self.size = self._image.shape[:2]
 
     @cached_property
-    def _ids(self) -> np.ndarray:
+    def _mask(self) -> np.ndarray:
         ids = self.read_labels(self.sample.files[1])
         if ids.shape != self.size:
             raise wrong_size(self.sample, ids.shape, self.size)

@@ -40,6 +40,15 @@ class Sample:
         return self.image, self.mask
 
 
+def find_root(root: str, inside: str, remedy: str) -> Path:
+    """Returns the folder of a dataset. UserError if it has no folder `inside` (empty: if there is no such folder)."""
+    path = Path(root).expanduser()
+    if not (path / inside).is_dir():
+        fault = f"no folder {inside}/ there" if inside else "no such folder"
+        raise UserError(f"data.root={root}: {fault}; give the folder that {remedy}")
+    return path
+
+
 class Source(ABC):
     """Labelled images of one dataset.
 

@@ -73,16 +73,14 @@ class Geometry:
         """
         place = self.draw(frame.size, rng)
         if label is not None:
-            place = _aim(place, frame, label, rng)
+            top, left = _aim(place, frame, label, rng)
+            place = replace(place, top=top, left=left)
         mask = warp_mask(frame, place)
         for _ in range(ATTEMPTS - 1):
             if self.max_share is None or _largest_share(mask) <= self.max_share:
                 break
-            if label is None:
-                top, left = self._draw_corner(place.size, rng)
-                place = replace(place, top=top, left=left)
-            else:
-                place = _aim(place, frame, label, rng)
+            top, left = self._draw_corner(place.size, rng) if label is None else _aim(place, frame, label, rng)
+            place = replace(place, top=top, left=left)
             mask = warp_mask(frame, place)
         return warp_image(frame, place, self.fill), mask
 
@@ -113,8 +111,8 @@ class Geometry:
         return size[0] * factor, size[1] * factor
 
 
-def _aim(place: Placement, frame: Frame, label: int, rng: np.random.Generator) -> Placement:
-    """Moves a placement so that a random pixel of `label` lies in the middle half of the crop's height and width.
+def _aim(place: Placement, frame: Frame, label: int, rng: np.random.Generator) -> list[int]:
+    """Draws top and left so that a random pixel of `label` lies in the middle half of the crop's height and width.
 
     At the frame's edge the pixel lies further out, since the crop stays inside, as without aim. A pixel in a corner
     that the rotation turns out of the frame is lost.
@@ -127,8 +125,7 @@ def _aim(place: Placement, frame: Frame, label: int, rng: np.random.Generator) -
     turn = np.array([[cos, -sin], [sin, cos]])  # rows run down: counter-clockwise
     target = turn @ ((point + 0.5) * scaled / size - scaled / 2) + scaled / 2
     corner = np.floor(target - crop * rng.uniform(0.25, 0.75, 2))
-    top, left = np.clip(corner, np.minimum(0, scaled - crop), np.maximum(0, scaled - crop)).astype(int).tolist()
-    return replace(place, top=top, left=left)
+    return np.clip(corner, np.minimum(0, scaled - crop), np.maximum(0, scaled - crop)).astype(int).tolist()
 
 
 def _largest_share(mask: np.ndarray) -> float:

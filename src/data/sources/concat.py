@@ -41,9 +41,10 @@ class Concat(FileSource):
             raise UserError(f"weights={self.shares}: give a number above 0 for each of {', '.join(self.datasets)}")
         self.labels, self.classes, self.table = first.labels, first.classes, first.table
         # Common splits, then each dataset's own: the names and splits of the datasets that each consists of.
-        common = [
-            split for split in first.splits if all(_can_join(dataset, split) for dataset in self.datasets.values())
-        ]
+        # Splits without labels go to servers of their own.
+        apart = {split for dataset in self.datasets.values() for split in (*dataset.unlabelled, *dataset.extra_splits)}
+        shared = set.intersection(*(set(dataset.splits) for dataset in self.datasets.values())) - apart
+        common = [split for split in first.splits if split in shared]
         own = {f"{name}_{split}": (name, split) for name, dataset in self.datasets.items() for split in dataset.splits}
         self.members = {split: [(name, split) for name in self.datasets] for split in common}
         self.members |= {key: [member] for key, member in own.items()}
@@ -95,8 +96,3 @@ class Concat(FileSource):
         """The dataset that a sample comes from, and its sample there."""
         name, _, own = sample.name.partition("/")
         return self.datasets[name], replace(sample, name=own)
-
-
-def _can_join(dataset: FileSource, split: str) -> bool:
-    """Whether a dataset's split can be a part of a common one; those without labels go to servers of their own."""
-    return split in dataset.splits and split not in (*dataset.unlabelled, *dataset.extra_splits)

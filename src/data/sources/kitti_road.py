@@ -7,7 +7,7 @@ import numpy as np
 
 from src.data.listing import list_images
 from src.data.reading import read_size
-from src.data.source import FileSource, Sample
+from src.data.source import FileSource, Sample, find_root
 from src.data.sources.colours import read_colours
 from src.errors import DataError, UserError
 from src.labels import IGNORE_INDEX
@@ -43,18 +43,14 @@ class KittiRoad(FileSource):
     unlabelled = ("test",)
 
     def __init__(self, root: str, task: str = "road") -> None:
-        self.root = Path(root).expanduser()
         if task not in ("road", "lane"):
             raise UserError(f"task={task}: must be road or lane")
         self.task = task
         self.labels = f"kitti-{task}-2"
         self.classes = {task.capitalize(): (255, 0, 255), f"Not_{task.capitalize()}": (255, 0, 0)}
         self.table = {0: 0, 1: 1, 255: IGNORE_INDEX}
-        if not (self.root / "training" / "image_2").is_dir():
-            raise UserError(
-                f"data.root={root}: no folder training/image_2/ there; give the folder that KITTI's data_road.zip "
-                "was unpacked into, e.g. data.root=~/data/kitti_road"
-            )
+        remedy = "KITTI's data_road.zip was unpacked into, e.g. data.root=~/data/kitti_road"
+        self.root = find_root(root, "training/image_2", remedy)
 
     def images(self, split: str) -> Iterator[Sample | DataError]:
         for path in list_images(self._folder(split) / "image_2"):

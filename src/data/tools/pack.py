@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from src.data.packed import FORMAT, PackedFrames, pack_fingerprint, pair_stamp
 from src.data.reading import FileFrame, in_threads, read_size
 from src.data.source import FileSource, Sample
+from src.data.tools.unpack import check_space
 from src.errors import UserError
 from src.files import write_json, write_text
 
@@ -37,7 +37,7 @@ def pack_split(source: FileSource, split: str, folder: Path, num_threads: int) -
     old = json.loads(target.read_text()) if target.is_file() else None
     if old and old["fingerprint"] == fingerprint:
         return f"{len(samples)} frames, packed before"
-    with _explained(folder):
+    try:
         folder.mkdir(parents=True, exist_ok=True)
         if old and old["content"] == content and not _changed(samples, old["frames"], num_threads):
             arrays = {key: old[key] for key in ("images", "masks")}
@@ -53,6 +53,11 @@ def pack_split(source: FileSource, split: str, folder: Path, num_threads: int) -
         for path in folder.glob(f"{split}-*"):
             if path.name not in arrays.values():
                 path.unlink()
+    except OSError as error:
+        raise UserError(
+            f"{folder}: packing stopped ({error}); an earlier pack is as it was. Mend this and run the same command, "
+            "which continues from where it stopped"
+        ) from error
     return f"{len(samples)} frames {done}"
 
 
@@ -150,12 +155,8 @@ class SplitWriter:
     def _check_space(self) -> None:
         folder = self.journal.parent
         written = sum(path.stat().st_blocks * 512 for path in self.paths.values() if path.is_file())
-        needed, free = 4 * self.total - written, shutil.disk_usage(folder).free
-        if needed > free:
-            raise UserError(
-                f"{folder}: packing {self.split} takes {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free there; make "
-                "room, or choose another disk: out=DIR, and then data.pack=DIR in training"
-            )
+        elsewhere = "choose another disk: out=DIR, and then data.pack=DIR in training"
+        check_space(folder, 4 * self.total - written, f"packing {self.split}", elsewhere)
 
 
 class _Flat:
@@ -201,15 +202,3 @@ def _hash(*parts: np.ndarray | bytes) -> str:
 
 def _hash_files(sample: Sample) -> str:
     return _hash(*(file.read_bytes() for file in sample.files))
-
-
-@contextmanager
-def _explained(folder: Path) -> Iterator[None]:
-    """Turns an error of the disk into a UserError with the remedy."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"{folder}: packing stopped ({error}); an earlier pack is as it was. Mend this and run the same command, "
-            "which continues from where it stopped"
-        ) from error
