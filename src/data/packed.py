@@ -55,7 +55,7 @@ def attach(source: Source, where: str | None) -> Source:
 
 def default_folder(source: FileSource) -> Path:
     """The folder of a pack beside the data: `ROOT.pack/LABELS`."""
-    root = Path(source.root).expanduser().absolute()
+    root = source.root.absolute()
     return root.with_name(f"{root.name}.pack") / source.labels
 
 

@@ -26,7 +26,6 @@ class Placement:
         top: first row of the crop in the scaled frame; negative if it begins in the padding.
         left: first column of the crop, likewise.
         crop: `(H, W)` of the crop.
-        flip: whether it is mirrored.
     """
 
     size: tuple[int, int]

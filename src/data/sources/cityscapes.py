@@ -37,8 +37,8 @@ class Cityscapes(FileSource):
     def __init__(self, root: str, extra: bool = False) -> None:
         remedy = "holds leftImg8bit/ and gtFine/ as Cityscapes' archives unpack, e.g. data.root=~/data/cityscapes"
         self.root = find_root(root, "leftImg8bit", remedy)
-        self.splits = ("train", "val", "test", *((COARSE,) if extra else ()))
         self.extra_splits = (COARSE,) if extra else ()
+        self.splits = ("train", "val", "test", *self.extra_splits)
 
     def images(self, split: str) -> Iterator[Sample]:
         folder = self.root / "leftImg8bit" / split

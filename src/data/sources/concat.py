@@ -40,27 +40,25 @@ class Concat(FileSource):
         if self.shares and (self.shares.keys() != self.datasets.keys() or min(self.shares.values()) <= 0):
             raise UserError(f"weights={self.shares}: give a number above 0 for each of {', '.join(self.datasets)}")
         self.labels, self.classes, self.table = first.labels, first.classes, first.table
-        # Common splits, then each dataset's own: the names and splits of the datasets that each consists of.
         # Splits without labels go to servers of their own.
         apart = {split for dataset in self.datasets.values() for split in (*dataset.unlabelled, *dataset.extra_splits)}
         shared = set.intersection(*(set(dataset.splits) for dataset in self.datasets.values())) - apart
         common = [split for split in first.splits if split in shared]
+        # Common splits, then each dataset's own: the names and splits of the datasets that each consists of.
         own = {f"{name}_{split}": (name, split) for name, dataset in self.datasets.items() for split in dataset.splits}
         self.members = {split: [(name, split) for name in self.datasets] for split in common}
         self.members |= {key: [member] for key, member in own.items()}
         self.splits = tuple(self.members)
-        self.unlabelled = tuple(key for key, (name, split) in own.items() if split in self.datasets[name].unlabelled)
-        self.extra_splits = tuple(
-            key for key, (name, split) in own.items() if split in self.datasets[name].extra_splits
-        )
+        members = [(key, self.datasets[name], split) for key, (name, split) in own.items()]
+        self.unlabelled = tuple(key for key, dataset, split in members if split in dataset.unlabelled)
+        self.extra_splits = tuple(key for key, dataset, split in members if split in dataset.extra_splits)
 
     def _pair(self, split: str) -> Iterator[Sample | DataError]:
         for name, own in self.members[split]:
             for found in self.datasets[name].pairs(own):
                 if isinstance(found, Sample):
-                    yield replace(found, name=f"{name}/{found.name}", group=f"{name}/{found.group}")
-                else:
-                    yield found
+                    found = replace(found, name=f"{name}/{found.name}", group=f"{name}/{found.group}")
+                yield found
 
     def image_of(self, mask: Path) -> Path | None:
         dataset = self._owner(mask)

@@ -100,7 +100,7 @@ class Folder(FileSource):
     def image_of(self, mask: Path) -> Path | None:
         for images, masks in self.folders.values():
             if mask.is_relative_to(masks) and mask.stem.endswith(self.suffix):
-                name = f"{mask.stem[: len(mask.stem) - len(self.suffix)]}.png"
+                name = f"{mask.stem.removesuffix(self.suffix)}.png"
                 return images / mask.relative_to(masks).with_name(name)
         return None
 

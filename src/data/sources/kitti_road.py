@@ -60,11 +60,9 @@ class KittiRoad(FileSource):
                 yield DataError(path, "listing", text)
             elif self._is_in(category, int(digits), split):
                 try:
-                    group = f"{category}_{day(path)}"
+                    yield Sample(path.stem, f"{category}_{day(path)}", path)
                 except DataError as fault:
                     yield fault
-                else:
-                    yield Sample(path.stem, group, path)
 
     def _is_in(self, category: str, number: int, split: str) -> bool:
         if self.task == "lane" and category != "um":

@@ -92,7 +92,6 @@ def check(source: FileSource, splits: Sequence[str] | None = None, num_processes
     """Reads every file of a dataset.
 
     Args:
-        source: the dataset.
         splits: names of splits that must exist; None: all, of which those other than train and val may be absent.
         num_processes: processes that read files; 1: only this one.
 
