@@ -5,7 +5,6 @@ export CITYSCAPES_USERNAME=NAME; read -rs CITYSCAPES_PASSWORD; export CITYSCAPES
 python scripts/download_cityscapes.py --root ~/data/cityscapes
 """
 
-import hashlib
 import os
 import sys
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.data.tools.download import TIMEOUT, Archive, Folder, arguments, install, launch
+from src.data.tools.download import TIMEOUT, Archive, Folder, arguments, digest, install, launch
 from src.errors import UserError
 
 if TYPE_CHECKING:
@@ -98,7 +97,7 @@ def fetch(archive: Archive, folder: Path) -> Archive:
     from requests import RequestException
 
     file = folder / archive.name
-    if file.is_file() and _md5(file) == archive.checksum:
+    if file.is_file() and f"md5:{digest(file, 'md5')}" == archive.checksum:
         return archive  # arrived whole, then the script was stopped
     session = login()
     try:
@@ -115,14 +114,9 @@ def fetch(archive: Archive, folder: Path) -> Archive:
             f"{SITE}: {archive.name}: {reason}; run the same command again, or see on the site whether this account "
             "may download it"
         ) from error
-    if (stated := _md5(file)) != archive.checksum:
+    if (stated := f"md5:{digest(file, 'md5')}") != archive.checksum:
         print(f"{archive.name}: was replaced on the site, which now states {stated}", flush=True)
     return replace(archive, checksum=stated)
-
-
-def _md5(file: Path) -> str:
-    with file.open("rb") as stream:
-        return f"md5:{hashlib.file_digest(stream, 'md5').hexdigest()}"
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -26,7 +26,6 @@ class Recipe:
     """The header of a recipe, with the fields that it inherits from its bases.
 
     Args:
-        name: as in experiment=NAME.
         title: the network, the data, and its place in the report.
         fields: text by the names of `FIELDS`.
     """

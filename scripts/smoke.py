@@ -34,19 +34,10 @@ def main() -> None:
         start = ["trainer=cpu", "trainer.max_epochs=1", f"init_from={runs / 'smoke'}", "averaging=ema"]
         call("src.train", *start, "scheduler=poly", f"runs={runs}", *own, *folds, "name=own")
         # Runs src.crossval, src.train, src.eval and src.aggregate, each in its own process.
-        call(
-            "src.stages",
-            *SMALL,
-            f"runs={runs}",
-            "stages=two",
-            "stages.first.epochs=1",
-            "stages.second.epochs=1",
-            'stages.second.overrides=["crossval.official_val=false"]',
-            "data.num_folds=2",
-            "data.dataset.num_train=24",
-            "data.dataset.num_val=3",
-            "data.batch_size=2",
-        )
+        stages = ["stages=two", "stages.first.epochs=1", "stages.second.epochs=1"]
+        stages += ['stages.second.overrides=["crossval.official_val=false"]']
+        folds = ["data.num_folds=2", "data.dataset.num_train=24", "data.dataset.num_val=3", "data.batch_size=2"]
+        call("src.stages", *SMALL, f"runs={runs}", *stages, *folds)
         sweeps = models_by_backbone()
         for backbone, models in sweeps.items():
             call("src.train", "-m", *tiny, *backbone, f"model={','.join(models)}")

@@ -1,10 +1,11 @@
 """The LightningDataModule of every dataset."""
 
+from typing import Any
+
 import lightning as L
 import torch
 from torch import Tensor
 
-from src.data.augment.device import recolour
 from src.data.augment.pipeline import Augmentation
 from src.data.dataset import EpochSampler, SegmentationDataset
 from src.data.folds import Folds
@@ -23,12 +24,10 @@ class SegmentationDataModule(L.LightningDataModule):
     sample depends on (seed, epoch, index) only, not on workers, ranks or resumes.
 
     Args:
-        dataset: the source of the images.
         augmentation: applied to training samples; gives all of them one size.
         batch_size: training images per device and step.
         eval_batch_size: images per step in evaluation; above 1 only if all images have one size.
         num_workers: data processes per device, or "auto" (the cores that this process may use, at most 8).
-        seed: the run's seed.
         class_uniform: share of an epoch for which a class is drawn first, then a crop about one of its pixels.
         pack: folder of a pack of the dataset (`python -m src.pack`); `auto` takes the one beside the data, if it
             exists; None reads the files.
@@ -100,16 +99,9 @@ class SegmentationDataModule(L.LightningDataModule):
         samples = self.samples("train")
         dataset = SegmentationDataset(self.source, samples, self.augmentation, self.seed)
         presence = training_statistics(self.source, samples).presence if self.class_uniform else None
-        sampler = EpochSampler(
-            len(dataset),
-            self.seed,
-            shuffle=True,
-            equal_shares=True,
-            rank=self._rank,
-            world_size=self._world_size,
-            weights=self.source.weights(samples),
-            class_uniform=self.class_uniform,
-            presence=presence,
+        weights = self.source.weights(samples)
+        sampler = self._sampler(
+            dataset, shuffle=True, weights=weights, class_uniform=self.class_uniform, presence=presence
         )
         sampler.set_epoch(self.epochs_done)
         if len(sampler) < self.batch_size:
@@ -125,20 +117,14 @@ class SegmentationDataModule(L.LightningDataModule):
     def eval_dataloader(self, split: str) -> Loader:
         """Returns every image of a split once, whole, in order."""
         dataset = SegmentationDataset(self.source, self.samples(split), None, self.seed)
-        sampler = EpochSampler(
-            len(dataset), self.seed, shuffle=False, equal_shares=False, rank=self._rank, world_size=self._world_size
-        )
+        sampler = self._sampler(dataset, shuffle=False)
         if len(sampler) == 0:
             raise UserError(f"split {split!r} has {len(dataset)} images, fewer than devices; set trainer.devices=1")
         return self._loader(dataset, sampler, self.eval_batch_size, drop_last=False)
 
-    @property
-    def _rank(self) -> int:
-        return self.trainer.global_rank if self.trainer else 0
-
-    @property
-    def _world_size(self) -> int:
-        return self.trainer.world_size if self.trainer else 1
+    def _sampler(self, dataset: SegmentationDataset, **options: Any) -> EpochSampler:
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        return EpochSampler(len(dataset), self.seed, rank=rank, world_size=world_size, **options)
 
     def _loader(
         self, dataset: SegmentationDataset, sampler: EpochSampler, batch_size: int, *, drop_last: bool
@@ -156,3 +142,17 @@ class SegmentationDataModule(L.LightningDataModule):
             # Its own generator: the loader would otherwise draw from the global one, and move every dropout mask.
             generator=torch.Generator().manual_seed(self.seed),
         )
+
+
+def recolour(image: Tensor, matrix: Tensor) -> Tensor:
+    """Multiplies colours by one matrix per image, rounds and clips to 0..255, as `cv2.transform` does in a worker.
+
+    Args:
+        image: uint8 `(B, 3, H, W)`, channels last.
+        matrix: float32 `(B, 3, 4)`, acts on `(R, G, B, 1)` in 0..255.
+    """
+    with torch.autocast(image.device.type, enabled=False):
+        pixels = image.permute(0, 2, 3, 1).flatten(1, 2).float()  # (B, H W, 3)
+        result = torch.baddbmm(matrix[:, :, 3].unsqueeze(1), pixels, matrix[:, :, :3].mT)
+        rounded = result.round_().clamp_(0, 255).to(torch.uint8)
+    return rounded.unflatten(1, image.shape[-2:]).permute(0, 3, 1, 2)

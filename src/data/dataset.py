@@ -1,6 +1,7 @@
 """Turns samples of a source into tensors, with randomness that is a function of (seed, epoch, index) only."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ Key = tuple[int, int] | tuple[int, int, int]
 NAMES = ("image", "mask", "colour")  # the last one if a transform defers its colour steps
 
 
+@dataclass(eq=False)
 class SegmentationDataset(Dataset):
     """Transformed samples of one split.
 
@@ -23,14 +25,12 @@ class SegmentationDataset(Dataset):
 
     Args:
         transform: `(frame, seed[, label]) -> (image, mask)`; None returns the whole frame unchanged.
-        seed: the run's seed.
     """
 
-    def __init__(self, source: Source, samples: list[Sample], transform: Transform | None, seed: int) -> None:
-        self.source = source
-        self.samples = samples
-        self.transform = transform
-        self.seed = seed
+    source: Source
+    samples: list[Sample]
+    transform: Transform | None
+    seed: int
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -56,14 +56,15 @@ class SegmentationDataset(Dataset):
             return error
 
 
+@dataclass(eq=False)
 class EpochSampler(Sampler):
-    """Keys `(epoch, index)`, shuffled by (seed, epoch) and dealt to ranks in turn without padding.
+    """Keys `(epoch, index)`, dealt to ranks in turn without padding.
 
     No sample counts twice. Lightning calls `set_epoch` before each epoch, also when a run is resumed.
 
     Args:
-        equal_shares: leave out the few samples that do not fill every rank, since training under DDP needs equal
-            numbers of steps; they are other ones in every epoch.
+        shuffle: draws the order from (seed, epoch), and leaves out the few samples that do not fill every rank, since
+            training under DDP needs equal numbers of steps; they are other ones in every epoch.
         weights: float `(N,)` with sum N, how often each sample comes in an epoch on average; None means once each. The
             repeats of sample i are i + N, i + 2N, ...: other keys, and so other views.
         class_uniform: share of an epoch for which a class is drawn, all with equal chances, then an image that has it;
@@ -71,38 +72,25 @@ class EpochSampler(Sampler):
         presence: bool `(N, K)`, which classes each sample has; needed only by `class_uniform`.
     """
 
-    def __init__(
-        self,
-        num_samples: int,
-        seed: int,
-        shuffle: bool,
-        equal_shares: bool,
-        rank: int = 0,
-        world_size: int = 1,
-        weights: np.ndarray | None = None,
-        class_uniform: float = 0.0,
-        presence: np.ndarray | None = None,
-    ) -> None:
-        self.num_samples = num_samples
-        self.seed = seed
-        self.shuffle = shuffle
-        self.equal_shares = equal_shares
-        self.rank = rank
-        self.world_size = world_size
-        self.weights = weights
-        self.class_uniform = class_uniform
-        self.presence = presence
-        self.epoch = 0
+    num_samples: int
+    seed: int
+    shuffle: bool
+    rank: int = 0
+    world_size: int = 1
+    weights: np.ndarray | None = None
+    class_uniform: float = 0.0
+    presence: np.ndarray | None = None
+    epoch: int = field(default=0, init=False)
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __len__(self) -> int:
         share, rest = divmod(self.num_samples, self.world_size)
-        return share + (not self.equal_shares and self.rank < rest)
+        return share + (not self.shuffle and self.rank < rest)
 
     def __iter__(self) -> Iterator[Key]:
-        order, labels = np.arange(self.num_samples), None
+        order, labels = np.arange(self.num_samples), np.full(self.num_samples, -1)
         if self.shuffle:
             rng = np.random.default_rng([self.seed, self.epoch])
             order = rng.permutation(order)
@@ -112,11 +100,9 @@ class EpochSampler(Sampler):
                 assert self.presence is not None, "class_uniform needs to know which classes each sample has"
                 order, labels = draw_class_uniform(order, self.presence, self.class_uniform, self.weights, rng)
         mine = slice(self.rank, len(self) * self.world_size, self.world_size)
-        keys = [(self.epoch, int(index)) for index in order[mine]]
-        if labels is None:
-            return iter(keys)
-        pairs = zip(keys, labels[mine].tolist(), strict=True)
-        return iter([key if label < 0 else (*key, label) for key, label in pairs])
+        pairs = zip(order[mine].tolist(), labels[mine].tolist(), strict=True)
+        keys = [(self.epoch, index) if label < 0 else (self.epoch, index, label) for index, label in pairs]
+        return iter(keys)
 
 
 def draw_weighted(order: np.ndarray, weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:

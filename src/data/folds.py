@@ -115,17 +115,17 @@ class Folds:
         """Divides train into `train`, `fold` (held out) and `left_out` (the gaps), each in the split's own order."""
         assert self.num_folds is not None
         samples = source.samples("train")
-        groups = [sample.group for sample in samples]
+        groups, by = [sample.group for sample in samples], self._divides_by(source)
         if len(samples) < self.num_folds:
             raise UserError(f"data.num_folds={self.num_folds}: train has {len(samples)} images; give at most as many")
-        if self.by == "image":
+        if by == "image":
             folds = folds_of_images(len(samples), self.num_folds, self.seed)
-        elif self._has_blocks(groups):
+        elif by == "block":
             folds = folds_of_blocks(groups, self.num_folds)
         else:
             folds = folds_of_groups(groups, self.num_folds, self.seed)
         held = folds == self.fold
-        near = neighbours(groups, held, self.gap) if self._has_blocks(groups) else np.zeros_like(held)
+        near = neighbours(groups, held, self.gap) if by == "block" else np.zeros_like(held)
         parts = {"train": ~(held | near), HELD_OUT: held, "left_out": near}
         if not parts["train"].any():
             raise UserError(f"data.fold_gap={self.gap}: leaves nothing to train on; give a smaller gap")
@@ -136,14 +136,16 @@ class Folds:
         parts = self.divide(source) if self.num_folds is not None else {}
         return {part: "".join(f"{sample.name}\n" for sample in samples) for part, samples in parts.items()}
 
-    def _has_blocks(self, groups: list[str]) -> bool:
-        return self.num_folds is not None and self.by == "group" and len(set(groups)) < self.num_folds
+    def _divides_by(self, source: Source) -> str:
+        assert self.num_folds is not None
+        num_groups = len({sample.group for sample in source.samples("train")})
+        return "block" if self.by == "group" and num_groups < self.num_folds else self.by
 
     def describe(self, source: Source, split: str) -> Split:
         """Returns a split with the fold that it depends on."""
         if self.num_folds is None or split not in ("train", HELD_OUT):
             return Split(split)
-        if self._has_blocks([sample.group for sample in source.samples("train")]):
+        if self._divides_by(source) == "block":
             return Split(split, self.fold, self.num_folds, "block", gap=self.gap)
         return Split(split, self.fold, self.num_folds, self.by, seed=self.seed)
 
@@ -151,16 +153,16 @@ class Folds:
         """Describes the folds for the log; None without folds."""
         if self.num_folds is None:
             return None
-        parts = self.divide(source)
-        text = f"{self.describe(source, HELD_OUT)}: {len(parts['train'])} images train, {len(parts[HELD_OUT])} validate"
-        groups = [sample.group for sample in source.samples("train")]
-        if self._has_blocks(groups):
+        parts, split = self.divide(source), self.describe(source, HELD_OUT)
+        text = f"{split}: {len(parts['train'])} images train, {len(parts[HELD_OUT])} validate"
+        if split.by == "block":
+            groups = {sample.group for sample in source.samples("train")}
             text += (
-                f"; train has {len(set(groups))} groups, fewer than folds, so that folds are blocks of consecutive "
+                f"; train has {len(groups)} groups, fewer than folds, so that folds are blocks of consecutive "
                 f"frames, and {len(parts['left_out'])} frames beside this block are left out of training "
                 f"(data.fold_gap={self.gap})"
             )
-        elif self.by == "image":
+        elif split.by == "image":
             text += "; neighbouring frames fall on both sides (data.fold_by=image), which flatters the figures"
         else:
             text += f" ({', '.join(sorted({sample.group for sample in parts[HELD_OUT]}))})"

@@ -34,7 +34,7 @@ def attach(source: Source, where: str | None) -> Source:
     if not isinstance(source, FileSource):
         raise UserError(f"data.pack={where}: {source.labels} is drawn, not read from files; set data.pack=null")
     folder = default_folder(source) if where == AUTO else Path(where).expanduser()
-    if isinstance(source.pack, PackedFrames) and source.pack.folder == folder:
+    if source.pack and source.pack.folder == folder:
         return source
     indices = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
     if not indices and where != AUTO:
@@ -55,15 +55,13 @@ def attach(source: Source, where: str | None) -> Source:
 
 def default_folder(source: FileSource) -> Path:
     """The folder of a pack beside the data: `ROOT.pack/LABELS`."""
-    root = Path(source.root).expanduser().absolute()
+    root = source.root.absolute()
     return root.with_name(f"{root.name}.pack") / source.labels
 
 
 def pair_stamp(sample: Sample) -> list[int]:
     """Bytes of the image and of the mask, and their times of change (ns), which differ if a file has changed."""
-    assert sample.image is not None
-    assert sample.mask is not None
-    image, mask = sample.image.stat(), sample.mask.stat()
+    image, mask = (file.stat() for file in sample.files)
     return [image.st_size, mask.st_size, image.st_mtime_ns, mask.st_mtime_ns]
 
 
@@ -71,16 +69,13 @@ def pack_fingerprint(source: FileSource, samples: Sequence[Sample], *, times: bo
     """Hashes the label set and all files of a split, by name, group, size and time of change, not by their folder.
 
     Args:
-        source: the dataset.
         samples: all samples of the split, in order.
         times: False leaves out the times of change, which a copy may not keep.
     """
-    frames = []
-    for sample in samples:
-        assert sample.image is not None
-        assert sample.mask is not None
-        stamp = pair_stamp(sample)[: 4 if times else 2]
-        frames.append([sample.name, sample.group, sample.image.name, sample.mask.name, stamp])
+    frames = [
+        [sample.name, sample.group, *(file.name for file in sample.files), pair_stamp(sample)[: 4 if times else 2]]
+        for sample in samples
+    ]
     labels = [source.labels, list(source.classes.items()), sorted(source.table.items()), sorted(source.colours.items())]
     content = [FORMAT, labels, frames]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
@@ -131,24 +126,20 @@ class FlatArray:
         self.mapped = 0
 
     @cached_property
-    def _map(self) -> tuple[mmap.mmap, int]:
-        """The file's memory, and the byte at which the array begins in it."""
+    def _map(self) -> np.memmap:
         try:
-            with self.path.open("rb") as file:
-                np.lib.format.read_magic(file)
-                np.lib.format.read_array_header_1_0(file)
-                return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), file.tell()
+            return np.lib.format.open_memmap(self.path, mode="r")
         except (OSError, ValueError) as error:
             raise UserError(f"{self.path}: cannot be read ({error}); pack again, or set data.pack=null") from error
 
     def view(self, first: int, count: int) -> np.ndarray:
         """Returns `count` bytes from `first` on; not writable."""
-        memory, start = self._map
         self.mapped += count
         if self.mapped > KEPT:
+            memory: Any = self._map.base  # an mmap
             memory.madvise(mmap.MADV_DONTNEED)  # views of a file stay valid: their pages are mapped again
             self.mapped = count
-        return np.frombuffer(memory, np.uint8, count, start + first)
+        return np.asarray(self._map)[first : first + count]
 
     def __getstate__(self) -> dict[str, Any]:
         return {"path": self.path, "mapped": 0}

@@ -1,42 +1,41 @@
 """Reads image and mask files, upright, whole or not at all; errors name the file. Does not import torch."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from rich.progress import Progress
 
-from src.data.frame import Frame
+from src.data.frame import ArrayFrame
 from src.errors import DataError
+from src.machine import is_first_process
 
 if TYPE_CHECKING:
     from src.data.source import Sample
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
-class FileFrame(Frame):
+class FileFrame(ArrayFrame):
     """An image file and its mask file. The image is decoded at once, the mask when a window of it is read."""
 
-    def __init__(self, sample: "Sample", read_labels: Callable[["Sample"], np.ndarray]) -> None:
+    def __init__(self, sample: "Sample", read_labels: Callable[[Path], np.ndarray]) -> None:
         assert sample.image is not None, "a frame of files has an image file"
         self.sample, self.read_labels = sample, read_labels
-        self.pixels = read_image(sample.image)
-        self.size = self.pixels.shape[:2]
-
-    def image(self, top: int, left: int, height: int, width: int) -> np.ndarray:
-        return self.pixels[top : top + height, left : left + width]
-
-    def mask(self, top: int, left: int, height: int, width: int) -> np.ndarray:
-        return self._ids[top : top + height, left : left + width]
+        self._image = read_image(sample.image)
+        self.size = self._image.shape[:2]
 
     @cached_property
-    def _ids(self) -> np.ndarray:
-        ids = self.read_labels(self.sample)
+    def _mask(self) -> np.ndarray:
+        ids = self.read_labels(self.sample.files[1])
         if ids.shape != self.size:
             raise wrong_size(self.sample, ids.shape, self.size)
         return ids
@@ -91,14 +90,29 @@ def read_size(path: Path) -> tuple[int, int]:
         raise _unreadable(path, error) from error
 
 
+def in_threads(
+    function: Callable[[Item], Result], items: Sequence[Item], num_threads: int, title: str
+) -> Iterator[Result]:
+    """Yields the results in order, under a progress bar. Decoders release Python's lock.
+
+    An error cancels the items that wait.
+    """
+    pool = ThreadPoolExecutor(num_threads)
+    try:
+        with Progress(disable=not items or not is_first_process()) as bar:
+            yield from bar.track(pool.map(function, items), len(items), description=title)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def wrong_size(sample: "Sample", mask: tuple[int, ...], image: tuple[int, ...]) -> DataError:
     """Describes the fault of a mask whose size (height, width) is not its image's."""
-    assert sample.mask is not None
+    image_file, mask_file = sample.files
     text = (
-        f"mask is {mask[0]}x{mask[1]} (HxW) but its image {sample.image} is {image[0]}x{image[1]}; make them the same "
+        f"mask is {mask[0]}x{mask[1]} (HxW) but its image {image_file} is {image[0]}x{image[1]}; make them the same "
         "size, without interpolating labels"
     )
-    return DataError(sample.mask, "size", text)
+    return DataError(mask_file, "size", text)
 
 
 def _upright(path: Path) -> Image.Image:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,7 +16,9 @@ from src.data.frame import ArrayFrame, Frame
 from src.data.listing import list_images
 from src.data.reading import FileFrame, read_mask
 from src.errors import DataError, UserError
-from src.labels import IGNORE_INDEX as IGNORE_INDEX
+
+if TYPE_CHECKING:
+    from src.data.packed import PackedFrames
 
 Colour = tuple[int, int, int]  # RGB, 0..255
 
@@ -29,6 +31,22 @@ class Sample:
     group: str
     image: Path | None = None
     mask: Path | None = None
+
+    @property
+    def files(self) -> tuple[Path, Path]:
+        """The image file and the mask file of a labelled sample of a `FileSource`."""
+        assert self.image is not None
+        assert self.mask is not None
+        return self.image, self.mask
+
+
+def find_root(root: str, inside: str, remedy: str) -> Path:
+    """Returns the folder of a dataset. UserError if it has no folder `inside` (empty: if there is no such folder)."""
+    path = Path(root).expanduser()
+    if not (path / inside).is_dir():
+        fault = f"no folder {inside}/ there" if inside else "no such folder"
+        raise UserError(f"data.root={root}: {fault}; give the folder that {remedy}")
+    return path
 
 
 class Source(ABC):
@@ -103,7 +121,7 @@ class FileSource(Source):
     dataset: str
     table: dict[int, int]
     colours: dict[Colour, int] = {}
-    pack: "Pack | None" = None  # frames are read from it, as far as it has them
+    pack: "PackedFrames | None" = None  # frames are read from it, as far as it has them
 
     def images(self, split: str) -> Iterable[Sample | DataError]:
         """Samples of a split without their masks, in a fixed order; a DataError in place of an image to be refused.
@@ -205,18 +223,10 @@ class FileSource(Source):
         assert sample.image is not None
         return f"{self.dataset}/{sample.image.relative_to(self.root).with_suffix('').as_posix()}"
 
-    def read_labels(self, sample: Sample) -> np.ndarray:
+    def read_labels(self, mask: Path) -> np.ndarray:
         """Ids uint8 `(H, W)`, 0..K-1 or 255. Overridden if a mask is not a PNG of one raw label per pixel."""
-        assert sample.mask is not None
-        return read_mask(sample.mask, self.table)
+        return read_mask(mask, self.table)
 
 
 def _ambiguous(first: Path, second: Path) -> DataError:
     return DataError(second, "listing", f"{first.name} has the same name; keep one of them")
-
-
-class Pack(Protocol):
-    """Decoded frames of one source (`src.data.packed.PackedFrames`)."""
-
-    def open(self, sample: Sample) -> Frame | None:
-        """The frame of a sample; None if it is not in the pack."""

@@ -5,19 +5,19 @@ import json
 import logging
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from rich.progress import Progress
 
-from src.data.source import IGNORE_INDEX, FileSource, Sample, Source
+from src.data.reading import in_threads
+from src.data.source import FileSource, Sample, Source
 from src.errors import UserError
 from src.files import atomic_path
-from src.machine import CACHE_VARIABLE, is_first_process, num_cores
+from src.labels import IGNORE_INDEX
+from src.machine import CACHE_VARIABLE, num_cores
 
 log = logging.getLogger(__name__)
 CACHE_FORMAT = 2
@@ -137,15 +137,14 @@ def split_statistics(source: Source, split: str) -> Statistics:
     """
     known = _counted.setdefault(source, {})
     if split not in known:
-        samples, title = source.samples(split), f"count {split}"
-        if isinstance(source, FileSource):
-            name = f"statistics-{source.labels}-{_cache_key(source, samples)}.npy"
-            counts = _load(name)
-            if counts is None:
-                counts = _count(source, samples, title)
+        samples = source.samples(split)
+        is_files = isinstance(source, FileSource)
+        name = f"statistics-{source.labels}-{_cache_key(source, samples)}.npy" if is_files else None
+        counts = _load(name) if name else None
+        if counts is None:
+            counts = _count(source, samples, f"count {split}")
+            if name:
                 _keep(name, counts)
-        else:
-            counts = _count(source, samples, title)
         known[split] = Statistics(counts[:, :-1], counts[:, -1])
     return known[split]
 
@@ -177,23 +176,14 @@ def _keep(name: str, counts: np.ndarray) -> None:
 
 
 def _count(source: Source, samples: Sequence[Sample], title: str) -> np.ndarray:
-    """Counts pixels int64 `(N, K + 1)` of each class and of 255, in threads: decoders release Python's lock."""
-    counts = np.zeros((len(samples), source.num_classes + 1), dtype=np.int64)
+    """Counts pixels int64 `(N, K + 1)` of each class and of 255."""
 
-    def count(row: int) -> None:
-        found = np.bincount(_read_ids(source, samples[row]).ravel(), minlength=IGNORE_INDEX + 1)
-        assert found[source.num_classes : IGNORE_INDEX].sum() == 0, samples[row]
-        counts[row] = [*found[: source.num_classes], found[IGNORE_INDEX]]
+    def count(sample: Sample) -> np.ndarray:
+        found = np.bincount(_read_ids(source, sample).ravel(), minlength=IGNORE_INDEX + 1)
+        assert found[source.num_classes : IGNORE_INDEX].sum() == 0, sample
+        return np.append(found[: source.num_classes], found[IGNORE_INDEX])
 
-    pool = ThreadPoolExecutor(num_cores())
-    try:
-        futures = [pool.submit(count, row) for row in range(len(samples))]
-        with Progress(disable=not is_first_process()) as bar:
-            for future in bar.track(as_completed(futures), total=len(futures), description=title):
-                future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-    return counts
+    return np.stack(list(in_threads(count, samples, num_cores(), title)))
 
 
 def _read_ids(source: Source, sample: Sample) -> np.ndarray:
@@ -201,22 +191,16 @@ def _read_ids(source: Source, sample: Sample) -> np.ndarray:
     if not isinstance(source, FileSource):
         return source.read(sample)[1]
     packed = source.pack.open(sample) if source.pack else None
-    return packed.mask(0, 0, *packed.size) if packed else source.read_labels(sample)
+    return packed.mask(0, 0, *packed.size) if packed else source.read_labels(sample.files[1])
 
 
 def _cache_key(source: FileSource, samples: Sequence[Sample]) -> str:
     """Hashes how masks are read, and their sizes and times of change, but not their contents or folder."""
-    masks = [[sample.name, *_mask_stamp(sample)] for sample in samples]
+    stats = [(sample.name, sample.files[1].stat()) for sample in samples]
+    masks = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
     tables = [list(source.classes.items()), sorted(source.table.items()), sorted(source.colours.items())]
     content = [CACHE_FORMAT, source.labels, tables, _settings(source), masks]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
-
-
-def _mask_stamp(sample: Sample) -> list[int]:
-    """Bytes of the mask's file and its time of change (ns)."""
-    assert sample.mask is not None
-    status = sample.mask.stat()
-    return [status.st_size, status.st_mtime_ns]
 
 
 def _settings(source: Source) -> list[Any]:

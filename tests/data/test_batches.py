@@ -49,7 +49,7 @@ def loader(workers: int, act: Callable[[int], object] = lambda index: None, leng
     return Loader(
         SegmentationDataset(Numbered(act), samples, transform, 0),
         batch_size=2,
-        sampler=EpochSampler(length, 0, shuffle=False, equal_shares=True),
+        sampler=EpochSampler(length, 0, shuffle=False),
         drop_last=True,
         num_workers=workers,
         persistent_workers=workers > 0,

@@ -45,7 +45,7 @@ PRESENCE = np.array([[True, bool(number % 2), number == 6] for number in range(8
 
 def sampler(share: float, repeat: int = 1, **options) -> EpochSampler:
     presence = np.repeat(PRESENCE, repeat, axis=0)
-    return EpochSampler(len(presence), 0, True, True, class_uniform=share, presence=presence, **options)
+    return EpochSampler(len(presence), 0, True, class_uniform=share, presence=presence, **options)
 
 
 def epochs(given: EpochSampler, count: int, first: int = 0) -> list[tuple[int, ...]]:
@@ -77,7 +77,7 @@ def test_classes_are_drawn_uniformly_then_images_that_have_them() -> None:
 
 
 def test_a_share_of_zero_changes_no_key() -> None:
-    plain = EpochSampler(8, 0, True, True)
+    plain = EpochSampler(8, 0, True)
     assert epochs(sampler(0.0), 3) == epochs(plain, 3)
     assert sorted(index for _, index in list(plain)) == list(range(8))
 

@@ -65,15 +65,15 @@ def test_batch_contract() -> None:
 
 @pytest.mark.parametrize(("num_samples", "world_size"), [(7, 2), (8, 3), (5, 4)])
 def test_ranks_see_every_sample_once(num_samples: int, world_size: int) -> None:
-    shards = [list(EpochSampler(num_samples, 0, False, False, rank, world_size)) for rank in range(world_size)]
+    shards = [list(EpochSampler(num_samples, 0, False, rank, world_size)) for rank in range(world_size)]
     assert sorted(index for shard in shards for _, index in shard) == list(range(num_samples))
-    assert [len(EpochSampler(num_samples, 0, False, False, r, world_size)) for r in range(world_size)] == [
+    assert [len(EpochSampler(num_samples, 0, False, r, world_size)) for r in range(world_size)] == [
         len(shard) for shard in shards
     ]
 
 
 def test_training_ranks_have_equal_shares_of_one_permutation() -> None:
-    samplers = [EpochSampler(11, 3, True, True, rank, 2) for rank in range(2)]
+    samplers = [EpochSampler(11, 3, True, rank, 2) for rank in range(2)]
     for sampler in samplers:
         sampler.set_epoch(4)
     shards = [list(sampler) for sampler in samplers]

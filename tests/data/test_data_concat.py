@@ -69,7 +69,7 @@ def test_weighted_sampler() -> None:
     weights = np.array([0.25] * 8 + [4.0] * 2)
     total = Counter()
     for epoch in range(400):
-        sampler = EpochSampler(10, 7, True, True, weights=weights)
+        sampler = EpochSampler(10, 7, True, weights=weights)
         sampler.set_epoch(epoch)
         keys = [key for _, key in sampler]
         assert len(keys) == len(set(keys)) == 10, "repeats have different keys, and so augmentation seeds"
@@ -77,14 +77,14 @@ def test_weighted_sampler() -> None:
         assert all(counts[index] in (0, 1) for index in range(8))
         assert counts[8] == counts[9] == 4
         total += counts
-        shards = [EpochSampler(10, 7, True, True, rank, 2, weights) for rank in range(2)]
+        shards = [EpochSampler(10, 7, True, rank, 2, weights) for rank in range(2)]
         for shard in shards:
             shard.set_epoch(epoch)
         assert sorted(key for shard in shards for _, key in shard) == sorted(keys)
         assert keys == [key for _, key in sampler]
     for index in range(8):
         assert total[index] == pytest.approx(100, abs=35)
-    plain = EpochSampler(10, 7, True, True, weights=np.ones(10))
+    plain = EpochSampler(10, 7, True, weights=np.ones(10))
     assert sorted(key for _, key in plain) == list(range(10)), "equal weights: once each"
 
 

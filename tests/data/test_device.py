@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from src.data.augment.device import recolour
-from src.data.datamodule import SegmentationDataModule
+from src.data.datamodule import SegmentationDataModule, recolour
 from src.data.streets.source import Streets
 from tests.data.test_data import augmentation
 from tests.support.paths import TINY

@@ -1,18 +1,19 @@
 """Random scale, rotation, crop and mirror: drawn first, from the seed and the frame's size only, then applied once."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from src.data.augment.warp import Placement, warp_image, warp_mask
 from src.data.frame import Frame
-from src.data.source import IGNORE_INDEX
 from src.errors import UserError
+from src.labels import IGNORE_INDEX
 
 ATTEMPTS = 10  # at a crop in which no class exceeds max_share, as in mmsegmentation
 
 
+@dataclass
 class Geometry:
     """A crop of one size, equal to scaling, rotating and mirroring the whole frame and then cropping at random.
 
@@ -37,35 +38,31 @@ class Geometry:
         UserError: an argument is out of its range.
     """
 
-    def __init__(
-        self,
-        crop_size: Sequence[int],
-        resize: Sequence[int] | dict[str, int] | None = None,
-        scale: tuple[float, float] = (1.0, 1.0),
-        scale_p: float = 1.0,
-        rotate: float = 0.0,
-        rotate_p: float = 1.0,
-        flip_p: float = 0.0,
-        place_p: float = 1.0,
-        max_share: float | None = None,
-        fill: Sequence[int] = (124, 116, 104),
-    ) -> None:
-        self.crop_size = (int(crop_size[0]), int(crop_size[1]))
-        self.resize = resize
+    crop_size: tuple[int, int]
+    resize: Sequence[int] | dict[str, int] | None = None
+    scale: tuple[float, float] = (1.0, 1.0)
+    scale_p: float = 1.0
+    rotate: float = 0.0
+    rotate_p: float = 1.0
+    flip_p: float = 0.0
+    place_p: float = 1.0
+    max_share: float | None = None
+    fill: tuple[int, ...] = (124, 116, 104)
+
+    def __post_init__(self) -> None:
+        height, width = self.crop_size  # lists, if from a configuration
+        self.crop_size, self.fill = (int(height), int(width)), tuple(self.fill)
         if isinstance(self.resize, dict) and self.resize.keys() not in ({"short"}, {"long"}):
-            raise UserError(f"geometry.resize={resize}: must be [HEIGHT,WIDTH], {{short: S}}, {{long: L}} or null")
-        if not 0 < scale[0] <= scale[1]:
-            raise UserError(f"geometry.scale={list(scale)}: must be [LOW,HIGH] with 0 < LOW <= HIGH")
-        if not 0 <= rotate <= 180:
-            raise UserError(f"geometry.rotate={rotate}: must be 0 to 180 degrees")
-        chances = {"scale_p": scale_p, "rotate_p": rotate_p, "flip_p": flip_p, "place_p": place_p}
-        for name, value in chances.items():
-            if not 0 <= value <= 1:
-                raise UserError(f"geometry.{name}={value}: must be 0 to 1")
-        if max_share is not None and not 0 < max_share <= 1:
-            raise UserError(f"geometry.max_share={max_share}: must be above 0 and at most 1, or null")
-        self.scale, self.rotate, self.max_share, self.fill = scale, rotate, max_share, tuple(fill)
-        self.scale_p, self.rotate_p, self.flip_p, self.place_p = scale_p, rotate_p, flip_p, place_p
+            raise UserError(f"geometry.resize={self.resize}: must be [HEIGHT,WIDTH], {{short: S}}, {{long: L}} or null")
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise UserError(f"geometry.scale={list(self.scale)}: must be [LOW,HIGH] with 0 < LOW <= HIGH")
+        if not 0 <= self.rotate <= 180:
+            raise UserError(f"geometry.rotate={self.rotate}: must be 0 to 180 degrees")
+        for name in ("scale_p", "rotate_p", "flip_p", "place_p"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"geometry.{name}={getattr(self, name)}: must be 0 to 1")
+        if self.max_share is not None and not 0 < self.max_share <= 1:
+            raise UserError(f"geometry.max_share={self.max_share}: must be above 0 and at most 1, or null")
 
     def __call__(
         self, frame: Frame, rng: np.random.Generator, label: int | None = None
@@ -76,16 +73,14 @@ class Geometry:
         """
         place = self.draw(frame.size, rng)
         if label is not None:
-            place = _aim(place, frame, label, rng)
+            top, left = _aim(place, frame, label, rng)
+            place = replace(place, top=top, left=left)
         mask = warp_mask(frame, place)
         for _ in range(ATTEMPTS - 1):
             if self.max_share is None or _largest_share(mask) <= self.max_share:
                 break
-            if label is None:
-                top, left = self._draw_corner(place.size, rng)
-                place = replace(place, top=top, left=left)
-            else:
-                place = _aim(place, frame, label, rng)
+            top, left = self._draw_corner(place.size, rng) if label is None else _aim(place, frame, label, rng)
+            place = replace(place, top=top, left=left)
             mask = warp_mask(frame, place)
         return warp_image(frame, place, self.fill), mask
 
@@ -116,8 +111,8 @@ class Geometry:
         return size[0] * factor, size[1] * factor
 
 
-def _aim(place: Placement, frame: Frame, label: int, rng: np.random.Generator) -> Placement:
-    """Moves a placement so that a random pixel of `label` lies in the middle half of the crop's height and width.
+def _aim(place: Placement, frame: Frame, label: int, rng: np.random.Generator) -> list[int]:
+    """Draws top and left so that a random pixel of `label` lies in the middle half of the crop's height and width.
 
     At the frame's edge the pixel lies further out, since the crop stays inside, as without aim. A pixel in a corner
     that the rotation turns out of the frame is lost.
@@ -130,8 +125,7 @@ def _aim(place: Placement, frame: Frame, label: int, rng: np.random.Generator) -
     turn = np.array([[cos, -sin], [sin, cos]])  # rows run down: counter-clockwise
     target = turn @ ((point + 0.5) * scaled / size - scaled / 2) + scaled / 2
     corner = np.floor(target - crop * rng.uniform(0.25, 0.75, 2))
-    top, left = np.clip(corner, np.minimum(0, scaled - crop), np.maximum(0, scaled - crop)).astype(int).tolist()
-    return replace(place, top=top, left=left)
+    return np.clip(corner, np.minimum(0, scaled - crop), np.maximum(0, scaled - crop)).astype(int).tolist()
 
 
 def _largest_share(mask: np.ndarray) -> float:

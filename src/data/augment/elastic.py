@@ -14,7 +14,6 @@ class Elastic(Step):
     Args:
         sigma: range of the blur's standard deviation in pixels.
         alpha: range of the field's strength in pixels.
-        p: chance that it is applied.
     """
 
     def __init__(self, sigma: Range, alpha: Range, p: float = 1.0) -> None:

@@ -73,7 +73,6 @@ class ColourJitter(LinearStep):
         saturation: range of the factor of the distance to each pixel's own grey.
         hue: range of the turn, in whole turns (.5 gives the complementary colour).
         shift: range of the grey levels that are added to all channels.
-        p: chance that it is applied.
     """
 
     def __init__(

@@ -19,7 +19,7 @@ from src.data.augment.crop import Geometry
 from src.data.augment.elastic import Elastic
 from src.data.augment.photometric import LinearStep, LinearSteps
 from src.data.frame import Frame
-from src.data.source import IGNORE_INDEX
+from src.labels import IGNORE_INDEX
 
 Step = LinearStep | Elastic | A.BasicTransform | A.BaseCompose
 

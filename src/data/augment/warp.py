@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from src.data.frame import Frame
-from src.data.source import IGNORE_INDEX
+from src.labels import IGNORE_INDEX
 
 LEAD = 64  # source pixels around the window among which a resize may begin and end
 DRIFT = 1 / 8  # of a scaled pixel; up to here a resize replaces the exact warp, at a third of its cost
@@ -26,7 +26,6 @@ class Placement:
         top: first row of the crop in the scaled frame; negative if it begins in the padding.
         left: first column of the crop, likewise.
         crop: `(H, W)` of the crop.
-        flip: whether it is mirrored.
     """
 
     size: tuple[int, int]
@@ -72,14 +71,14 @@ class _Span(NamedTuple):
 @lru_cache(maxsize=1)  # mask and image have the same
 def _resizable(size: tuple[int, int], place: Placement) -> list[_Span] | None:
     """Returns the window that gives the crop by a resize; None if no window does."""
-    spans = [
-        _span(offset + first, offset + last, scaled, source)
-        for (first, last), offset, scaled, source in zip(
-            _covered(place), (place.top, place.left), place.size, size, strict=True
-        )
-    ]
-    found = [span for span in spans if span]
-    return found if len(found) == len(spans) else None
+    spans = []
+    axes = zip(_covered(place), (place.top, place.left), place.size, size, strict=True)
+    for (first, last), offset, scaled, source in axes:
+        span = _span(offset + first, offset + last, scaled, source)
+        if span is None:
+            return None
+        spans.append(span)
+    return spans
 
 
 def _covered(place: Placement) -> list[tuple[int, int]]:
@@ -110,11 +109,7 @@ def _span(start: int, stop: int, scaled: int, size: int) -> _Span | None:
 
 
 def _first_whole(pixels: range, factor: float) -> int | None:
-    for pixel in pixels:
-        scaled = pixel * factor
-        if abs(scaled - round(scaled)) <= DRIFT:
-            return pixel
-    return None
+    return next((pixel for pixel in pixels if abs(pixel * factor - round(pixel * factor)) <= DRIFT), None)
 
 
 def _resize(read: Callable[[int, int, int, int], np.ndarray], spans: list[_Span], method: int) -> np.ndarray:

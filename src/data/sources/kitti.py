@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from src.data.listing import list_images
-from src.data.source import FileSource, Sample
+from src.data.source import FileSource, Sample, find_root
 from src.data.sources.cityscapes_labels import CLASSES, ID_TABLE, LABEL_SET
 from src.errors import DataError, UserError
 
@@ -52,16 +52,12 @@ class Kitti(FileSource):
     unlabelled = ("test",)
 
     def __init__(self, root: str, split: str = "mseg") -> None:
-        self.root = Path(root).expanduser()
         if split not in ("mseg", "all"):
             raise UserError(f"split={split}: must be mseg (150 train, 50 val) or all (200 train, for folds)")
         self.split = split
         self.splits = ("train", "val", "test") if split == "mseg" else ("train", "test")
-        if not (self.root / "training" / "image_2").is_dir():
-            raise UserError(
-                f"data.root={root}: no folder training/image_2/ there; give the folder that KITTI's "
-                "data_semantics.zip was unpacked into, e.g. data.root=~/data/kitti"
-            )
+        remedy = "KITTI's data_semantics.zip was unpacked into, e.g. data.root=~/data/kitti"
+        self.root = find_root(root, "training/image_2", remedy)
 
     def images(self, split: str) -> Iterator[Sample | DataError]:
         for path in list_images(self._folder(split) / "image_2"):

@@ -7,9 +7,10 @@ import numpy as np
 
 from src.data.listing import list_images
 from src.data.reading import read_size
-from src.data.source import IGNORE_INDEX, FileSource, Sample
+from src.data.source import FileSource, Sample, find_root
 from src.data.sources.colours import read_colours
 from src.errors import DataError, UserError
+from src.labels import IGNORE_INDEX
 
 # The number of frames of each category that are train in R1's split; the last ten of each are val.
 TRAIN = {"um": 85, "umm": 86, "uu": 88}
@@ -42,18 +43,14 @@ class KittiRoad(FileSource):
     unlabelled = ("test",)
 
     def __init__(self, root: str, task: str = "road") -> None:
-        self.root = Path(root).expanduser()
         if task not in ("road", "lane"):
             raise UserError(f"task={task}: must be road or lane")
         self.task = task
         self.labels = f"kitti-{task}-2"
         self.classes = {task.capitalize(): (255, 0, 255), f"Not_{task.capitalize()}": (255, 0, 0)}
         self.table = {0: 0, 1: 1, 255: IGNORE_INDEX}
-        if not (self.root / "training" / "image_2").is_dir():
-            raise UserError(
-                f"data.root={root}: no folder training/image_2/ there; give the folder that KITTI's data_road.zip "
-                "was unpacked into, e.g. data.root=~/data/kitti_road"
-            )
+        remedy = "KITTI's data_road.zip was unpacked into, e.g. data.root=~/data/kitti_road"
+        self.root = find_root(root, "training/image_2", remedy)
 
     def images(self, split: str) -> Iterator[Sample | DataError]:
         for path in list_images(self._folder(split) / "image_2"):
@@ -63,11 +60,9 @@ class KittiRoad(FileSource):
                 yield DataError(path, "listing", text)
             elif self._is_in(category, int(digits), split):
                 try:
-                    group = f"{category}_{day(path)}"
+                    yield Sample(path.stem, f"{category}_{day(path)}", path)
                 except DataError as fault:
                     yield fault
-                else:
-                    yield Sample(path.stem, group, path)
 
     def _is_in(self, category: str, number: int, split: str) -> bool:
         if self.task == "lane" and category != "um":
@@ -96,9 +91,8 @@ class KittiRoad(FileSource):
     def _folder(self, split: str) -> Path:
         return self.root / ("testing" if split == "test" else "training")
 
-    def read_labels(self, sample: Sample) -> np.ndarray:
-        assert sample.mask is not None
-        return read_colours(sample.mask, COLOURS)
+    def read_labels(self, mask: Path) -> np.ndarray:
+        return read_colours(mask, COLOURS)
 
 
 def day(path: Path) -> str:

@@ -5,9 +5,9 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from src.data.source import IGNORE_INDEX
 from src.data.streets.canvas import POLE, SIGN, SUPERSAMPLING, Scene
 from src.data.streets.textures import TILE, tiles
+from src.labels import IGNORE_INDEX
 
 
 def develop(scene: Scene) -> np.ndarray:

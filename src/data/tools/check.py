@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from src.data.listing import is_image, walk
-from src.data.source import IGNORE_INDEX, FileSource, Sample
+from src.data.source import FileSource, Sample
 from src.data.tools.check_files import Reading, read_all
 from src.errors import DataError, UserError
+from src.labels import IGNORE_INDEX
 
 # With errors training would fail, or its figures would be wrong; with warnings it would not.
 ERRORS = (
@@ -91,7 +92,6 @@ def check(source: FileSource, splits: Sequence[str] | None = None, num_processes
     """Reads every file of a dataset.
 
     Args:
-        source: the dataset.
         splits: names of splits that must exist; None: all, of which those other than train and val may be absent.
         num_processes: processes that read files; 1: only this one.
 

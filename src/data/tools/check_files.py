@@ -13,8 +13,9 @@ from PIL import Image
 from rich.progress import Progress
 
 from src.data.reading import read_image, wrong_size
-from src.data.source import IGNORE_INDEX, FileSource, Sample
+from src.data.source import FileSource, Sample
 from src.errors import DataError
+from src.labels import IGNORE_INDEX
 
 ORIENTATION = 0x0112  # EXIF tag
 
@@ -78,7 +79,8 @@ def read_pair(source: FileSource, sample: Sample) -> Reading:
             reading.add(path, "blank image", "all pixels have one colour")
     if sample.mask is None:
         return reading
-    ids = _try(reading, sample.mask, lambda: source.read_labels(sample))
+    mask = sample.mask
+    ids = _try(reading, mask, lambda: source.read_labels(mask))
     if ids is None:
         return reading
     if reading.size and ids.shape != reading.size:
@@ -86,7 +88,7 @@ def read_pair(source: FileSource, sample: Sample) -> Reading:
         return reading
     reading.counts, reading.labels = np.bincount(ids.ravel(), minlength=256), _hash(ids)
     if reading.counts[IGNORE_INDEX] == ids.size:
-        reading.add(sample.mask, "void mask", "all pixels are void, nothing to learn")
+        reading.add(mask, "void mask", "all pixels are void, nothing to learn")
     return reading
 
 

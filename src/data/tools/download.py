@@ -63,7 +63,7 @@ class Archive:
         lacking = [(folder, short) for folder in self.folders if (short := folder.shortfall(root / folder.target))]
         for folder, short in lacking:
             path = root / folder.target
-            if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+            if path.exists() and (not path.is_dir() or any(path.iterdir())):
                 raise UserError(
                     f"{path}: exists but has only {short}; nothing is overwritten, move it away or give another --root"
                 )
@@ -88,7 +88,6 @@ def install(
     """Downloads the missing archives to `root/archives`, checks them, and unpacks them under `root`.
 
     Args:
-        archives: the files that the dataset consists of.
         root: folder of the dataset, as `data.root`.
         given: archives that were downloaded by hand; used in their place.
         fetch: downloads an archive into a folder, continuing a part that lies there if it can, and returns the archive
@@ -141,14 +140,8 @@ downloads of it are compared with that."""
         description=description, epilog=text, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--root", type=_path, required=True, help="folder for the dataset: data.root of the training")
-    parser.add_argument(
-        "--archive",
-        type=_path,
-        action="append",
-        default=[],
-        metavar="FILE",
-        help="an archive that was downloaded by hand, used in place of a download; may be repeated",
-    )
+    text = "an archive that was downloaded by hand, used in place of a download; may be repeated"
+    parser.add_argument("--archive", type=_path, action="append", default=[], metavar="FILE", help=text)
     return parser
 
 
@@ -204,7 +197,7 @@ def _download(archive: Archive, file: Path, fetch: Callable[[Archive, Path], Arc
 def _verify(file: Path, archive: Archive, store: Path) -> str:
     """Returns the sha256 of a file. UserError if it is not as recorded of the archive or, before that, as published."""
     print(f"{archive.name}: checking", flush=True)
-    sha256 = _digest(file, "sha256")
+    sha256 = digest(file, "sha256")
     algorithm, _, value = archive.checksum.partition(":")
     if recorded := _read_sums(store).get(archive.name):
         if recorded != sha256:
@@ -213,7 +206,7 @@ def _verify(file: Path, archive: Archive, store: Path) -> str:
                 f"used; fetch it again, or, if the publisher replaced it, remove its line from {store / SUMS}"
             )
     elif algorithm:
-        if (found := _digest(file, algorithm)) != value:
+        if (found := digest(file, algorithm)) != value:
             raise UserError(
                 f"{file}: damaged, or not {archive.name} ({algorithm} {found}, {value} {archive.stated_by}), not used; "
                 f"fetch it again. If you know by other means that it is right, put the line '{sha256}  {archive.name}' "
@@ -223,9 +216,8 @@ def _verify(file: Path, archive: Archive, store: Path) -> str:
     elif not is_archive(file):
         raise UserError(f"{file}: neither a zip nor a tar archive, or cut short; fetch it again")
     else:
-        print(
-            f"{archive.name}: no checksum of it is published; its sha256 {sha256} goes into {store / SUMS}", flush=True
-        )
+        text = f"no checksum of it is published; its sha256 {sha256} goes into {store / SUMS}"
+        print(f"{archive.name}: {text}", flush=True)
     return sha256
 
 
@@ -253,7 +245,8 @@ def _place(archive: Archive, file: Path, folders: Sequence[Folder], root: Path) 
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _digest(file: Path, algorithm: str) -> str:
+def digest(file: Path, algorithm: str) -> str:
+    """Returns the hash of a file's content in hexadecimal."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, algorithm).hexdigest()
 

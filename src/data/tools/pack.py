@@ -3,19 +3,17 @@
 import hashlib
 import json
 import os
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.progress import Progress
 
 from src.data.packed import FORMAT, PackedFrames, pack_fingerprint, pair_stamp
-from src.data.reading import FileFrame, read_size
+from src.data.reading import FileFrame, in_threads, read_size
 from src.data.source import FileSource, Sample
+from src.data.tools.unpack import check_space
 from src.errors import UserError
 from src.files import write_json, write_text
 
@@ -39,7 +37,7 @@ def pack_split(source: FileSource, split: str, folder: Path, num_threads: int) -
     old = json.loads(target.read_text()) if target.is_file() else None
     if old and old["fingerprint"] == fingerprint:
         return f"{len(samples)} frames, packed before"
-    with _explained(folder):
+    try:
         folder.mkdir(parents=True, exist_ok=True)
         if old and old["content"] == content and not _changed(samples, old["frames"], num_threads):
             arrays = {key: old[key] for key in ("images", "masks")}
@@ -55,14 +53,16 @@ def pack_split(source: FileSource, split: str, folder: Path, num_threads: int) -
         for path in folder.glob(f"{split}-*"):
             if path.name not in arrays.values():
                 path.unlink()
+    except OSError as error:
+        raise UserError(
+            f"{folder}: packing stopped ({error}); an earlier pack is as it was. Mend this and run the same command, "
+            "which continues from where it stopped"
+        ) from error
     return f"{len(samples)} frames {done}"
 
 
 def verify_split(source: FileSource, split: str, folder: Path, num_threads: int) -> str:
-    """Compares every frame of a pack, and every file it was made of, with the hashes in its index.
-
-    Returns:
-        A line for the log.
+    """Compares every frame of a pack, and every file it was made of, with its index. Returns a line for the log.
 
     Raises:
         UserError: names the frames that differ.
@@ -71,13 +71,13 @@ def verify_split(source: FileSource, split: str, folder: Path, num_threads: int)
     pack = PackedFrames(folder)
     pack.add(index, samples)
 
-    def is_sound(item: tuple[Sample, Record]) -> tuple[str, bool]:
-        sample, record = item
+    def hash_packed(sample: Sample) -> str:
         frame = pack.open(sample)
-        return record["name"], frame is not None and _hash(*frame.whole()) == record["pixels"]
+        assert frame is not None
+        return _hash(*frame.whole())
 
-    pairs = list(zip(samples, index["frames"], strict=True))
-    wrong = [name for name, sound in _in_threads(is_sound, pairs, num_threads, f"verify {split}") if not sound]
+    hashes = zip(index["frames"], in_threads(hash_packed, samples, num_threads, f"verify {split}"), strict=True)
+    wrong = [record["name"] for record, found in hashes if found != record["pixels"]]
     wrong += _changed(samples, index["frames"], num_threads)
     if wrong:
         raise UserError(
@@ -101,8 +101,7 @@ class SplitWriter:
         self.source, self.samples, self.split = source, samples, split
         self.offsets = [0]  # in pixels
         for sample in samples:
-            assert sample.image is not None
-            height, width = read_size(sample.image)
+            height, width = read_size(sample.files[0])
             self.offsets.append(self.offsets[-1] + height * width)
         self.total = self.offsets[-1]
         self.paths = {key: journal.parent / name for key, name in arrays.items()}
@@ -120,7 +119,7 @@ class SplitWriter:
             write_text(self.journal, "".join(f"{json.dumps(record)}\n" for record in records.values()))
             missing = [index for index in range(len(self.samples)) if index not in records]
             with self.journal.open("ab", buffering=0) as self.log:
-                for record in _in_threads(self._write_frame, missing, num_threads, f"pack {self.split}"):
+                for record in in_threads(self._write_frame, missing, num_threads, f"pack {self.split}"):
                     records[record["place"]] = record
         return [{key: value for key, value in records[index].items() if key != "place"} for index in sorted(records)]
 
@@ -131,15 +130,8 @@ class SplitWriter:
         assert mask.size == self.offsets[index + 1] - offset, sample.image
         self.images.write(image, 3 * offset)
         self.masks.write(mask, offset)
-        record = {
-            "place": index,
-            "name": sample.name,
-            "group": sample.group,
-            "size": mask.shape,
-            "offset": offset,
-            "pixels": _hash(image, mask),
-            "source": _hash_files(sample),
-        }
+        record = {"place": index, "name": sample.name, "group": sample.group, "size": mask.shape, "offset": offset}
+        record |= {"pixels": _hash(image, mask), "source": _hash_files(sample)}
         self.log.write(f"{json.dumps(record)}\n".encode())  # one unbuffered write, which other threads cannot cut
         return record
 
@@ -152,23 +144,19 @@ class SplitWriter:
             except json.JSONDecodeError:
                 break
 
-        def is_sound(record: Record) -> tuple[Record, bool]:
+        def hash_written(record: Record) -> str:
             count = np.prod(record["size"])
-            image, mask = self.images.read(3 * record["offset"], 3 * count), self.masks.read(record["offset"], count)
-            return record, _hash(image, mask) == record["pixels"]
+            return _hash(self.images.read(3 * record["offset"], 3 * count), self.masks.read(record["offset"], count))
 
-        found = _in_threads(is_sound, records, num_threads, f"resume {self.split}")
-        return {record["place"]: record for record, sound in found if sound}
+        hashes = in_threads(hash_written, records, num_threads, f"resume {self.split}")
+        pairs = zip(records, hashes, strict=True)
+        return {record["place"]: record for record, found in pairs if found == record["pixels"]}
 
     def _check_space(self) -> None:
         folder = self.journal.parent
         written = sum(path.stat().st_blocks * 512 for path in self.paths.values() if path.is_file())
-        needed, free = 4 * self.total - written, shutil.disk_usage(folder).free
-        if needed > free:
-            raise UserError(
-                f"{folder}: packing {self.split} takes {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free there; make "
-                "room, or choose another disk: out=DIR, and then data.pack=DIR in training"
-            )
+        elsewhere = "choose another disk: out=DIR, and then data.pack=DIR in training"
+        check_space(folder, 4 * self.total - written, f"packing {self.split}", elsewhere)
 
 
 class _Flat:
@@ -199,26 +187,10 @@ def _flat(path: Path, count: int) -> Iterator[_Flat]:
         os.fsync(file.fileno())
 
 
-def _in_threads(function: Callable, items: Iterable, num_threads: int, title: str) -> Iterator[Any]:
-    """Yields results as they come, under a progress bar. An error cancels the items that wait."""
-    pool = ThreadPoolExecutor(num_threads)
-    try:
-        futures = [pool.submit(function, item) for item in items]
-        with Progress(disable=not futures) as bar:
-            for future in bar.track(as_completed(futures), total=len(futures), description=title):
-                yield future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
 def _changed(samples: Sequence[Sample], records: Sequence[Record], num_threads: int) -> list[str]:
     """Names of the frames whose files have changed in content since they were packed."""
-
-    def compare(item: tuple[Sample, Record]) -> tuple[str, bool]:
-        return item[0].name, _hash_files(item[0]) == item[1]["source"]
-
-    pairs = list(zip(samples, records, strict=True))
-    return [name for name, same in _in_threads(compare, pairs, num_threads, "compare files") if not same]
+    hashes = in_threads(_hash_files, samples, num_threads, "compare files")
+    return [record["name"] for record, found in zip(records, hashes, strict=True) if found != record["source"]]
 
 
 def _hash(*parts: np.ndarray | bytes) -> str:
@@ -229,18 +201,4 @@ def _hash(*parts: np.ndarray | bytes) -> str:
 
 
 def _hash_files(sample: Sample) -> str:
-    assert sample.image is not None
-    assert sample.mask is not None
-    return _hash(sample.image.read_bytes(), sample.mask.read_bytes())
-
-
-@contextmanager
-def _explained(folder: Path) -> Iterator[None]:
-    """Turns an error of the disk into a UserError with the remedy."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(
-            f"{folder}: packing stopped ({error}); an earlier pack is as it was. Mend this and run the same command, "
-            "which continues from where it stopped"
-        ) from error
+    return _hash(*(file.read_bytes() for file in sample.files))

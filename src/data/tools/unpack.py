@@ -40,13 +40,12 @@ def unpack(archive: Path, into: Path) -> None:
         raise UserError(f"{archive}: cannot be unpacked ({error}); remove it and fetch it again") from error
 
 
-def check_space(folder: Path, needed: int, purpose: str) -> None:
+def check_space(folder: Path, needed: int, purpose: str, elsewhere: str = "give a folder on another disk") -> None:
     """Raises UserError if the disk of `folder` has fewer than `needed` bytes free."""
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise UserError(
-            f"{folder}: {purpose} needs {megabytes(needed)}, {megabytes(free)} are free; "
-            "make room, or give a folder on another disk"
+            f"{folder}: {purpose} needs {megabytes(needed)}, {megabytes(free)} are free; make room, or {elsewhere}"
         )
 
 
