@@ -40,7 +40,7 @@ class CombinedLoss(nn.Module):
         Args:
             logits: `(B, K, h, w)` each, main first, at the network's strides.
             mask: `(B, H, W)`, ids 0..K-1 or 255.
-            align_corners: how the network wants its logits brought up.
+            align_corners: of the network, see `src.upsampling.upsample`.
 
         Raises:
             UserError: logits of a network that is aligned with a teacher, which only `AlignedLoss` takes.
@@ -52,14 +52,12 @@ class CombinedLoss(nn.Module):
         banded = {name: term for name, term in self.terms.items() if isinstance(term, Term)}
         pixel_weights = {name: term.pixel_weights(mask) for name, term in banded.items()}
         with torch.autocast(mask.device.type, enabled=False):
-            scores = []
+            scores, totals = [], []
             for output in logits:
                 values = score(banded, output, mask, pixel_weights, align_corners)
                 others = {n: t(output, mask, align_corners) for n, t in self.terms.items() if n not in banded}
                 scores.append({name: (values | others)[name] for name in self.terms})
-            totals = [
-                cast(Tensor, sum(self.weights[name] * value for name, value in terms.items())) for terms in scores
-            ]
+                totals.append(cast(Tensor, sum(self.weights[name] * value for name, value in scores[-1].items())))
             result = {"loss": totals[0], **scores[0]}
             if len(totals) > 1:
                 result["aux"] = torch.stack(totals[1:]).sum()
