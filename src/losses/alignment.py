@@ -40,7 +40,6 @@ class AlignedLoss(nn.Module):
         Args:
             logits: `AlignedLogits` in training; in validation any logits, to which only the base loss applies.
             mask: `(B, H, W)`, ids 0..K-1 or 255. The pairs are compared everywhere, ignored pixels included.
-            align_corners: of the network, see `src.upsampling.upsample`.
         """
         result = self.base(tuple(logits), mask, align_corners)
         if not isinstance(logits, AlignedLogits):

@@ -188,14 +188,10 @@ class Bands:
         rows = band_rows(row_bytes, BAND_BYTES.get(logits.device.type, BAND_BYTES_ELSEWHERE))
         self.limits = [(start, min(height, start + rows)) for start in range(0, height, rows)]
 
-    def part(self, tensor: Tensor, start: int, stop: int) -> Tensor:
-        """A view of the rows of a tensor like the logits that affect rows start..stop-1 of the mask."""
-        return tensor[:, :, self.upsampling.needed(start, stop)]
-
     def source(self, logits: Tensor, start: int, stop: int) -> Tensor:
         """A detached copy of the logits that affect rows start..stop-1 of the mask, in the loss's precision."""
         # Contiguous: sums over pixels of one class are several times slower if the classes of a pixel lie together.
-        return self.part(logits, start, stop).detach().to(self.dtype).contiguous()
+        return logits[:, :, self.upsampling.needed(start, stop)].detach().to(self.dtype).contiguous()
 
     def statistics(self, source: Tensor, mask: Tensor, start: int, stop: int) -> list[Tensor]:
         """The statistics of each term for rows start..stop-1, from their `source`."""
@@ -245,5 +241,5 @@ class _Statistics(torch.autograd.Function):
                 with torch.enable_grad():
                     statistics = bands.statistics(source, mask, *limits)
                 (gradient,) = torch.autograd.grad(statistics, source, bands.of_rows(gradients, *limits))
-                bands.part(result, *limits).add_(gradient)
+                result[:, :, bands.upsampling.needed(*limits)] += gradient
         return result.to(logits.dtype), None, None

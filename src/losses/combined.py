@@ -40,7 +40,6 @@ class CombinedLoss(nn.Module):
         Args:
             logits: `(B, K, h, w)` each, main first, at the network's strides.
             mask: `(B, H, W)`, ids 0..K-1 or 255.
-            align_corners: of the network, see `src.upsampling.upsample`.
 
         Raises:
             UserError: logits of a network that is aligned with a teacher, which only `AlignedLoss` takes.

@@ -19,13 +19,11 @@ class DeepLabV3Plus(Architecture):
     Args:
         output_stride: of the encoder, 8 or 16.
         atrous_rates: of the ASPP; None for 6, 12, 18 at stride 16 and twice that at 8.
-        channels: of the ASPP and the decoder.
         low_level_channels: to which the map of stride 4 is reduced.
-        aspp_separable: depthwise separable 3x3 convolutions in the ASPP, as in the paper's best networks.
-        decoder_separable: the same in the decoder.
+        aspp_separable: depthwise separable 3x3 convolutions in the ASPP, as in the paper's best networks;
+            `decoder_separable` in the decoder.
         num_decoder_convs: 3x3 convolutions after the join: 2 as in the paper, or 1.
-        dropout: after the ASPP's projection.
-        decoder_dropout: before the classifier.
+        dropout: after the ASPP's projection; `decoder_dropout` before the classifier.
         aux: an auxiliary head on the stage before the last (mmsegmentation has one, the paper none).
 
     Raises:

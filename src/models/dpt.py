@@ -11,8 +11,6 @@ class DPT(Architecture):
     """Four maps of a plain vision transformer, reassembled as a pyramid and fused from coarse to fine.
 
     Args:
-        backbone: see `build_vit_encoder`.
-        fusion_channels: of the fused maps.
         intermediate_channels: of the four reassembled maps.
 
     Raises:

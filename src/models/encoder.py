@@ -39,15 +39,17 @@ def build_encoder(backbone: dict, output_stride: int = 32, contract_dilation: bo
     is_timm = name.startswith("tu-")
     if not is_timm and (given := backbone.get("options")):
         key, value = next(iter(given.items()))
-        raise UserError(
-            f"backbone.options.{key}={value}: {name} takes no options; those of timm's backbones do (tu-...)"
-        )
-    with _explained(backbone, _no_dilation(name, output_stride) if output_stride != 32 else None):
+        raise UserError(f"backbone.options.{key}={value}: {name} takes no options; timm's backbones (tu-...) do")
+    no_dilation = (
+        f"backbone.name={name} cannot be dilated to output stride {output_stride}; use a ResNet, ResNeXt, RegNet, "
+        "MobileNet, EfficientNet or ConvNeXt, or a model that keeps stride 32 (model=unet, upernet, segformer)"
+    )
+    with _explained(backbone, no_dilation if output_stride != 32 else None):
         encoder = cast(Encoder, get_encoder(name, **options, **_given_weights(backbone, "weights")))
     if output_stride != 32:
         # Measured, for smp takes the output stride of a MiT silently and gives it another.
         if map_sides(encoder, 128)[-1] != 128 // output_stride or hasattr(encoder, "patch_embed1"):
-            raise UserError(_no_dilation(name, output_stride))
+            raise UserError(no_dilation)
         contract(encoder, output_stride, contract_dilation)
     if weights not in (None, "imagenet") and not is_timm:
         # A classifier in the file is not used.
@@ -60,12 +62,13 @@ def build_encoder(backbone: dict, output_stride: int = 32, contract_dilation: bo
     return encoder
 
 
-def build_vit_encoder(backbone: dict, depth: int = 4) -> "ViTEncoder":
-    """Builds a plain vision transformer (Dosovitskiy et al. 2021) that gives `depth` maps of one stride, and tokens.
+def build_vit_encoder(backbone: dict) -> "ViTEncoder":
+    """Builds a plain vision transformer (Dosovitskiy et al. 2021) that gives four maps of one stride, and tokens.
+
+    The maps are taken evenly over the blocks.
 
     Args:
         backbone: as of `build_encoder`; `name` is one of timm's ViTs with `tu-` before it.
-        depth: number of maps, taken evenly over the blocks.
 
     Raises:
         UserError: another kind of network, patches of other than 8, 16 or 32 pixels, weights that cannot be had.
@@ -80,7 +83,7 @@ def build_vit_encoder(backbone: dict, depth: int = 4) -> "ViTEncoder":
         )
     with _explained(backbone):
         options = {**_given_weights(backbone, "pretrained"), "dynamic_img_size": True}
-        encoder = cast(ViTEncoder, TimmViTEncoder(bare, depth=depth, **options))
+        encoder = cast(ViTEncoder, TimmViTEncoder(bare, depth=4, **options))
     if (patch := encoder.output_stride) not in (8, 16, 32):
         raise UserError(f"backbone.name={name}: patches of {patch} pixels; they must have 8, 16 or 32")
     # The maps are taken before these, whose parameters would never have a gradient.
@@ -145,10 +148,3 @@ def _check_name(name: str) -> None:
             f"backbone.name={name} is unknown; {'the nearest are ' + ', '.join(near) + '; ' if near else ''}"
             "allowed are smp's encoders and, with tu- before the name, timm's models"
         )
-
-
-def _no_dilation(name: str, output_stride: int) -> str:
-    return (
-        f"backbone.name={name} cannot be dilated to output stride {output_stride}; use a ResNet, ResNeXt, RegNet, "
-        "MobileNet, EfficientNet or ConvNeXt, or a model that keeps stride 32 (model=unet, upernet, segformer)"
-    )

@@ -38,11 +38,11 @@ class SCTResNet(Architecture):
     ) -> None:
         super().__init__(build_encoder(backbone, 8, contract_dilation))
         *_, middle, deep = self.encoder.out_channels
-        self.attention = SpatialChannelAttention(deep, num_heads, reduction)
+        self.attention = _attention(deep, num_heads, reduction)
         self.head = FCNHead(deep, deep // 4, num_classes, dropout=0)
         self.aux_head = None
         if aux:
-            attention = SpatialChannelAttention(middle, num_heads, reduction)
+            attention = _attention(middle, num_heads, reduction)
             self.aux_head = nn.Sequential(attention, FCNHead(middle, aux_channels, num_classes, dropout))
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
@@ -51,21 +51,14 @@ class SCTResNet(Architecture):
         return self.with_aux(self.head(self.attention(deep)), middle)
 
 
-class SpatialChannelAttention(nn.Sequential):
-    """Channel attention followed by spatial attention.
-
-    Raises:
-        UserError: the channels do not divide by `num_heads`, or there are fewer than `reduction`.
-    """
-
-    def __init__(self, channels: int, num_heads: int, reduction: int) -> None:
-        if channels % num_heads or channels < reduction:
-            raise UserError(
-                f"model.num_heads={num_heads}, model.reduction={reduction}: the backbone's map has {channels} "
-                "channels, which must divide by the heads and be no fewer than the reduction; lower them, or choose a "
-                "wider backbone"
-            )
-        super().__init__(ChannelAttention(channels, reduction), SpatialAttention(channels, num_heads))
+def _attention(channels: int, num_heads: int, reduction: int) -> nn.Sequential:
+    """Channel attention followed by spatial attention."""
+    if channels % num_heads or channels < reduction:
+        raise UserError(
+            f"model.num_heads={num_heads}, model.reduction={reduction}: the backbone's map has {channels} channels, "
+            "which must divide by the heads and be no fewer than the reduction; lower them, or choose a wider backbone"
+        )
+    return nn.Sequential(ChannelAttention(channels, reduction), SpatialAttention(channels, num_heads))
 
 
 class ChannelAttention(nn.Module):

@@ -26,7 +26,6 @@ class SegNetwork(Architecture):
 
     Args:
         convs: number of 3x3 convolutions of each of the five stages.
-        channels: of each stage.
         extra_convs: further 3x3 convolutions in every stage.
         use_bn: a BatchNorm with every 3x3 convolution.
         order: of a convolution's layers: "conv_relu" without BatchNorm, "conv_bn_relu" or "conv_relu_bn" with it; None

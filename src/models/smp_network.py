@@ -18,20 +18,13 @@ class SMPNetwork(Architecture):
         arch: class name in smp, e.g. "Unet" (Ronneberger et al. 2015, with a pretrained encoder).
         output_stride: of the encoder, for decoders that need a dilated one.
         divisor: of the sides that the decoder takes.
-        options: passed on to smp's class.
 
     Raises:
         UserError: smp does not take this backbone with this architecture.
     """
 
     def __init__(
-        self,
-        arch: str,
-        backbone: dict,
-        num_classes: int,
-        output_stride: int = 32,
-        divisor: int = 32,
-        **options: object,
+        self, arch: str, backbone: dict, num_classes: int, output_stride: int = 32, divisor: int = 32, **options: object
     ) -> None:
         name = backbone["name"]
         if arch in WITHOUT_MIT and name.startswith("mit_"):

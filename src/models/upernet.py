@@ -16,7 +16,6 @@ class UPerNet(Architecture):
 
     Args:
         backbone: ResNets, ConvNeXt, Swin and others.
-        bins: of the pyramid pooling.
         channels: of every level of the pyramid (512 in the paper).
         aux_channels: of the auxiliary head on the map of stride 16.
         dropout: before each classifier.

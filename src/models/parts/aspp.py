@@ -24,7 +24,6 @@ class ASPP(nn.Module):
 
     Args:
         channels: of each branch and of the output.
-        rates: of the 3x3 convolutions.
         separable: whether the 3x3 convolutions are depthwise separable (Chen et al. 2018).
         dropout: after the projection.
     """
@@ -58,7 +57,6 @@ class ASPPR3(nn.Module):
 
     Args:
         hidden: channels of each of the five branches.
-        rates: of the 3x3 convolutions.
         final_activation: BatchNorm and ReLU after the projection. R3 has them in the classifier too, where they make
             every logit non-negative; leave them out there (systems.md 4.3).
     """

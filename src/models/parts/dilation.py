@@ -1,5 +1,7 @@
 """Output stride: the dilation of an encoder's last stages, and the measured sides of its maps."""
 
+from collections.abc import Iterable
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -25,22 +27,17 @@ def contract(encoder: nn.Module, output_stride: int, contract_dilation: bool) ->
         stages = {8: (model.layer3, model.layer4), 16: (model.layer4,)}[output_stride]
         for rate, stage in zip((2, 4), stages, strict=False):
             for index, block in enumerate(stage):
-                rates = [rate // 2 if contract_dilation and index == 0 else rate, rate]
                 # A bottleneck has one 3x3. A basic block has two, and only the first reads the map of the stage before.
-                for convolution, own in zip(_spatial(block), rates, strict=False):
-                    _dilate(convolution, own)
+                _dilate(block, [rate // 2 if contract_dilation and index == 0 else rate, rate])
     elif type(model).__name__.startswith("MobileNetV3") and output_stride == 16:
-        for convolution in _spatial(model.blocks[5]):
-            _dilate(convolution, 2)
+        _dilate(model.blocks[5], repeat(2))
 
 
-def _spatial(block: nn.Module) -> list[nn.Conv2d]:
-    return [module for module in block.modules() if isinstance(module, nn.Conv2d) and module.kernel_size[0] > 1]
-
-
-def _dilate(convolution: nn.Conv2d, rate: int) -> None:
-    convolution.dilation = (rate, rate)
-    convolution.padding = (rate * (convolution.kernel_size[0] // 2),) * 2
+def _dilate(block: nn.Module, rates: Iterable[int]) -> None:
+    spatial = (module for module in block.modules() if isinstance(module, nn.Conv2d) and module.kernel_size[0] > 1)
+    for convolution, rate in zip(spatial, rates, strict=False):
+        convolution.dilation = (rate, rate)
+        convolution.padding = (rate * (convolution.kernel_size[0] // 2),) * 2
 
 
 @torch.no_grad()

@@ -14,14 +14,10 @@ def with_bn_relu(convolution: nn.Conv2d | nn.ConvTranspose2d) -> nn.Sequential:
     return nn.Sequential(convolution, nn.BatchNorm2d(convolution.out_channels), nn.ReLU(inplace=True))
 
 
-def conv_bn_relu(
-    in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1, dilation: int = 1, groups: int = 1
-) -> nn.Sequential:
-    """A convolution without bias that keeps the size (apart from its stride), BatchNorm, ReLU."""
+def conv_bn_relu(in_channels: int, out_channels: int, kernel_size: int = 3, dilation: int = 1) -> nn.Sequential:
+    """A convolution without bias that keeps the size, BatchNorm, ReLU."""
     padding = dilation * (kernel_size // 2)
-    return with_bn_relu(
-        nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias=False)
-    )
+    return with_bn_relu(nn.Conv2d(in_channels, out_channels, kernel_size, 1, padding, dilation, bias=False))
 
 
 def separable_conv_bn_relu(in_channels: int, out_channels: int, dilation: int = 1) -> nn.Sequential:
