@@ -63,7 +63,10 @@ def _view_logits(image: Tensor, protocol: Protocol, network: Network, scale: flo
     size = (image.shape[-2], image.shape[-1])
     height, width = protocol.size or size
     target = (max(1, round(height * scale)), max(1, round(width * scale)))
-    view = image if target == size else _resize_image(image, target)
+    view = image
+    if target != size:
+        # Smoothed if it shrinks, as OpenCV's INTER_AREA does for the training crops.
+        view = F.interpolate(image.float(), size=target, mode="bilinear", align_corners=False, antialias=True)
     if mirrored:
         view = view.flip(-1)
     if protocol.window is None:
@@ -96,8 +99,3 @@ def _spans(length: int, window: int, overlap: float) -> list[slice]:
     step = max(1, round(window * (1 - overlap)))
     last = max(0, length - window)
     return [slice(start, start + window) for start in (*range(0, last, step), last)]
-
-
-def _resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resizes bilinearly, with smoothing if it shrinks, as OpenCV's INTER_AREA does for the training crops."""
-    return F.interpolate(image.float(), size=size, mode="bilinear", align_corners=False, antialias=True)

@@ -66,7 +66,7 @@ class CombinedLoss(nn.Module):
 
 def _weights(terms: dict[str, dict], alpha: float | None) -> dict[str, float]:
     """The weight of each term by name."""
-    given = [name for name, term in terms.items() if term.get("weight") is not None]
+    given = {name: term["weight"] for name, term in terms.items() if term.get("weight") is not None}
     if alpha is not None:
         if len(terms) != 2 or given:
             text = ", ".join(f"{name} (weight {terms[name].get('weight')})" for name in terms)
@@ -74,9 +74,9 @@ def _weights(terms: dict[str, dict], alpha: float | None) -> dict[str, float]:
         if not 0 <= alpha <= 1:
             raise UserError(f"loss.alpha={alpha}: must be 0 to 1, the share of {next(iter(terms))}")
         return dict(zip(terms, (alpha, 1 - alpha), strict=True))
-    for name, term in terms.items():
+    for name in terms:
         if name not in given:
             raise UserError(f"loss.terms.{name}.weight is not set; give it, or loss.alpha if there are two terms")
-        if term["weight"] < 0:
-            raise UserError(f"loss.terms.{name}.weight={term['weight']}: must not be negative")
-    return {name: terms[name]["weight"] for name in terms}
+        if given[name] < 0:
+            raise UserError(f"loss.terms.{name}.weight={given[name]}: must not be negative")
+    return given

@@ -57,10 +57,7 @@ class Network(nn.Module):
         return cast(Encoder | None, getattr(self.architecture, "encoder", None))
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Computes logits `(B, K, ceil(H / s), ceil(W / s))`, the main ones first.
-
-        Auxiliary logits follow in training mode only, each with a stride s of its own. An architecture that is trained
-        by a teacher gives `AlignedLogits` in training mode.
+        """Computes the logits of `Architecture`, `(B, K, ceil(H / s), ceil(W / s))` each, s the stride of its own.
 
         Args:
             image: `(B, 3, H, W)`, uint8 or float in 0..255.

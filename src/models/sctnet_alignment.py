@@ -132,8 +132,8 @@ def _build(teacher: dict, num_classes: int) -> SMPNetwork:
         raise UserError(
             f"model.teacher.backbone.weights={backbone['weights']}: must be null; model.teacher.weights has them"
         )
-    options = {key: value for key, value in teacher.items() if key not in ("backbone", "weights")}
-    network = SMPNetwork("Segformer", backbone, num_classes, **options)
+    options = {key: value for key, value in teacher.items() if key != "weights"}
+    network = SMPNetwork("Segformer", num_classes=num_classes, **options)
     if weights is not None:
         allowed = f"runs/NAME/checkpoints/best.ckpt of a run of model=segformer on {backbone['name']}"
         path = find_weights("model.teacher.weights", weights, allowed)
