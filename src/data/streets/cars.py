@@ -50,9 +50,10 @@ class Car(Thing):
         axes = self.axes(scene, CAR, self.yaw)
         axes.origin = axes.world((0, 0, -body.length / 2))
         sideways, _, forward = axes.camera
-        # Most cars are white, grey or black.
-        muted = rng.random() < 0.55
-        colour = random_colour(rng, *(((0.0, 0.08), (0.1, 0.95)) if muted else ((0.45, 0.85), (0.2, 0.75))))
+        if rng.random() < 0.55:  # most cars are white, grey or black
+            colour = random_colour(rng, (0.0, 0.08), (0.1, 0.95))
+        else:
+            colour = random_colour(rng, (0.45, 0.85), (0.2, 0.75))
         inner, outer, end = 0.7 * body.half_width, 0.98 * body.half_width, 0.5 if forward < 0 else body.length - 0.5
         axes.polygon(_pair([(inner, 0, end), (outer, 0, end), (outer, 0.5, end), (inner, 0.5, end)]), TYRE)
         # The outlines of lower body and cabin, of which bonnet, boot and roof stay visible.
