@@ -4,7 +4,6 @@ Pure functions of (network, image), which validation in training, `src.eval` and
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -36,23 +35,14 @@ class Protocol:
     flip: bool = False
 
     def __str__(self) -> str:
-        size = "own size" if self.size is None else f"{self.size[0]}x{self.size[1]}"
-        window = (
-            "whole" if self.window is None else f"window {self.window[0]}x{self.window[1]} overlap {self.overlap:.2g}"
-        )
+        size = "x".join(map(str, self.size)) if self.size else "own size"
+        window = f"window {'x'.join(map(str, self.window))} overlap {self.overlap:.2g}" if self.window else "whole"
         scales = "" if self.scales == (1.0,) else f", scales {' '.join(f'{scale:g}' for scale in self.scales)}"
         return f"{window} at {size}{scales}{', flip' if self.flip else ''}"
 
 
-class Ensemble(nn.Module):
+class Ensemble(nn.ModuleList):
     """Networks of the same classes whose probabilities `predict_scores` averages."""
-
-    def __init__(self, networks: Sequence[Network]) -> None:
-        super().__init__()
-        self.networks = nn.ModuleList(networks)
-
-    def __iter__(self) -> Iterator[Network]:
-        return cast(Iterator[Network], iter(self.networks))
 
 
 def predict_scores(network: Network | Ensemble, image: Tensor, protocol: Protocol) -> Tensor:
@@ -60,7 +50,7 @@ def predict_scores(network: Network | Ensemble, image: Tensor, protocol: Protoco
 
     Probabilities are averaged over scales, mirror images and the networks of an ensemble; a single view gives logits.
     """
-    networks = list(network) if isinstance(network, Ensemble) else [network]
+    networks = cast(list[Network], list(network) if isinstance(network, Ensemble) else [network])
     views = list(itertools.product(networks, protocol.scales, (False, True)[: 1 + protocol.flip]))
     if len(views) == 1:
         return _view_logits(image, protocol, *views[0])
@@ -73,7 +63,10 @@ def _view_logits(image: Tensor, protocol: Protocol, network: Network, scale: flo
     size = (image.shape[-2], image.shape[-1])
     height, width = protocol.size or size
     target = (max(1, round(height * scale)), max(1, round(width * scale)))
-    view = image if target == size else _resize_image(image, target)
+    view = image
+    if target != size:
+        # Smoothed if it shrinks, as OpenCV's INTER_AREA does for the training crops.
+        view = F.interpolate(image.float(), size=target, mode="bilinear", align_corners=False, antialias=True)
     if mirrored:
         view = view.flip(-1)
     if protocol.window is None:
@@ -90,29 +83,19 @@ def _sliding_logits(network: Network, image: Tensor, window: tuple[int, int], ov
     height, width = image.shape[-2:]
     total: Tensor | None = None
     visits = image.new_zeros((1, 1, height, width), dtype=torch.float32)
-    for rows in _spans(height, window[0], overlap):
-        for columns in _spans(width, window[1], overlap):
-            crop = image[..., rows, columns]
-            logits = upsample(network(crop)[0].float(), (crop.shape[-2], crop.shape[-1]), network.align_corners)
-            if total is None:
-                total = logits.new_zeros((*logits.shape[:2], height, width))
-            total[..., rows, columns] += logits
-            visits[..., rows, columns] += 1
+    for rows, columns in itertools.product(_spans(height, window[0], overlap), _spans(width, window[1], overlap)):
+        crop = image[..., rows, columns]
+        logits = upsample(network(crop)[0].float(), (crop.shape[-2], crop.shape[-1]), network.align_corners)
+        if total is None:
+            total = logits.new_zeros((*logits.shape[:2], height, width))
+        total[..., rows, columns] += logits
+        visits[..., rows, columns] += 1
     assert total is not None
     return total / visits
 
 
-def _spans(length: int, window: int, overlap: float) -> Iterator[slice]:
-    """Yields the windows along one side of the image."""
+def _spans(length: int, window: int, overlap: float) -> list[slice]:
+    """Returns the windows along one side of the image."""
     step = max(1, round(window * (1 - overlap)))
     last = max(0, length - window)
-    for start in range(0, last + step, step):
-        start = min(start, last)
-        yield slice(start, start + window)
-        if start == last:
-            return
-
-
-def _resize_image(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """Resizes bilinearly, with smoothing if it shrinks, as OpenCV's INTER_AREA does for the training crops."""
-    return F.interpolate(image.float(), size=size, mode="bilinear", align_corners=False, antialias=True)
+    return [slice(start, start + window) for start in (*range(0, last, step), last)]

@@ -23,15 +23,13 @@ class SegmentationTask(L.LightningModule):
     """Trains a network on batches of `image` uint8 `(B, 3, H, W)` and `mask` uint8 `(B, H, W)`.
 
     Args:
-        network: uint8 images to a tuple of logits.
         loss: `(logits, mask, align_corners) -> dict` of scalars with "loss".
-        optimizer: `(network) -> Optimizer`.
         scheduler: `(optimizer, total_steps, steps_per_epoch) -> LRScheduler`, counted in optimiser steps and stepped
             after each. If the scheduler has a method `observe`, it is called with val/miou after each validation.
         inference: the arguments of `Protocol`, for validation and prediction.
         classes: names, in the order of the ids.
         seed: the run's seed; dropout is a function of (seed, epoch, batch, rank).
-        compile: whether to torch.compile the network (only the network, not the LightningModule).
+        compile: whether to torch.compile the network, not the LightningModule.
 
     Attributes:
         network: the network that is trained; for an evaluation, averaged weights or an ensemble may stand in its place.
@@ -44,7 +42,6 @@ class SegmentationTask(L.LightningModule):
     """
 
     network: Network | Ensemble
-    build_scheduler: Callable[[Optimizer, int, int], LRScheduler]
     bad_step: Tensor
     matrix: Tensor | None
 
@@ -64,7 +61,8 @@ class SegmentationTask(L.LightningModule):
         self.loss = loss
         self.build_optimizer = optimizer
         self.build_scheduler = scheduler
-        self.protocol = Protocol(**{key: _tuple(value) for key, value in inference.items()})
+        lists: dict[str, Any] = {key: tuple(value) for key, value in inference.items() if isinstance(value, list)}
+        self.protocol = Protocol(**(inference | lists))
         self.classes = classes
         self.seed = seed
         self.confusion = ConfusionMatrix(len(classes))
@@ -121,11 +119,8 @@ class SegmentationTask(L.LightningModule):
         if hasattr(scheduler, "observe"):
             scheduler.observe(float(result.miou))
         self.log("val/miou", result.miou, prog_bar=True, sync_dist=True)
-        others = {
-            "val/pixel_accuracy": result.pixel_accuracy,
-            "val/mean_accuracy": result.mean_accuracy,
-            "val/frequency_weighted_iou": result.frequency_weighted_iou,
-        }
+        names = ("pixel_accuracy", "mean_accuracy", "frequency_weighted_iou")
+        others = {f"val/{name}": getattr(result, name) for name in names}
         iou = {f"val/iou/{name}": float(value) for name, value in zip(self.classes, result.iou, strict=True)}
         self.log_dict(others | iou, sync_dist=True)
 
@@ -143,7 +138,3 @@ class SegmentationTask(L.LightningModule):
         steps_per_epoch = math.ceil(self.trainer.num_training_batches / self.trainer.accumulate_grad_batches)
         scheduler = self.build_scheduler(optimizer, total_steps, steps_per_epoch)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value

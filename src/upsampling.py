@@ -30,7 +30,6 @@ class RowUpsampling:
     Args:
         source: `(h, w)` of the logits.
         size: `(H, W)` of the result.
-        align_corners: as in `upsample`.
     """
 
     source: tuple[int, int]

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from src.errors import UserError
 from src.models.architecture import AlignedLogits
+from src.models.parts.layers import resize
 
 
 class AlignedLoss(nn.Module):
@@ -39,7 +40,6 @@ class AlignedLoss(nn.Module):
         Args:
             logits: `AlignedLogits` in training; in validation any logits, to which only the base loss applies.
             mask: `(B, H, W)`, ids 0..K-1 or 255. The pairs are compared everywhere, ignored pixels included.
-            align_corners: how the network wants its logits brought up.
         """
         result = self.base(tuple(logits), mask, align_corners)
         if not isinstance(logits, AlignedLogits):
@@ -65,13 +65,10 @@ class AlignedLoss(nn.Module):
 def channel_wise_divergence(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """Averages T^2 KL(teacher || student) over images and channels, each a softmax over positions at temperature T.
 
-    Args:
-        student: `(B, C, h, w)`; resized bilinearly to the teacher's size.
-        teacher: `(B, C, H, W)`.
-        temperature: T.
+    The student `(B, C, h, w)` is resized bilinearly to the size of the teacher `(B, C, H, W)`.
     """
     if student.shape[-2:] != teacher.shape[-2:]:
-        student = F.interpolate(student, teacher.shape[-2:], mode="bilinear", align_corners=False)
+        student = resize(student, teacher.shape[-2:])
     log_student, log_teacher = ((x / temperature).flatten(2).log_softmax(dim=-1) for x in (student, teacher))
     divergence = F.kl_div(log_student, log_teacher, reduction="sum", log_target=True)
     return divergence * temperature**2 / (teacher.shape[0] * teacher.shape[1])

@@ -26,6 +26,8 @@ from src.upsampling import RowUpsampling
 BAND_BYTES = {"cpu": 16 * 2**20}
 BAND_BYTES_ELSEWHERE = 24 * 2**20
 
+Weights = Mapping[str, Tensor | None]  # `pixel_weights` of each term by name
+
 
 class Term(nn.Module, ABC):
     """A loss computed in row bands: `statistics` per band, then `finish` reduces them to a scalar.
@@ -96,11 +98,7 @@ class PixelMean(Term, ABC):
         return ratio(total, weight)
 
     def weights_of_classes(self, rows: Rows) -> Tensor:
-        """The class weights `(K,)`, of which there must be some.
-
-        Raises:
-            UserError: not K weights.
-        """
+        """The class weights `(K,)`, of which there must be some; raises UserError if they are not K."""
         assert self.class_weights is not None
         num_classes = rows.logits.shape[1]
         if len(self.class_weights) != num_classes:
@@ -142,12 +140,10 @@ class Rows:
 
     @cached_property
     def log_probabilities(self) -> Tensor:
-        """`(B, K, h, W)`."""
         return self.logits.log_softmax(dim=1)
 
     @cached_property
     def probabilities(self) -> Tensor:
-        """`(B, K, h, W)`."""
         return self.log_probabilities.exp()
 
     @cached_property
@@ -157,11 +153,7 @@ class Rows:
 
 
 def score(
-    terms: Mapping[str, Term],
-    logits: Tensor,
-    mask: Tensor,
-    weights: Mapping[str, Tensor | None],
-    align_corners: bool = False,
+    terms: Mapping[str, Term], logits: Tensor, mask: Tensor, weights: Weights, align_corners: bool
 ) -> dict[str, Tensor]:
     """Computes the scalars of all terms in one pass over the bands.
 
@@ -172,7 +164,7 @@ def score(
         logits: `(B, K, h, w)` at the network's stride, any float type.
         mask: `(B, H, W)`, any integer type, ids 0..K-1 or 255.
         weights: each term's `pixel_weights(mask)`.
-        align_corners: how the network wants its logits brought up (`src.upsampling.upsample`).
+        align_corners: of the network, see `src.upsampling.upsample`.
     """
     if not terms:
         return {}
@@ -186,40 +178,26 @@ class Bands:
     """Cuts the rows of a mask into bands and computes the terms' statistics of one band."""
 
     def __init__(
-        self,
-        terms: Mapping[str, Term],
-        logits: Tensor,
-        mask: Tensor,
-        weights: Mapping[str, Tensor | None],
-        align_corners: bool,
+        self, terms: Mapping[str, Term], logits: Tensor, mask: Tensor, weights: Weights, align_corners: bool
     ) -> None:
         height, width = mask.shape[-2:]
-        self.terms = terms
+        self.terms, self.weights = terms, weights
         self.dtype = torch.promote_types(logits.dtype, torch.float32)
         self.upsampling = RowUpsampling((logits.shape[-2], logits.shape[-1]), (height, width), align_corners)
-        self.weights = weights
         row_bytes = logits.shape[0] * logits.shape[1] * width * self.dtype.itemsize
         rows = band_rows(row_bytes, BAND_BYTES.get(logits.device.type, BAND_BYTES_ELSEWHERE))
         self.limits = [(start, min(height, start + rows)) for start in range(0, height, rows)]
 
-    def part(self, tensor: Tensor, start: int, stop: int) -> Tensor:
-        """A view of the rows of a tensor like the logits that affect rows start..stop-1 of the mask."""
-        return tensor[:, :, self.upsampling.needed(start, stop)]
-
     def source(self, logits: Tensor, start: int, stop: int) -> Tensor:
         """A detached copy of the logits that affect rows start..stop-1 of the mask, in the loss's precision."""
         # Contiguous: sums over pixels of one class are several times slower if the classes of a pixel lie together.
-        return self.part(logits, start, stop).detach().to(self.dtype).contiguous()
+        return logits[:, :, self.upsampling.needed(start, stop)].detach().to(self.dtype).contiguous()
 
     def statistics(self, source: Tensor, mask: Tensor, start: int, stop: int) -> list[Tensor]:
         """The statistics of each term for rows start..stop-1, from their `source`."""
         rows = Rows(self.upsampling.rows(source, start, stop), mask[:, start:stop].long())
         weights = {name: None if full is None else full[:, start:stop] for name, full in self.weights.items()}
         return [term.statistics(rows, weights[name]) for name, term in self.terms.items()]
-
-    def empty(self, term: Term, statistics: Tensor, mask: Tensor) -> Tensor:
-        """Zeros for a term's statistics of all rows, from those of a band."""
-        return statistics.new_zeros(mask.shape if term.by_pixel else statistics.shape)
 
     def of_rows(self, statistics: Sequence[Tensor], start: int, stop: int) -> list[Tensor]:
         """Slices statistics per pixel to these rows; returns sums unchanged."""
@@ -244,7 +222,9 @@ class _Statistics(torch.autograd.Function):
             made = bands.statistics(bands.source(logits, *limits), mask, *limits)
             # Into tensors made once: one that stayed behind after every band would split the free memory, so that the
             # next band would not fit where the last one was.
-            result = result or [bands.empty(*pair, mask) for pair in zip(bands.terms.values(), made, strict=True)]
+            if not result:
+                shapes = [mask.shape if term.by_pixel else None for term in bands.terms.values()]
+                result = [band.new_zeros(shape or band.shape) for band, shape in zip(made, shapes, strict=True)]
             for whole, band in zip(bands.of_rows(result, *limits), made, strict=True):
                 whole.add_(band)
         return tuple(result)
@@ -261,5 +241,5 @@ class _Statistics(torch.autograd.Function):
                 with torch.enable_grad():
                     statistics = bands.statistics(source, mask, *limits)
                 (gradient,) = torch.autograd.grad(statistics, source, bands.of_rows(gradients, *limits))
-                bands.part(result, *limits).add_(gradient)
+                result[:, :, bands.upsampling.needed(*limits)] += gradient
         return result.to(logits.dtype), None, None

@@ -22,8 +22,7 @@ class BoundaryCrossEntropy(CrossEntropy):
     Args:
         boundary_weight: w.
         sigma: in pixels of the mask.
-        label_smoothing: as `CrossEntropy`.
-        class_weights: as `CrossEntropy`.
+        label_smoothing: as `CrossEntropy`; `class_weights` too.
 
     Raises:
         UserError: a negative w, a sigma that is not positive, and as `CrossEntropy`.

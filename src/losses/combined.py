@@ -40,7 +40,6 @@ class CombinedLoss(nn.Module):
         Args:
             logits: `(B, K, h, w)` each, main first, at the network's strides.
             mask: `(B, H, W)`, ids 0..K-1 or 255.
-            align_corners: how the network wants its logits brought up.
 
         Raises:
             UserError: logits of a network that is aligned with a teacher, which only `AlignedLoss` takes.
@@ -52,14 +51,12 @@ class CombinedLoss(nn.Module):
         banded = {name: term for name, term in self.terms.items() if isinstance(term, Term)}
         pixel_weights = {name: term.pixel_weights(mask) for name, term in banded.items()}
         with torch.autocast(mask.device.type, enabled=False):
-            scores = []
+            scores, totals = [], []
             for output in logits:
                 values = score(banded, output, mask, pixel_weights, align_corners)
                 others = {n: t(output, mask, align_corners) for n, t in self.terms.items() if n not in banded}
                 scores.append({name: (values | others)[name] for name in self.terms})
-            totals = [
-                cast(Tensor, sum(self.weights[name] * value for name, value in terms.items())) for terms in scores
-            ]
+                totals.append(cast(Tensor, sum(self.weights[name] * value for name, value in scores[-1].items())))
             result = {"loss": totals[0], **scores[0]}
             if len(totals) > 1:
                 result["aux"] = torch.stack(totals[1:]).sum()
@@ -69,7 +66,7 @@ class CombinedLoss(nn.Module):
 
 def _weights(terms: dict[str, dict], alpha: float | None) -> dict[str, float]:
     """The weight of each term by name."""
-    given = [name for name, term in terms.items() if term.get("weight") is not None]
+    given = {name: term["weight"] for name, term in terms.items() if term.get("weight") is not None}
     if alpha is not None:
         if len(terms) != 2 or given:
             text = ", ".join(f"{name} (weight {terms[name].get('weight')})" for name in terms)
@@ -77,9 +74,9 @@ def _weights(terms: dict[str, dict], alpha: float | None) -> dict[str, float]:
         if not 0 <= alpha <= 1:
             raise UserError(f"loss.alpha={alpha}: must be 0 to 1, the share of {next(iter(terms))}")
         return dict(zip(terms, (alpha, 1 - alpha), strict=True))
-    for name, term in terms.items():
+    for name in terms:
         if name not in given:
             raise UserError(f"loss.terms.{name}.weight is not set; give it, or loss.alpha if there are two terms")
-        if term["weight"] < 0:
-            raise UserError(f"loss.terms.{name}.weight={term['weight']}: must not be negative")
-    return {name: terms[name]["weight"] for name in terms}
+        if given[name] < 0:
+            raise UserError(f"loss.terms.{name}.weight={given[name]}: must not be negative")
+    return given

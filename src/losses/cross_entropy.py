@@ -9,11 +9,11 @@ from src.losses.banded import PixelMean, Rows
 
 
 class CrossEntropy(PixelMean):
-    """The mean over the pixels not ignored, weighted by class; 0 with zero gradient if all are ignored.
+    """The mean over the pixels not ignored, weighted by class.
 
     Args:
         label_smoothing: epsilon in [0, 1): the target is (1 - epsilon) one-hot + epsilon / K.
-        class_weights: K non-negative weights, or None for equal ones.
+        class_weights: as `PixelMean`.
 
     Raises:
         UserError: epsilon outside [0, 1), a negative weight, or not K weights.
@@ -26,12 +26,11 @@ class CrossEntropy(PixelMean):
         self.label_smoothing = label_smoothing
 
     def pixel_loss(self, rows: Rows) -> Tensor:
-        truth = rows.log_truth
+        truth, others = rows.log_truth, rows.log_probabilities
         if self.class_weights is not None:
             truth = truth * self.weight_of_truth(rows)
         if not self.label_smoothing:
             return -truth
-        others = rows.log_probabilities
         if self.class_weights is not None:
             others = others * self.weights_of_classes(rows).view(1, -1, 1, 1)
         share = self.label_smoothing / others.shape[1]

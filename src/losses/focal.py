@@ -17,7 +17,7 @@ class Focal(PixelMean):
 
     Args:
         gamma: the larger, the less a pixel counts that is already right; 2 in the paper and in report R0.
-        class_weights: K non-negative weights, or None for equal ones.
+        class_weights: as `PixelMean`.
 
     Raises:
         UserError: a negative gamma or weight, or not K weights.

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from src.errors import UserError
+from src.errors import UserError, whole
 from src.losses.banded import Rows, Term, ratio
 
 
@@ -31,10 +31,8 @@ class OHEM(Term):
         super().__init__()
         if not 0 < threshold < 1:
             raise UserError(f"threshold={threshold}: must be a probability above 0 and below 1")
-        if min_kept < 1:
-            raise UserError(f"min_kept={min_kept}: must be at least 1 pixel")
         self.limit = -math.log(threshold)
-        self.min_kept = min_kept
+        self.min_kept = whole("min_kept", min_kept, 1)
 
     def statistics(self, rows: Rows, weights: Tensor | None) -> Tensor:
         """Cross-entropy of each pixel, -1 at ignored ones: `(B, h, W)`."""

@@ -27,15 +27,32 @@ class Architecture(nn.Module):
     of logits `(B, K, h, w)`, each at a stride of its own: the main ones first, in training mode auxiliary ones after
     them. One that is trained by a teacher returns `AlignedLogits`, which is such a tuple too.
 
-    An architecture with a backbone keeps it as its attribute `encoder`.
+    A subclass takes `num_classes`, K; if it has a backbone, `backbone`, the argument of `build_encoder`; and if it has
+    an auxiliary head, which is kept as `aux_head`, `aux`, which leaves it out if it is False.
+
+    Args:
+        encoder: the backbone, which gives the divisor; None if there is none.
 
     Attributes:
         align_corners: how the logits are to be brought up to the image, see `src.upsampling.upsample`.
         divisor: of both sides of an image.
     """
 
-    align_corners: bool
+    align_corners = False
     divisor: int
+    aux_head: nn.Module | None
+
+    def __init__(self, encoder: Encoder | None = None) -> None:
+        super().__init__()
+        if encoder is not None:
+            self.encoder = encoder
+            self.divisor = encoder.divisor
+
+    def with_aux(self, logits: Tensor, features: Tensor) -> tuple[Tensor, ...]:
+        """Adds the logits that the auxiliary head, if there is one, gives of `features` in training mode."""
+        if self.training and self.aux_head is not None:
+            return logits, self.aux_head(features)
+        return (logits,)
 
 
 class AlignedLogits(tuple[Tensor, ...]):

@@ -19,19 +19,14 @@ class DeepLabV3(Architecture):
     `deeplabv3_mobilenet_v3_large` is backbone=mobilenetv3 at stride 16 with atrous_rates=[12,24,36].
 
     Args:
-        backbone: `name` and `weights`, see `build_encoder`.
-        num_classes: K.
         output_stride: of the encoder and of the logits, 8 or 16.
         atrous_rates: of the ASPP; None for 6, 12, 18 at stride 16 and twice that at 8.
         channels: of the ASPP and the convolution after it.
         dropout: after the ASPP's projection.
-        aux: whether there is an auxiliary head.
 
     Raises:
         UserError: another output stride, or a backbone that cannot be dilated to it.
     """
-
-    align_corners = False
 
     def __init__(
         self,
@@ -43,10 +38,8 @@ class DeepLabV3(Architecture):
         dropout: float = 0.5,
         aux: bool = True,
     ) -> None:
-        super().__init__()
         rates = default_rates(output_stride) if atrous_rates is None else atrous_rates
-        self.encoder = build_encoder(backbone, output_stride)
-        self.divisor = self.encoder.divisor
+        super().__init__(build_encoder(backbone, output_stride))
         *_, middle, deep = self.encoder.out_channels
         self.head = nn.Sequential(
             ASPP(deep, channels, rates, dropout=dropout),
@@ -59,13 +52,11 @@ class DeepLabV3(Architecture):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """`(B, 3, H, W)` to `(B, K, H / s, W / s)`, sides rounded up, s the output stride; then auxiliary logits."""
-        if not (self.training and self.aux_head is not None):
-            return (self.head(self.encoder(image)[-1]),)
-        if self.is_mobilenetv3:
+        if self.is_mobilenetv3 and self.training:
             middle, deep = self._mobilenetv3_maps(image)
         else:
             *_, middle, deep = self.encoder(image)
-        return self.head(deep), self.aux_head(middle)
+        return self.with_aux(self.head(deep), middle)
 
     def _mobilenetv3_maps(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Computes the first map of stride 8, on which torchvision has MobileNetV3's auxiliary head, and the last map.

@@ -17,25 +17,18 @@ class DeepLabV3Plus(Architecture):
     """A dilated encoder, ASPP, and a decoder that joins it with the map of stride 4; logits at stride 4.
 
     Args:
-        backbone: `name` and `weights`, see `build_encoder`.
-        num_classes: K.
         output_stride: of the encoder, 8 or 16.
         atrous_rates: of the ASPP; None for 6, 12, 18 at stride 16 and twice that at 8.
-        channels: of the ASPP and the decoder.
         low_level_channels: to which the map of stride 4 is reduced.
-        aspp_separable: depthwise separable 3x3 convolutions in the ASPP, as in the paper's best networks.
-        decoder_separable: the same in the decoder.
+        aspp_separable: depthwise separable 3x3 convolutions in the ASPP, as in the paper's best networks;
+            `decoder_separable` in the decoder.
         num_decoder_convs: 3x3 convolutions after the join: 2 as in the paper, or 1.
-        dropout: after the ASPP's projection.
-        decoder_dropout: before the classifier.
-        aux: whether there is an auxiliary head on the stage before the last (mmsegmentation has one, the paper none).
-        contract_dilation: see `build_encoder`.
+        dropout: after the ASPP's projection; `decoder_dropout` before the classifier.
+        aux: an auxiliary head on the stage before the last (mmsegmentation has one, the paper none).
 
     Raises:
         UserError: another output stride or number of convolutions, or a backbone that cannot be dilated.
     """
-
-    align_corners = False
 
     def __init__(
         self,
@@ -53,12 +46,10 @@ class DeepLabV3Plus(Architecture):
         aux: bool = False,
         contract_dilation: bool = True,
     ) -> None:
-        super().__init__()
         if num_decoder_convs not in (1, 2):
             raise UserError(f"model.num_decoder_convs={num_decoder_convs}: must be 1 or 2")
         rates = default_rates(output_stride) if atrous_rates is None else atrous_rates
-        self.encoder = build_encoder(backbone, output_stride, contract_dilation)
-        self.divisor = self.encoder.divisor
+        super().__init__(build_encoder(backbone, output_stride, contract_dilation))
         _, _, low, _, middle, deep = self.encoder.out_channels
         self.aspp = ASPP(deep, channels, rates, aspp_separable, dropout)
         self.low_level = conv_bn_relu(low, low_level_channels, kernel_size=1)
@@ -73,6 +64,4 @@ class DeepLabV3Plus(Architecture):
         _, _, low, _, middle, deep = self.encoder(image)
         context = resize(self.aspp(deep), low.shape[-2:])
         logits = self.head(self.decoder(torch.cat([self.low_level(low), context], dim=1)))
-        if self.training and self.aux_head is not None:
-            return logits, self.aux_head(middle)
-        return (logits,)
+        return self.with_aux(logits, middle)

@@ -11,9 +11,7 @@ class DeepLabV3PlusR2(DeepLabV3Plus):
     26.72 M parameters with 19 classes, 21.28 M of them the backbone's.
 
     Args:
-        num_classes: K.
         weights: of the backbone: None for random ones (R2), or those of a ResNet-34: "imagenet", or a file.
-        dropout: after the ASPP's projection.
     """
 
     def __init__(self, num_classes: int, weights: str | None = None, dropout: float = 0.5) -> None:

@@ -11,9 +11,6 @@ class DPT(Architecture):
     """Four maps of a plain vision transformer, reassembled as a pyramid and fused from coarse to fine.
 
     Args:
-        backbone: `name` and `weights`, see `build_vit_encoder`.
-        num_classes: K.
-        fusion_channels: of the fused maps.
         intermediate_channels: of the four reassembled maps.
 
     Raises:
@@ -29,14 +26,13 @@ class DPT(Architecture):
         fusion_channels: int = 256,
         intermediate_channels: tuple[int, ...] = (256, 512, 1024, 1024),
     ) -> None:
-        super().__init__()
-        self.encoder = build_vit_encoder(backbone)
-        self.divisor = self.encoder.divisor
+        encoder = build_vit_encoder(backbone)
+        super().__init__(encoder)
         self.decoder = DPTDecoder(
-            encoder_out_channels=self.encoder.out_channels,
-            encoder_output_strides=self.encoder.output_strides,
-            encoder_has_prefix_tokens=self.encoder.has_prefix_tokens,
-            readout="cat" if self.encoder.has_prefix_tokens else "ignore",
+            encoder_out_channels=encoder.out_channels,
+            encoder_output_strides=encoder.output_strides,
+            encoder_has_prefix_tokens=encoder.has_prefix_tokens,
+            readout="cat" if encoder.has_prefix_tokens else "ignore",
             intermediate_channels=tuple(intermediate_channels),
             fusion_channels=fusion_channels,
         )

@@ -1,20 +1,21 @@
-"""Encoders for every architecture, from one place: smp's `get_encoder`, which reaches timm by `tu-` names."""
+"""Encoders for every architecture: smp's `get_encoder`, which reaches timm by `tu-` names, and their dilation."""
 
 import difflib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import cast
+from itertools import repeat
+from typing import Any, cast
 
 import timm
+import torch
 from segmentation_models_pytorch.encoders import get_encoder, get_encoder_names
 from segmentation_models_pytorch.encoders.timm_vit import TimmViTEncoder
 from timm.models.vision_transformer import VisionTransformer
-from torch import nn
+from torch import Tensor, nn
 
 from src.errors import UserError
 from src.models.architecture import Encoder
-from src.models.parts.dilation import contract, find_divisor, map_sides
 from src.models.weights import ENCODER_WRAPPERS, find_weights, first_line, load_weights, read_weights, strip
 
 ALLOWED = "a .safetensors or .pth file, imagenet, or null"  # as backbone.weights
@@ -28,7 +29,7 @@ def build_encoder(backbone: dict, output_stride: int = 32, contract_dilation: bo
             of smp or timm (downloaded once, then from the cache), or a .safetensors or .pth file; `options` of timm's
             constructor, if any.
         output_stride: of the deepest map; below 32 the last stages are dilated instead of strided.
-        contract_dilation: whether the first block of a dilated ResNet stage has half the rate, see `dilation.contract`.
+        contract_dilation: whether the first block of a dilated ResNet stage has half the rate, see `contract`.
 
     Raises:
         UserError: unknown name, a backbone without a dilated form, weights that cannot be had or do not fit.
@@ -39,15 +40,17 @@ def build_encoder(backbone: dict, output_stride: int = 32, contract_dilation: bo
     is_timm = name.startswith("tu-")
     if not is_timm and (given := backbone.get("options")):
         key, value = next(iter(given.items()))
-        raise UserError(
-            f"backbone.options.{key}={value}: {name} takes no options; those of timm's backbones do (tu-...)"
-        )
-    with _explained(backbone, _no_dilation(name, output_stride) if output_stride != 32 else None):
+        raise UserError(f"backbone.options.{key}={value}: {name} takes no options; timm's backbones (tu-...) do")
+    no_dilation = (
+        f"backbone.name={name} cannot be dilated to output stride {output_stride}; use a ResNet, ResNeXt, RegNet, "
+        "MobileNet, EfficientNet or ConvNeXt, or a model that keeps stride 32 (model=unet, upernet, segformer)"
+    )
+    with _explained(backbone, no_dilation if output_stride != 32 else None):
         encoder = cast(Encoder, get_encoder(name, **options, **_given_weights(backbone, "weights")))
     if output_stride != 32:
         # Measured, for smp takes the output stride of a MiT silently and gives it another.
         if map_sides(encoder, 128)[-1] != 128 // output_stride or hasattr(encoder, "patch_embed1"):
-            raise UserError(_no_dilation(name, output_stride))
+            raise UserError(no_dilation)
         contract(encoder, output_stride, contract_dilation)
     if weights not in (None, "imagenet") and not is_timm:
         # A classifier in the file is not used.
@@ -60,12 +63,13 @@ def build_encoder(backbone: dict, output_stride: int = 32, contract_dilation: bo
     return encoder
 
 
-def build_vit_encoder(backbone: dict, depth: int = 4) -> "ViTEncoder":
-    """Builds a plain vision transformer (Dosovitskiy et al. 2021) that gives `depth` maps of one stride, and tokens.
+def build_vit_encoder(backbone: dict) -> "ViTEncoder":
+    """Builds a plain vision transformer (Dosovitskiy et al. 2021) that gives four maps of one stride, and tokens.
+
+    The maps are taken evenly over the blocks.
 
     Args:
         backbone: as of `build_encoder`; `name` is one of timm's ViTs with `tu-` before it.
-        depth: number of maps, taken evenly over the blocks.
 
     Raises:
         UserError: another kind of network, patches of other than 8, 16 or 32 pixels, weights that cannot be had.
@@ -80,7 +84,7 @@ def build_vit_encoder(backbone: dict, depth: int = 4) -> "ViTEncoder":
         )
     with _explained(backbone):
         options = {**_given_weights(backbone, "pretrained"), "dynamic_img_size": True}
-        encoder = cast(ViTEncoder, TimmViTEncoder(bare, depth=depth, **options))
+        encoder = cast(ViTEncoder, TimmViTEncoder(bare, depth=4, **options))
     if (patch := encoder.output_stride) not in (8, 16, 32):
         raise UserError(f"backbone.name={name}: patches of {patch} pixels; they must have 8, 16 or 32")
     # The maps are taken before these, whose parameters would never have a gradient.
@@ -97,6 +101,55 @@ class ViTEncoder(Encoder):
     output_stride: int
     output_strides: list[int]
     has_prefix_tokens: bool
+
+
+def contract(encoder: nn.Module, output_stride: int, contract_dilation: bool) -> None:
+    """Sets the dilation of a dilated ResNet's stages block by block; other families keep that of smp or timm.
+
+    A stage that lost its stride has dilation r = 2 or 4. Its first block reads the map of the stage before, whose
+    dilation is r / 2. Two conventions are in use:
+
+    - contracted: the first block keeps r / 2 (torchvision, and mmsegmentation's `contract_dilation=True`);
+    - not contracted: every block has r (semseg's PSPNet, reports R0 to R2).
+
+    smp dilates its own ResNets in the second way and timm's in the first, so both are set here. MobileNetV3 follows
+    torchvision, whose first block is dilated too (Howard et al. 2019, section 6.4).
+    """
+    model: Any = getattr(encoder, "model", encoder)  # timm's networks are inside smp's wrapper
+    if hasattr(model, "layer4") and hasattr(model, "layer3"):
+        stages = {8: (model.layer3, model.layer4), 16: (model.layer4,)}[output_stride]
+        for rate, stage in zip((2, 4), stages, strict=False):
+            for index, block in enumerate(stage):
+                # A bottleneck has one 3x3. A basic block has two, and only the first reads the map of the stage before.
+                _dilate(block, [rate // 2 if contract_dilation and index == 0 else rate, rate])
+    elif type(model).__name__.startswith("MobileNetV3") and output_stride == 16:
+        _dilate(model.blocks[5], repeat(2))
+
+
+def _dilate(block: nn.Module, rates: Iterable[int]) -> None:
+    spatial = (module for module in block.modules() if isinstance(module, nn.Conv2d) and module.kernel_size[0] > 1)
+    for convolution, rate in zip(spatial, rates, strict=False):
+        convolution.dilation = (rate, rate)
+        convolution.padding = (rate * (convolution.kernel_size[0] // 2),) * 2
+
+
+@torch.no_grad()
+def map_sides(encoder: nn.Module, side: int) -> list[int]:
+    """Measures the sides of the maps that an encoder makes of a square image, and leaves it in training mode."""
+    features: list[Tensor] = encoder.eval()(torch.zeros(1, 3, side, side))
+    encoder.train()
+    return [feature.shape[-1] for feature in features]
+
+
+def find_divisor(encoder: Encoder) -> int:
+    """Returns 1 if the maps of any image have ceil(side / stride) cells, as padded convolutions make them; else 32.
+
+    Encoders without a map of stride 2 begin with patches of 4x4, and drop or refuse the pixels that do not fill one.
+    """
+    if encoder.out_channels[1] == 0:
+        return 32
+    even, odd = map_sides(encoder, 128), map_sides(encoder, 65)
+    return 1 if all(b == -(-65 * a // 128) for a, b in zip(even, odd, strict=True)) else 32
 
 
 def _given_weights(backbone: dict, flag: str) -> dict:
@@ -145,10 +198,3 @@ def _check_name(name: str) -> None:
             f"backbone.name={name} is unknown; {'the nearest are ' + ', '.join(near) + '; ' if near else ''}"
             "allowed are smp's encoders and, with tu- before the name, timm's models"
         )
-
-
-def _no_dilation(name: str, output_stride: int) -> str:
-    return (
-        f"backbone.name={name} cannot be dilated to output stride {output_stride}; use a ResNet, ResNeXt, RegNet, "
-        "MobileNet, EfficientNet or ConvNeXt, or a model that keeps stride 32 (model=unet, upernet, segformer)"
-    )

@@ -12,15 +12,10 @@ from src.models.architecture import Architecture
 Activation = Callable[[int], nn.Module]  # made for a number of channels
 
 # Bottlenecks 2.1 to 2.8, and again 3.1 to 3.8.
+ASYMMETRIC = {"asymmetric": True}
 CONTEXT: tuple[dict, ...] = (
-    {},
-    {"dilation": 2},
-    {"asymmetric": True},
-    {"dilation": 4},
-    {},
-    {"dilation": 8},
-    {"asymmetric": True},
-    {"dilation": 16},
+    *({}, {"dilation": 2}, ASYMMETRIC, {"dilation": 4}),
+    *({}, {"dilation": 8}, ASYMMETRIC, {"dilation": 16}),
 )
 
 
@@ -36,14 +31,12 @@ class ENet(Architecture):
     for only the pixels of 375x1242.
 
     Args:
-        num_classes: K.
         dropout: two probabilities of Dropout2d, before bottleneck 2.0 and from it on.
 
     Raises:
         UserError: `dropout` is not two numbers.
     """
 
-    align_corners = False
     divisor = 8
 
     def __init__(self, num_classes: int, dropout: Sequence[float] = (0.01, 0.1)) -> None:
@@ -93,8 +86,6 @@ class Bottleneck(nn.Module):
     """A bottleneck that keeps size and channels (figure 2b).
 
     Args:
-        channels: of input and output.
-        dropout: of the branch.
         dilation: of its 3x3 convolution.
         asymmetric: whether a 5x1 and a 1x5 replace the 3x3.
         activation: PReLU in the encoder, ReLU in the decoder.

@@ -13,24 +13,17 @@ class FCNResNet(Architecture):
     With ResNet-50 or ResNet-101 at stride 8 it is torchvision's `fcn_resnet50` or `fcn_resnet101` (a test proves it).
 
     Args:
-        backbone: `name` and `weights`, see `build_encoder`.
-        num_classes: K.
         output_stride: of the encoder and of the logits, 8, 16 or 32.
         dropout: before each classifier.
-        aux: whether there is an auxiliary head.
 
     Raises:
         UserError: a backbone that cannot be dilated to the output stride.
     """
 
-    align_corners = False
-
     def __init__(
         self, backbone: dict, num_classes: int, output_stride: int = 8, dropout: float = 0.1, aux: bool = True
     ) -> None:
-        super().__init__()
-        self.encoder = build_encoder(backbone, output_stride)
-        self.divisor = self.encoder.divisor
+        super().__init__(build_encoder(backbone, output_stride))
         *_, middle, deep = self.encoder.out_channels
         self.head = FCNHead(deep, deep // 4, num_classes, dropout)
         self.aux_head = FCNHead(middle, middle // 4, num_classes, dropout) if aux else None
@@ -38,6 +31,4 @@ class FCNResNet(Architecture):
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """`(B, 3, H, W)` to `(B, K, H / s, W / s)` each, sides rounded up, s the output stride."""
         *_, middle, deep = self.encoder(image)
-        if self.training and self.aux_head is not None:
-            return self.head(deep), self.aux_head(middle)
-        return (self.head(deep),)
+        return self.with_aux(self.head(deep), middle)

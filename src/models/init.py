@@ -37,9 +37,7 @@ def initialise(architecture: nn.Module, scheme: str) -> None:
         return
     encoder = getattr(architecture, "encoder", None)
     kept = set(encoder.modules()) if encoder is not None and encoder.pretrained else set()
-    for module in architecture.modules():
-        if module in kept:
-            continue
+    for module in (module for module in architecture.modules() if module not in kept):
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             if scheme == "xavier":
                 nn.init.xavier_normal_(module.weight)

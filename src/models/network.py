@@ -17,9 +17,7 @@ class Network(nn.Module):
     file cannot disagree.
 
     Args:
-        architecture: see `Architecture`.
-        mean: of the training images, RGB, in 0..1.
-        std: as `mean`.
+        mean: of the training images, RGB, in 0..1; `std` likewise.
         channels_last: memory format; faster on a CPU, and with bf16 on a GPU.
         init: "xavier" or "kaiming" draws all weights anew, except those of a pretrained encoder; "default" keeps what
             the architecture's constructor drew.
@@ -51,7 +49,6 @@ class Network(nn.Module):
 
     @property
     def align_corners(self) -> bool:
-        """How the logits are to be brought up to the image, see `src.upsampling.upsample`."""
         return self.architecture.align_corners
 
     @property
@@ -60,10 +57,7 @@ class Network(nn.Module):
         return cast(Encoder | None, getattr(self.architecture, "encoder", None))
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Computes logits `(B, K, ceil(H / s), ceil(W / s))`, the main ones first.
-
-        Auxiliary logits follow in training mode only, each with a stride s of its own. An architecture that is trained
-        by a teacher gives `AlignedLogits` in training mode.
+        """Computes the logits of `Architecture`, `(B, K, ceil(H / s), ceil(W / s))` each, s the stride of its own.
 
         Args:
             image: `(B, 3, H, W)`, uint8 or float in 0..255.

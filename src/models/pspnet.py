@@ -16,15 +16,11 @@ class PSPNet(Architecture):
     backbones: backbone=resnet50s, resnet101s, resnet152s. backbone=resnet50 has the plain 7x7 stem.
 
     Args:
-        backbone: `name` and `weights`, see `build_encoder`.
-        num_classes: K.
         output_stride: of the encoder and of the logits, 8, 16 or 32.
         bins: sides of the pooled maps; each map has the encoder's channels divided by the number of bins.
         use_ppm: False leaves out pyramid pooling and nothing else (R1's ablation).
-        channels: of the 3x3 convolution of the head.
-        aux_channels: of the 3x3 convolution of the auxiliary head.
+        channels: of the 3x3 convolution of the head; `aux_channels` of that of the auxiliary head.
         dropout: before each classifier.
-        aux: whether there is an auxiliary head.
 
     Raises:
         UserError: a backbone that cannot be dilated to the output stride.
@@ -44,10 +40,8 @@ class PSPNet(Architecture):
         dropout: float = 0.1,
         aux: bool = True,
     ) -> None:
-        super().__init__()
         # Every 3x3 of a dilated stage has the full rate, as in semseg.
-        self.encoder = build_encoder(backbone, output_stride, contract_dilation=False)
-        self.divisor = self.encoder.divisor
+        super().__init__(build_encoder(backbone, output_stride, contract_dilation=False))
         *_, middle, deep = self.encoder.out_channels
         self.ppm = PyramidPooling(deep, deep // len(bins), bins, align_corners=True) if use_ppm else nn.Identity()
         pooled = deep + deep // len(bins) * len(bins) if use_ppm else deep
@@ -57,7 +51,4 @@ class PSPNet(Architecture):
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """`(B, 3, H, W)` to `(B, K, H / s, W / s)` each, sides rounded up, s the output stride."""
         *_, middle, deep = self.encoder(image)
-        logits = self.head(self.ppm(deep))
-        if self.training and self.aux_head is not None:
-            return logits, self.aux_head(middle)
-        return (logits,)
+        return self.with_aux(self.head(self.ppm(deep)), middle)

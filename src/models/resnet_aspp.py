@@ -14,11 +14,9 @@ class ResNetASPP(Architecture):
     """R3's dual form: an encoder dilated to stride 8, an ASPP on layer3 and one on layer4, their logits summed.
 
     Args:
-        backbone: `name` and `weights`, see `build_encoder`; ResNet-50 in R3 (its text says ResNet-101 once).
-        num_classes: K.
+        backbone: ResNet-50 in R3 (its text says ResNet-101 once).
         output_stride: of the encoder and of the logits; 8 in the dual form, 32 in R3's simple one.
         dual: False for only the ASPP on layer4.
-        rates: of the ASPPs.
         hidden: channels of their branches (R3's table says 128, its code for ResNets 256).
         final_activation: BatchNorm and ReLU on the logits, R3's mistake: no logit is then negative.
 
@@ -38,14 +36,12 @@ class ResNetASPP(Architecture):
         hidden: int = 256,
         final_activation: bool = False,
     ) -> None:
-        super().__init__()
         if dual and output_stride != 8:
             raise UserError(
                 f"model.output_stride={output_stride}: the sum of both ASPPs needs layer3 and layer4 at one stride; "
                 "set 8, or model.dual=false"
             )
-        self.encoder = build_encoder(backbone, output_stride)
-        self.divisor = self.encoder.divisor
+        super().__init__(build_encoder(backbone, output_stride))
         *_, middle, deep = self.encoder.out_channels
         self.head = ASPPR3(deep, num_classes, hidden, rates, final_activation)
         self.middle_head = ASPPR3(middle, num_classes, hidden, rates, final_activation) if dual else None

@@ -4,23 +4,18 @@ from torch import Tensor
 
 from src.models.architecture import Architecture
 from src.models.encoder import build_encoder
-from src.models.parts.deconv import DeconvDecoder
+from src.models.fcn import DeconvDecoder
 
 
 class ResNetDeconv(Architecture):
     """An encoder of stride 32, the five deconvolutions of `FCN`, no skips; logits at stride 1 (R3, systems.md 2.6).
 
-    Args:
-        backbone: `name` and `weights`, see `build_encoder`; R3's is resnet50 with ImageNet weights.
-        num_classes: K.
+    R3's backbone is resnet50 with ImageNet weights.
     """
 
-    align_corners = False
-    divisor = 32
-
     def __init__(self, backbone: dict, num_classes: int) -> None:
-        super().__init__()
-        self.encoder = build_encoder(backbone)
+        super().__init__(build_encoder(backbone))
+        self.divisor = 32
         self.decoder = DeconvDecoder(self.encoder.out_channels[-1], num_classes)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:

@@ -15,20 +15,15 @@ class SCTResNet(Architecture):
     It shares only its name with the SCTNet of the AAAI paper (`sctnet.py`).
 
     Args:
-        backbone: `name` and `weights`, see `build_encoder`.
-        num_classes: K.
         num_heads: of the spatial attention.
         reduction: of the channels inside the channel attention.
-        aux: whether there is an auxiliary head, with attention of its own, on the stage before the last.
+        aux: an auxiliary head, with attention of its own, on the stage before the last.
         aux_channels: of its 3x3 convolution.
         dropout: of the auxiliary head; R0's main head has none.
-        contract_dilation: see `build_encoder`.
 
     Raises:
         UserError: a backbone that cannot be dilated, or whose channels do not divide by `num_heads` and 4.
     """
-
-    align_corners = False
 
     def __init__(
         self,
@@ -41,46 +36,29 @@ class SCTResNet(Architecture):
         dropout: float = 0.1,
         contract_dilation: bool = False,
     ) -> None:
-        super().__init__()
-        self.encoder = build_encoder(backbone, 8, contract_dilation)
-        self.divisor = self.encoder.divisor
+        super().__init__(build_encoder(backbone, 8, contract_dilation))
         *_, middle, deep = self.encoder.out_channels
-        self.attention = SpatialChannelAttention(deep, num_heads, reduction)
+        self.attention = _attention(deep, num_heads, reduction)
         self.head = FCNHead(deep, deep // 4, num_classes, dropout=0)
         self.aux_head = None
         if aux:
-            attention = SpatialChannelAttention(middle, num_heads, reduction)
+            attention = _attention(middle, num_heads, reduction)
             self.aux_head = nn.Sequential(attention, FCNHead(middle, aux_channels, num_classes, dropout))
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """`(B, 3, H, W)` to `(B, K, H / 8, W / 8)` each, sides rounded up."""
         *_, middle, deep = self.encoder(image)
-        logits = self.head(self.attention(deep))
-        if self.training and self.aux_head is not None:
-            return logits, self.aux_head(middle)
-        return (logits,)
+        return self.with_aux(self.head(self.attention(deep)), middle)
 
 
-class SpatialChannelAttention(nn.Sequential):
-    """Channel attention followed by spatial attention.
-
-    Args:
-        channels: of input and output.
-        num_heads: of the spatial attention.
-        reduction: of the channels inside the channel attention.
-
-    Raises:
-        UserError: the channels do not divide by `num_heads`, or there are fewer than `reduction`.
-    """
-
-    def __init__(self, channels: int, num_heads: int, reduction: int) -> None:
-        if channels % num_heads or channels < reduction:
-            raise UserError(
-                f"model.num_heads={num_heads}, model.reduction={reduction}: the backbone's map has {channels} "
-                "channels, which must divide by the heads and be no fewer than the reduction; lower them, or choose a "
-                "wider backbone"
-            )
-        super().__init__(ChannelAttention(channels, reduction), SpatialAttention(channels, num_heads))
+def _attention(channels: int, num_heads: int, reduction: int) -> nn.Sequential:
+    """Channel attention followed by spatial attention."""
+    if channels % num_heads or channels < reduction:
+        raise UserError(
+            f"model.num_heads={num_heads}, model.reduction={reduction}: the backbone's map has {channels} channels, "
+            "which must divide by the heads and be no fewer than the reduction; lower them, or choose a wider backbone"
+        )
+    return nn.Sequential(ChannelAttention(channels, reduction), SpatialAttention(channels, num_heads))
 
 
 class ChannelAttention(nn.Module):
@@ -106,10 +84,6 @@ class SpatialAttention(nn.Module):
     The matrix of positions by positions is never made. For a 512x1024 image (64x128 positions, 2048 channels, 4 heads)
     the process peaks at 1.33 GiB, 0.92 of them in use before the call; with softmax(Q K^T) V written out it peaks at
     3.07 GiB. (ru_maxrss of one process each, float32 inference of only this module, 2-core CPU, 2026-11-21.)
-
-    Args:
-        channels: of input and output.
-        num_heads: a divisor of the channels.
     """
 
     def __init__(self, channels: int, num_heads: int) -> None:

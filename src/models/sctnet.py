@@ -9,7 +9,7 @@ from src.errors import UserError
 from src.models.architecture import AlignedLogits, Architecture, Encoder
 from src.models.init import initialise
 from src.models.parts.dappm import DAPPM, bn_relu_conv
-from src.models.parts.layers import resize
+from src.models.parts.layers import resize, with_bn_relu
 from src.models.sctnet_alignment import Alignment
 from src.models.weights import ENCODER_WRAPPERS, find_weights, load_weights, read_weights, strip
 
@@ -20,11 +20,10 @@ class SCTNet(Architecture):
     SCTNet-S has 32 base channels and 64 in the DAPPM, SCTNet-B has 64 and 128.
 
     Args:
-        num_classes: K.
         base_channels: C, of the stem; the stages have C, 2 C, 4 C and 8 C.
         spp_channels: of each scale of the DAPPM.
         drop_path: probability of leaving out a branch of a CFBlock per image, in training.
-        aux: whether there is an auxiliary head at stride 8, before the context.
+        aux: an auxiliary head at stride 8, before the context.
         weights: of the encoder: None, or a .safetensors or .pth file (the authors' ImageNet weights, or a checkpoint
             of an SCTNet). A classifier in it is not used; the DAPPM may be missing, since a classifier has none.
         teacher: of the semantic information alignment, see `Alignment`; None trains without one.
@@ -32,9 +31,6 @@ class SCTNet(Architecture):
     Raises:
         UserError: a probability outside [0, 1); weights or a teacher that do not fit.
     """
-
-    align_corners = False
-    divisor = 1
 
     def __init__(
         self,
@@ -46,15 +42,12 @@ class SCTNet(Architecture):
         weights: str | None = None,
         teacher: dict | None = None,
     ) -> None:
-        super().__init__()
         if not 0 <= drop_path < 1:
             raise UserError(f"model.drop_path={drop_path}: must be at least 0 and below 1")
         c = base_channels
-        self.encoder = SCTEncoder(c, spp_channels, drop_path)
-        self.head = nn.Sequential(*bn_relu_conv(4 * c, 4 * c, kernel_size=3), *bn_relu_conv(4 * c, num_classes))
-        self.aux_head = None
-        if aux:
-            self.aux_head = nn.Sequential(*bn_relu_conv(2 * c, 2 * c, kernel_size=3), *bn_relu_conv(2 * c, num_classes))
+        super().__init__(SCTEncoder(c, spp_channels, drop_path))
+        self.head = _head(4 * c, num_classes)
+        self.aux_head = _head(2 * c, num_classes) if aux else None
         initialise(self, "kaiming")
         if weights is not None:
             path = find_weights("model.weights", weights, "a .safetensors or .pth file, or null")
@@ -68,12 +61,8 @@ class SCTNet(Architecture):
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """`(B, 3, H, W)` to `(B, K, H / 8, W / 8)` each, sides rounded up; `AlignedLogits` if a teacher trains it."""
         x2, x3, x5, x_out = self.encoder(image)
-        logits = (self.head(x_out),)
-        if not self.training:
-            return logits
-        if self.aux_head is not None:
-            logits = (*logits, self.aux_head(x2))
-        if self.alignment is None:
+        logits = self.with_aux(self.head(x_out), x2)
+        if not self.training or self.alignment is None:
             return logits
         return AlignedLogits(logits, self.alignment(image, x3, x5, x_out))
 
@@ -93,7 +82,7 @@ class SCTEncoder(Encoder):
         self.layer2 = _stage(c, 2 * c, stride=2)
         self.layer3 = _stage(2 * c, 4 * c, stride=2)
         self.layer3_2 = CFBlock(4 * c, drop_path)
-        self.convdown4 = nn.Sequential(*_down(4 * c, 8 * c))
+        self.convdown4 = _down(4 * c, 8 * c)
         self.layer4 = CFBlock(8 * c, drop_path)
         self.layer5 = CFBlock(8 * c, drop_path)
         self.spp = DAPPM(8 * c, spp_channels, 2 * c)
@@ -120,9 +109,8 @@ class BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(out_channels)
         self.downsample = None
         if stride != 1 or in_channels != out_channels:
-            self.downsample = nn.Sequential(
-                nn.Conv2d(in_channels, out_channels, 1, stride), nn.BatchNorm2d(out_channels)
-            )
+            shortcut = nn.Conv2d(in_channels, out_channels, 1, stride)
+            self.downsample = nn.Sequential(shortcut, nn.BatchNorm2d(out_channels))
         self.final_relu = final_relu
 
     def forward(self, x: Tensor) -> Tensor:
@@ -132,12 +120,7 @@ class BasicBlock(nn.Module):
 
 
 class CFBlock(nn.Module):
-    """A conv-former block: attention by convolution, then a 3x3 MLP, each a residual branch under DropPath.
-
-    Args:
-        channels: of input and output.
-        drop_path: probability per branch and image, in training.
-    """
+    """A conv-former block: attention by convolution, then a 3x3 MLP, each a residual branch under DropPath."""
 
     def __init__(self, channels: int, drop_path: float) -> None:
         super().__init__()
@@ -155,7 +138,6 @@ class ConvolutionalAttention(nn.Module):
     """Attention to learned tokens; a 7x1 and a 1x7 kernel are its keys and, transposed, its values.
 
     Args:
-        channels: of input and output.
         num_tokens: number of learned tokens.
         num_heads: number of groups of tokens that are normalised together.
     """
@@ -195,10 +177,12 @@ class MLP(nn.Sequential):
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
 
 
-def _down(in_channels: int, out_channels: int) -> tuple[nn.Module, ...]:
-    """A 3x3 convolution of stride 2 with bias, BatchNorm, ReLU."""
-    convolution = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
-    return convolution, nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)
+def _down(in_channels: int, out_channels: int) -> nn.Sequential:
+    return with_bn_relu(nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1))
+
+
+def _head(channels: int, num_classes: int) -> nn.Sequential:
+    return nn.Sequential(*bn_relu_conv(channels, channels, kernel_size=3), *bn_relu_conv(channels, num_classes))
 
 
 def _stage(in_channels: int, out_channels: int, stride: int = 1) -> nn.Sequential:

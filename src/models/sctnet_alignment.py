@@ -10,7 +10,7 @@ from src.errors import UserError
 from src.models.init import initialise
 from src.models.parts.layers import resize
 from src.models.smp_network import SMPNetwork
-from src.models.weights import find_weights, load_weights, read_weights, select
+from src.models.weights import find_weights, load_weights, read_weights
 
 
 class Alignment(nn.Module):
@@ -28,9 +28,7 @@ class Alignment(nn.Module):
         teacher: `backbone` (`name`, and `weights`, which must be None), `weights` (a checkpoint of src.train, of smp's
             Segformer on that backbone, or None) and, if it is not 256, `decoder_segmentation_channels`.
         num_classes: K, of student and teacher.
-        stage3_channels: of the student's map at stride 16.
-        stage4_channels: of the student's map at stride 32.
-        decoder_channels: of the student's map at stride 8.
+        stage3_channels: of the student's map at stride 16; `stage4_channels` at 32, `decoder_channels` at 8.
 
     Raises:
         UserError: an unknown or a missing key, weights that do not fit.
@@ -60,9 +58,7 @@ class Alignment(nn.Module):
 
         Args:
             image: normalised, `(B, 3, H, W)`.
-            x3: the student's map at stride 16, sides rounded up.
-            x5: at stride 32.
-            x_out: at stride 8.
+            x3: the student's map at stride 16, sides rounded up; `x5` at 32, `x_out` at 8.
 
         Raises:
             UserError: the teacher has no weights.
@@ -136,20 +132,15 @@ def _build(teacher: dict, num_classes: int) -> SMPNetwork:
         raise UserError(
             f"model.teacher.backbone.weights={backbone['weights']}: must be null; model.teacher.weights has them"
         )
-    options = {key: value for key, value in teacher.items() if key not in ("backbone", "weights")}
-    network = SMPNetwork("Segformer", backbone, num_classes, **options)
+    options = {key: value for key, value in teacher.items() if key != "weights"}
+    network = SMPNetwork("Segformer", num_classes=num_classes, **options)
     if weights is not None:
-        path = find_weights(
-            "model.teacher.weights",
-            weights,
-            f"runs/NAME/checkpoints/best.ckpt of a run of model=segformer on {backbone['name']}",
-        )
-        load_weights(
-            network,
-            select(read_weights(path), "network.architecture."),
-            f"model.teacher.weights={path}",
-            f"smp's Segformer on {backbone['name']} for these classes",
-            "give a checkpoint of a run of model=segformer with this model.teacher.backbone and these data.classes",
-            exact=True,  # MiT-B2 is MiT-B3 without some of its blocks
-        )
+        allowed = f"runs/NAME/checkpoints/best.ckpt of a run of model=segformer on {backbone['name']}"
+        path = find_weights("model.teacher.weights", weights, allowed)
+        prefix = "network.architecture."
+        state = {key.removeprefix(prefix): x for key, x in read_weights(path).items() if key.startswith(prefix)}
+        target = f"smp's Segformer on {backbone['name']} for these classes"
+        remedy = "give a checkpoint of a run of model=segformer with this model.teacher.backbone and these data.classes"
+        # Exact, for MiT-B2 is MiT-B3 without some of its blocks.
+        load_weights(network, state, f"model.teacher.weights={path}", target, remedy, exact=True)
     return network

@@ -25,9 +25,7 @@ class SegNetwork(Architecture):
     R4's ratios make its baseline about 143 G: VGG-16's with 1 FLOP per multiply-add, or VGG-11's with 2.
 
     Args:
-        num_classes: K.
         convs: number of 3x3 convolutions of each of the five stages.
-        channels: of each stage.
         extra_convs: further 3x3 convolutions in every stage.
         use_bn: a BatchNorm with every 3x3 convolution.
         order: of a convolution's layers: "conv_relu" without BatchNorm, "conv_bn_relu" or "conv_relu_bn" with it; None
@@ -39,7 +37,6 @@ class SegNetwork(Architecture):
         UserError: not five stages, a count that is too small, an order that does not fit `use_bn`.
     """
 
-    align_corners = False
     divisor = 1
 
     def __init__(
@@ -63,13 +60,8 @@ class SegNetwork(Architecture):
                 f"model.order={order}: must be {' or '.join(ORDERS[False])} with model.use_bn=false, "
                 f"{' or '.join(ORDERS[True])} with model.use_bn=true; null takes the first of these"
             )
-        widths = (3, *channels)
-        self.stages = nn.Sequential(
-            *(
-                _stage(width, out, count + extra_convs, order)
-                for width, out, count in zip(widths, channels, convs, strict=False)
-            )
-        )
+        stages = zip((3, *channels), channels, convs, strict=False)
+        self.stages = nn.Sequential(*(_stage(a, b, count + extra_convs, order) for a, b, count in stages))
         self.dropout = nn.Dropout2d(dropout)
         self.score = nn.Conv2d(channels[-1], num_classes, kernel_size=1)
         # With PyTorch's default the signal dies within 13 convolutions without BatchNorm (He et al. 2015).
@@ -86,18 +78,10 @@ class SegNetwork(Architecture):
 
 def _stage(in_channels: int, channels: int, num_convs: int, order: str) -> nn.Sequential:
     """`(B, C, h, w)` to `(B, channels, ceil(h / 2), ceil(w / 2))`."""
-    layers: list[nn.Module] = []
+    stage = nn.Sequential()
     for width in (in_channels, *(num_convs - 1) * [channels]):
-        layers.extend(_conv_layers(width, channels, order))
-    return nn.Sequential(*layers, nn.MaxPool2d(2, ceil_mode=True))
-
-
-def _conv_layers(in_channels: int, channels: int, order: str) -> list[nn.Module]:
-    # A BatchNorm cancels the bias before it, unless a ReLU stands between them.
-    bias = order != "conv_bn_relu"
-    layers = {
-        "conv": nn.Conv2d(in_channels, channels, 3, padding=1, bias=bias),
-        "bn": nn.BatchNorm2d(channels),
-        "relu": nn.ReLU(inplace=True),
-    }
-    return [layers[name] for name in order.split("_")]
+        # A BatchNorm cancels the bias before it, unless a ReLU stands between them.
+        convolution = nn.Conv2d(width, channels, 3, padding=1, bias=order != "conv_bn_relu")
+        layers = {"conv": convolution, "bn": nn.BatchNorm2d(channels), "relu": nn.ReLU(inplace=True)}
+        stage.extend(layers[name] for name in order.split("_"))
+    return stage.append(nn.MaxPool2d(2, ceil_mode=True))

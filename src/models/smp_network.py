@@ -16,42 +16,29 @@ class SMPNetwork(Architecture):
 
     Args:
         arch: class name in smp, e.g. "Unet" (Ronneberger et al. 2015, with a pretrained encoder).
-        backbone: `name` and `weights`, see `build_encoder`.
-        num_classes: K.
         output_stride: of the encoder, for decoders that need a dilated one.
         divisor: of the sides that the decoder takes.
-        options: passed on to smp's class.
 
     Raises:
         UserError: smp does not take this backbone with this architecture.
     """
 
-    align_corners = False
-
     def __init__(
-        self,
-        arch: str,
-        backbone: dict,
-        num_classes: int,
-        output_stride: int = 32,
-        divisor: int = 32,
-        **options: object,
+        self, arch: str, backbone: dict, num_classes: int, output_stride: int = 32, divisor: int = 32, **options: object
     ) -> None:
-        super().__init__()
         name = backbone["name"]
         if arch in WITHOUT_MIT and name.startswith("mit_"):
             raise UserError(
                 f"smp's {arch} does not take backbone.name={name}; it works with ResNet, ResNeXt, RegNet, MobileNet, "
                 "EfficientNet, ConvNeXt and Swin backbones"
             )
+        super().__init__(build_encoder(backbone, output_stride))
         self.divisor = divisor
-        self.encoder = build_encoder(backbone, output_stride)
         if output_stride != 32:
             options["encoder_output_stride"] = output_stride
-        # Only its decoder and head are used.
+        # Only its decoder is used, and its head's convolution without the upsampling.
         model = getattr(smp, arch)(name, encoder_weights=None, classes=num_classes, **options)
         self.decoder = model.decoder
-        # Only the head's convolution, without its upsampling.
         self.head = model.segmentation_head[0]
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:

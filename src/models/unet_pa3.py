@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from src.errors import UserError
 from src.models.architecture import Architecture
 from src.models.parts.aspp import ASPPR3
-from src.models.parts.layers import resize
+from src.models.parts.layers import resize, with_bn_relu
 
 CHANNELS = (64, 128, 256, 512, 1024)
 
@@ -23,7 +23,6 @@ class UNetPA3(Architecture):
     before BatchNorm are R3's, and so is Xavier's initialisation, which `Network` does with `init="xavier"`.
 
     Args:
-        num_classes: K.
         aspp: R3's "U-Net + ASPP".
         aspp_final_activation: BatchNorm and ReLU after the classifying ASPP, R3's mistake: no logit is then negative
             (systems.md 4.3 no. 4).
@@ -42,20 +41,20 @@ class UNetPA3(Architecture):
                 "model.aspp_final_activation=true: there is no ASPP; set model.aspp=true, or leave it false"
             )
         self.pool = nn.MaxPool2d(2)
-        self.down = nn.ModuleList([_first_double_conv(CHANNELS[0])])
+        # R3's first convolution has no BatchNorm.
+        first = (nn.Conv2d(3, CHANNELS[0], 3, padding=1), nn.ReLU(inplace=True))
+        self.down = nn.ModuleList([nn.Sequential(*first, *_conv_bn_relu(CHANNELS[0], CHANNELS[0]))])
         self.down.extend(_double_conv(*widths) for widths in pairwise(CHANNELS))
         widths = CHANNELS[-2::-1]  # of the skips, deepest first, and of the maps that are joined with them
         self.halve = nn.ModuleList(_conv_bn_relu(2 * width, width) for width in widths)
+        *double, third, fourth = widths
+        self.up = nn.ModuleList(_double_conv(2 * width, width) for width in double)
         if aspp:
-            *double, third, fourth = widths
-            self.up = nn.ModuleList(_double_conv(2 * width, width) for width in double)
             self.up.append(ASPPR3(2 * third, third, hidden=third))
-            classifier = ASPPR3(2 * fourth, num_classes, hidden=num_classes, final_activation=aspp_final_activation)
+            self.up.append(ASPPR3(2 * fourth, num_classes, num_classes, final_activation=aspp_final_activation))
         else:
-            *double, fourth = widths
-            self.up = nn.ModuleList(_double_conv(2 * width, width) for width in double)
-            classifier = nn.Sequential(_double_conv(2 * fourth, fourth), nn.Conv2d(fourth, num_classes, 1))
-        self.up.append(classifier)
+            self.up.append(_double_conv(2 * third, third))
+            self.up.append(nn.Sequential(_double_conv(2 * fourth, fourth), nn.Conv2d(fourth, num_classes, 1)))
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """`(B, 3, H, W)`, sides divisible by 16, to `((B, K, H, W),)`."""
@@ -70,17 +69,8 @@ class UNetPA3(Architecture):
 
 
 def _conv_bn_relu(in_channels: int, out_channels: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, 3, padding=1), nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True)
-    )
+    return with_bn_relu(nn.Conv2d(in_channels, out_channels, 3, padding=1))
 
 
 def _double_conv(in_channels: int, out_channels: int) -> nn.Sequential:
     return nn.Sequential(*_conv_bn_relu(in_channels, out_channels), *_conv_bn_relu(out_channels, out_channels))
-
-
-def _first_double_conv(channels: int) -> nn.Sequential:
-    """R3's first level, whose first convolution has no BatchNorm."""
-    return nn.Sequential(
-        nn.Conv2d(3, channels, 3, padding=1), nn.ReLU(inplace=True), *_conv_bn_relu(channels, channels)
-    )

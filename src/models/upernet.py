@@ -15,16 +15,11 @@ class UPerNet(Architecture):
     """An undilated encoder, pyramid pooling on its deepest map, a cumulative top-down pathway, fusion at stride 4.
 
     Args:
-        backbone: `name` and `weights`, see `build_encoder`: ResNets, ConvNeXt, Swin and others.
-        num_classes: K.
-        bins: of the pyramid pooling.
+        backbone: ResNets, ConvNeXt, Swin and others.
         channels: of every level of the pyramid (512 in the paper).
         aux_channels: of the auxiliary head on the map of stride 16.
         dropout: before each classifier.
-        aux: whether there is an auxiliary head.
     """
-
-    align_corners = False
 
     def __init__(
         self,
@@ -36,9 +31,7 @@ class UPerNet(Architecture):
         dropout: float = 0.1,
         aux: bool = True,
     ) -> None:
-        super().__init__()
-        self.encoder = build_encoder(backbone)
-        self.divisor = self.encoder.divisor
+        super().__init__(build_encoder(backbone))
         widths = self.encoder.out_channels[2:]  # strides 4, 8, 16, 32
         # The maps of patch-based encoders are sums over residual branches. Each is normalised before use, as in the
         # segmentation code of Swin and ConvNeXt.
@@ -66,6 +59,4 @@ class UPerNet(Architecture):
         ]  # strides 32, 16, 8, then 4
         maps = [finest, *(resize(level, finest.shape[-2:]) for level in reversed(smoothed))]
         logits = self.head(self.fuse(torch.cat(maps, dim=1)))
-        if self.training and self.aux_head is not None:
-            return logits, self.aux_head(features[-2])
-        return (logits,)
+        return self.with_aux(logits, features[-2])

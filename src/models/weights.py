@@ -21,13 +21,8 @@ ENCODER_WRAPPERS = (*WRAPPERS, "encoder", "backbone", "model")
 def find_weights(key: str, value: str, allowed: str) -> Path:
     """Returns the path of an existing file.
 
-    Args:
-        key: dotted key of the configuration, for the message.
-        value: the path as given.
-        allowed: the values that the key takes, for the message.
-
     Raises:
-        UserError: there is no such file.
+        UserError: there is no such file; names the dotted `key` and the values that it takes, `allowed`.
     """
     path = Path(value).expanduser()
     if not path.is_file():
@@ -59,30 +54,17 @@ def strip(state: State, wrappers: Collection[str] = WRAPPERS) -> State:
     return {prefix.sub("", key): value for key, value in state.items()}
 
 
-def select(state: State, prefix: str) -> State:
-    """Keeps the tensors whose keys begin with `prefix`, and removes it."""
-    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
-
-
 def load_weights(
-    module: nn.Module,
-    state: State,
-    source: str,
-    target: str,
-    remedy: str,
-    optional: str = "",
-    exact: bool = False,
+    module: nn.Module, state: State, source: str, target: str, remedy: str, optional: str = "", exact: bool = False
 ) -> None:
     """Copies a state dict into a module, if its names and shapes are the module's.
 
     BatchNorm's counters may be missing from the state dict; they stay as they are.
 
     Args:
-        module: whose tensors are replaced.
         state: tensors by the module's own names.
-        source: the file, and the key that gave it, for the message.
-        target: name of the network, for the message.
-        remedy: the advice that ends the message.
+        source: the file, and the key that gave it, for the message; so are `target`, the name of the network, and
+            `remedy`, the advice at its end.
         optional: prefix of a part that may be missing as a whole.
         exact: whether tensors that the module does not have are refused; else they are not used.
 
@@ -95,8 +77,8 @@ def load_weights(
     missing = [key for key in needed if key not in state and not key.endswith("num_batches_tracked")]
     reshaped = [key for key in expected if key in state and state[key].shape != expected[key].shape]
     unknown = [key for key in state if key not in expected] if exact else []
-    counts = {"missing": missing, "of another shape": reshaped, "unknown": unknown}
     if wrong := [*missing, *reshaped, *unknown]:
+        counts = {"missing": missing, "of another shape": reshaped, "unknown": unknown}
         faults = ", ".join(f"{len(keys)} {fault}" for fault, keys in counts.items() if keys)
         raise UserError(
             f"{source}: weights of another network than {target}, which has {len(expected)} tensors: {faults} "

@@ -91,8 +91,8 @@ def test_other_sizes(scenes) -> None:
     ("arguments", "message"),
     [
         ({"size": (32, 64)}, r"size=\(32, 64\): give \(height, width\), each at least 64 pixels"),
-        ({"num_val": -1}, r"num_val=-1 is negative: give 0 or more"),
-        ({"seed": -3}, r"seed=-3 is negative"),
+        ({"num_val": -1}, r"num_val=-1: must be a whole number, at least 0"),
+        ({"seed": -3}, r"seed=-3: must be a whole number, at least 0"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments: dict, message: str) -> None:

@@ -270,7 +270,7 @@ def test_alpha_weighs_two_terms(batch) -> None:
         (lambda: Dice(per="pixel"), r"per=pixel: must be one of batch, image"),
         (lambda: Lovasz("class"), r"per=class: must be one of batch, image"),
         (lambda: OHEM(1.0), r"threshold=1.0: must be a probability above 0 and below 1"),
-        (lambda: OHEM(0.7, 0), r"min_kept=0: must be at least 1 pixel"),
+        (lambda: OHEM(0.7, 0), r"min_kept=0: must be a whole number, at least 1"),
         (lambda: BoundaryCrossEntropy(-1.0), r"boundary_weight=-1.0: must not be negative"),
         (lambda: BoundaryCrossEntropy(sigma=0.0), r"sigma=0.0: must be above 0 pixels"),
     ],

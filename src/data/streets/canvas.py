@@ -97,19 +97,12 @@ class Scene:
         """Whether an object at x that reaches at most 3 m to each side is in the picture."""
         return abs(self.centre[0] + x * self.focal / depth - self.width / 2) < self.width / 2 + 3 * self.focal / depth
 
-    def pixels(self, metres: float, depth: float) -> int:
-        """Returns a width in canvas pixels, at least 2: thinner lines would vanish from the mask."""
-        return max(SUPERSAMPLING, round(self.focal * metres / max(depth, NEAR)))
-
     def seen(self, colour: Colour, depth: float, brightness: float = 1.0) -> Colour:
         """Returns a surface's colour under this light, through `depth` metres of haze."""
         clear = math.exp(-max(depth, 0) / self.light.visibility)
-        own, veiled, tint, haze = brightness * clear, 1 - clear, self.light.tint, self.light.haze
-        return (
-            min(255.0, colour[0] * tint[0] * own + haze[0] * veiled),
-            min(255.0, colour[1] * tint[1] * own + haze[1] * veiled),
-            min(255.0, colour[2] * tint[2] * own + haze[2] * veiled),
-        )
+        own, veiled = brightness * clear, 1 - clear
+        channels = zip(colour, self.light.tint, self.light.haze, strict=True)
+        return tuple(min(255.0, part * tint * own + haze * veiled) for part, tint, haze in channels)
 
     def polygon(
         self, points: np.ndarray, colour: Colour, label: int, brightness: float = 1.0, depth: float | None = None
@@ -131,7 +124,9 @@ class Scene:
         pixels = np.rint(self.project(points)).astype(np.int32)
         depth = middle_depth(points)
         seen = (*self.seen(colour, depth, brightness), label)
-        cv2.polylines(self.canvas, [pixels], False, seen, self.pixels(width, depth))
+        thickness = round(self.focal * width / max(depth, NEAR))
+        # Thinner lines would vanish from the mask.
+        cv2.polylines(self.canvas, [pixels], False, seen, max(SUPERSAMPLING, thickness))
 
     def region(self, pixels: np.ndarray) -> tuple[slice, slice] | None:
         """Returns rows and columns of the canvas around these pixels; None if they lie outside."""
@@ -215,10 +210,6 @@ class Axes:
     def camera(self) -> np.ndarray:
         """The place of the camera's foot in u, v, w."""
         return self.turn @ -self.origin
-
-    def move(self, offset) -> None:
-        """Moves the origin to this point of u, v, w."""
-        self.origin = self.world(offset)
 
     def world(self, points) -> np.ndarray:
         return np.asarray(points, float) @ self.turn + self.origin

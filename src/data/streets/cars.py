@@ -48,24 +48,24 @@ class Car(Thing):
         rng = scene.rng
         body = BODIES[rng.integers(len(BODIES))]
         axes = self.axes(scene, CAR, self.yaw)
-        axes.move((0, 0, -body.length / 2))
+        axes.origin = axes.world((0, 0, -body.length / 2))
         sideways, _, forward = axes.camera
-        colour = _paint(rng)
-        _tyres(axes, body, forward < 0)
-        _shell(axes, body, colour)
+        if rng.random() < 0.55:  # most cars are white, grey or black
+            colour = random_colour(rng, (0.0, 0.08), (0.1, 0.95))
+        else:
+            colour = random_colour(rng, (0.45, 0.85), (0.2, 0.75))
+        inner, outer, end = 0.7 * body.half_width, 0.98 * body.half_width, 0.5 if forward < 0 else body.length - 0.5
+        axes.polygon(_pair([(inner, 0, end), (outer, 0, end), (outer, 0.5, end), (inner, 0.5, end)]), TYRE)
+        # The outlines of lower body and cabin, of which bonnet, boot and roof stay visible.
+        for part in (_profile, _cabin):
+            corners = np.vstack([part(body, -body.half_width), part(body, body.half_width)])
+            axes.hull(corners, colour, axes.brightness((0, 1, 0)))
         if abs(sideways) > body.half_width:
             _side(axes, body, colour, np.sign(sideways))
         if forward < 0:
             _rear(axes, body, colour, scene.light.lamps)
         elif forward > body.length:
             _front(axes, body, colour, scene.light.lamps)
-
-
-def _paint(rng: np.random.Generator) -> Colour:
-    """Draws a colour; most cars are white, grey or black."""
-    if rng.random() < 0.55:
-        return random_colour(rng, (0.0, 0.08), (0.1, 0.95))
-    return random_colour(rng, (0.45, 0.85), (0.2, 0.75))
 
 
 def _across(half_width: float, *edges: tuple[float, float]) -> np.ndarray:
@@ -94,18 +94,6 @@ def _cabin(body: Body, u: float, inset: float = 0.0) -> np.ndarray:
     foot, roof = body.belt + 0.2 * inset, body.roof - inset
     lower, upper = [(u, foot, rear_foot + 1.5 * inset)], [(0.8 * u, roof, rear + inset), (0.8 * u, roof, front - inset)]
     return np.array([*lower, *upper, (u, foot, front_foot - 2 * inset)])
-
-
-def _tyres(axes: Axes, body: Body, from_behind: bool) -> None:
-    inner, outer, along = 0.7 * body.half_width, 0.98 * body.half_width, 0.5 if from_behind else body.length - 0.5
-    axes.polygon(_pair([(inner, 0, along), (outer, 0, along), (outer, 0.5, along), (inner, 0.5, along)]), TYRE)
-
-
-def _shell(axes: Axes, body: Body, colour: Colour) -> None:
-    """Fills the outline of lower body and cabin, of which bonnet, boot and roof stay visible."""
-    light = axes.brightness((0, 1, 0))
-    for part in (_profile, _cabin):
-        axes.hull(np.vstack([part(body, -body.half_width), part(body, body.half_width)]), colour, light)
 
 
 def _side(axes: Axes, body: Body, colour: Colour, side: float) -> None:

@@ -1,5 +1,6 @@
 """The places of objects in a synthetic street: buildings and gardens, street furniture, traffic, people."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,9 +42,8 @@ def random_street(rng: np.random.Generator) -> Street:
     return Street(kerbs, fronts, traffic, -1.7 * traffic, fenced, rng.uniform(0.25, 0.65), rng.uniform(4.5, 9.5))
 
 
-def line_sides(street: Street, rng: np.random.Generator) -> list[Thing]:
+def line_sides(street: Street, rng: np.random.Generator) -> Iterator[Thing]:
     """Places buildings, gardens and fences along both sides; lots grow with the depth, since detail is lost there."""
-    things: list[Thing] = []
     for side in (-1, 1):
         front, z, exposed = street.front(side), rng.uniform(-6, 2), True
         fence_at = rng.uniform(5, 14) if street.fenced and rng.random() < 0.6 else 2 * FAR
@@ -51,55 +51,49 @@ def line_sides(street: Street, rng: np.random.Generator) -> list[Thing]:
             length = rng.uniform(7, 16) * (1 + max(z, 0) / 50)
             fenced = z < fence_at <= z + length
             if fenced or rng.random() < street.green:
-                things += garden(side, front, z, length, fenced, rng)
+                yield from garden(side, front, z, length, fenced, rng)
                 exposed = True
             else:
                 height = max(3.6, street.height * rng.uniform(0.6, 1.5))
-                things.append(Building(front, z, length, height, exposed))
+                yield Building(front, z, length, height, exposed)
                 exposed = bool(rng.random() < 0.25)
                 z += 3.0 * exposed  # an alley
             z += length
-    return things
 
 
-def garden(side: int, front: float, z: float, length: float, fenced: bool, rng: np.random.Generator) -> list[Thing]:
+def garden(side: int, front: float, z: float, length: float, fenced: bool, rng: np.random.Generator) -> Iterator[Thing]:
     """Places trees, with bushes behind a fence, sometimes in front of a house that stands back."""
-    things: list[Thing] = []
     if fenced:
-        things.append(Fence(front, z, length, rng.uniform(0.9, 1.4)))
+        yield Fence(front, z, length, rng.uniform(0.9, 1.4))
     if rng.random() < 0.4:
-        things.append(Building(front + side * rng.uniform(5, 8), z, length, rng.uniform(4, 8), True))
+        yield Building(front + side * rng.uniform(5, 8), z, length, rng.uniform(4, 8), True)
     for at in np.arange(max(z + 1, 4), z + length, 5 + max(z, 0) / 6):
-        things.append(Tree(front + side * rng.uniform(1.4, 2.0), at, rng.uniform(1.4, 2.4), FRONTS))
+        yield Tree(front + side * rng.uniform(1.4, 2.0), at, rng.uniform(1.4, 2.4), FRONTS)
         if rng.random() < 0.7:
-            things.append(Tree(front + side * rng.uniform(2.5, 4.5), at + 0.5, rng.uniform(5.5, 10.5), FRONTS))
-    return things
+            yield Tree(front + side * rng.uniform(2.5, 4.5), at + 0.5, rng.uniform(5.5, 10.5), FRONTS)
 
 
-def furnish(street: Street, rng: np.random.Generator) -> list[Thing]:
+def furnish(street: Street, rng: np.random.Generator) -> Iterator[Thing]:
     """Places lamps, signs, trees and people on the pavements."""
-    things: list[Thing] = []
     for side in (-1, 1):
         edge, width = street.kerb(side) + 0.4 * side, abs(street.front(side) - street.kerb(side))
         start, step = rng.uniform(8, 18), rng.uniform(20, 32)
-        things += [Lamp(edge, z, rng.uniform(5.5, 7.5)) for z in np.arange(start, 42, step)]
-        things += [SignPost(edge, z) for z in rng.uniform(7, 26, rng.integers(0, 3))]
+        yield from [Lamp(edge, z, rng.uniform(5.5, 7.5)) for z in np.arange(start, 42, step)]
+        yield from [SignPost(edge, z) for z in rng.uniform(7, 26, rng.integers(0, 3))]
         if rng.random() < 0.4:
-            things += [Tree(edge + 0.3 * side, z, rng.uniform(5, 8.5)) for z in np.arange(start + 4, 50, step / 2)]
+            yield from [Tree(edge + 0.3 * side, z, rng.uniform(5, 8.5)) for z in np.arange(start + 4, 50, step / 2)]
         if rng.random() < 0.35:
-            things.append(TrafficLight(edge, rng.uniform(8, 22)))
+            yield TrafficLight(edge, rng.uniform(8, 22))
         if rng.random() < 0.25:
-            things.append(Board(edge + 0.7 * side, rng.uniform(9, 18)))
+            yield Board(edge + 0.7 * side, rng.uniform(9, 18))
         for z in rng.uniform(6, 21, rng.poisson(1.1)):
             x = street.kerb(side) + side * rng.uniform(0.7, width - 0.3)
             yaw = rng.choice([0, np.pi]) + rng.normal(0, 0.4)
-            things.append(Pedestrian(x, z, yaw, rng.uniform(1.5, 1.9)))
-    return things
+            yield Pedestrian(x, z, yaw, rng.uniform(1.5, 1.9))
 
 
-def drive(street: Street, rng: np.random.Generator) -> list[Thing]:
+def drive(street: Street, rng: np.random.Generator) -> Iterator[Thing]:
     """Places cars in both directions and at the kerbs, bicyclists, and people who cross the road."""
-    things: list[Thing] = []
     for side in (-1, 1):
         own = side == street.traffic
         yaw, kerb = (0.0 if own else np.pi), street.kerb(side)
@@ -107,17 +101,16 @@ def drive(street: Street, rng: np.random.Generator) -> list[Thing]:
         lane = 0.0 if own else street.divide + side * min(1.7, 0.5 * room)
         z = rng.uniform(10, 32)
         while z < 55:
-            things.append(Car(lane + rng.normal(0, 0.15), z, yaw + rng.normal(0, 0.02)))
+            yield Car(lane + rng.normal(0, 0.15), z, yaw + rng.normal(0, 0.02))
             z += rng.uniform(9, 40)
         if room > PARKING:
             z = rng.uniform(7, 24)
             while z < 45:
-                things.append(Car(kerb - 1.05 * side, z, yaw + rng.normal(0, 0.02)))
+                yield Car(kerb - 1.05 * side, z, yaw + rng.normal(0, 0.02))
                 z += rng.choice([5.6, 6.5, 14, 24])
         if rng.random() < 0.3:
             x = kerb - side * (rng.uniform(0.5, 0.9) + 2.0 * (room > PARKING))
-            things.append(Bicyclist(x, rng.uniform(6, 14), yaw + rng.normal(0, 0.3)))
+            yield Bicyclist(x, rng.uniform(6, 14), yaw + rng.normal(0, 0.3))
     if rng.random() < 0.25:
         x, z = rng.uniform(*street.kerbs), rng.uniform(8, 16)
-        things.append(Pedestrian(x, z, rng.choice([-1, 1]) * np.pi / 2 + rng.normal(0, 0.2), 1.72, ROADWAY))
-    return things
+        yield Pedestrian(x, z, rng.choice([-1, 1]) * np.pi / 2 + rng.normal(0, 0.2), 1.72, ROADWAY)

@@ -13,7 +13,7 @@ from src.data.streets.cars import Car
 from src.data.streets.layout import FAR, Street, drive, furnish, line_sides, random_street
 from src.data.streets.objects import Bicyclist, Pedestrian, Tree
 from src.data.streets.textures import TILE, random_colour, tiles
-from src.errors import UserError
+from src.errors import UserError, whole
 
 SPLIT_KEYS = {"train": 0, "val": 1, "test": 2}
 MINIMUM_SIZE = 64  # pixels; in smaller images poles and people vanish
@@ -56,8 +56,7 @@ class Streets(Source):
             raise UserError(f"size={size}: give (height, width), each at least {MINIMUM_SIZE} pixels")
         self.size = (size[0], size[1])
         for name, value in {"seed": seed, **{f"num_{split}": count for split, count in self.counts.items()}}.items():
-            if value < 0:
-                raise UserError(f"{name}={value} is negative: give 0 or more")
+            whole(name, value, 0)
 
     def image_id(self, sample: Sample) -> str:
         """Returns the scene's name with its seed; a scene of another size has the same id."""
@@ -85,7 +84,7 @@ def draw_scene(seed: int, split: str, index: int, size: tuple[int, int]) -> tupl
     rng = np.random.default_rng(np.random.SeedSequence((seed, SPLIT_KEYS[split], index)))
     scene = Scene(size, rng)
     street = random_street(rng)
-    things = line_sides(street, rng) + furnish(street, rng) + drive(street, rng)
+    things = [*line_sides(street, rng), *furnish(street, rng), *drive(street, rng)]
     draw_sky(scene)
     draw_backdrop(scene)
     draw_ground(scene, street, things)

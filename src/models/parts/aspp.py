@@ -23,9 +23,7 @@ class ASPP(nn.Module):
     """1x1, three atrous 3x3 and image pooling, all with BatchNorm and ReLU, projected (Chen et al. 2017, section 3.3).
 
     Args:
-        in_channels: of the input.
         channels: of each branch and of the output.
-        rates: of the 3x3 convolutions.
         separable: whether the 3x3 convolutions are depthwise separable (Chen et al. 2018).
         dropout: after the projection.
     """
@@ -40,12 +38,8 @@ class ASPP(nn.Module):
     ) -> None:
         super().__init__()
         atrous = separable_conv_bn_relu if separable else conv_bn_relu
-        self.branches = nn.ModuleList(
-            [
-                conv_bn_relu(in_channels, channels, kernel_size=1),
-                *(atrous(in_channels, channels, dilation=rate) for rate in rates),
-            ]
-        )
+        self.branches = nn.ModuleList([conv_bn_relu(in_channels, channels, kernel_size=1)])
+        self.branches.extend(atrous(in_channels, channels, dilation=rate) for rate in rates)
         self.pooled = conv_bn_relu(in_channels, channels, kernel_size=1)
         self.project = nn.Sequential(
             *conv_bn_relu((len(rates) + 2) * channels, channels, kernel_size=1), nn.Dropout(dropout)
@@ -62,10 +56,7 @@ class ASPPR3(nn.Module):
     """R3's ASPP, whose 1x1 branch is a plain convolution; it serves as a decoder level or as the classifier.
 
     Args:
-        in_channels: of the input.
-        out_channels: of the output.
         hidden: channels of each of the five branches.
-        rates: of the 3x3 convolutions.
         final_activation: BatchNorm and ReLU after the projection. R3 has them in the classifier too, where they make
             every logit non-negative; leave them out there (systems.md 4.3).
     """

@@ -18,11 +18,6 @@ class DAPPM(nn.Module):
 
     s_0 sees the map itself, s_1 to s_3 its averages over 5, 9 and 17 cells at strides 2, 4 and 8 (zeros beyond the
     border count), s_4 its mean. The parts have the names of the official code, so that its weight files load.
-
-    Args:
-        in_channels: of the input.
-        channels: of each scale.
-        out_channels: of the output.
     """
 
     def __init__(self, in_channels: int, channels: int, out_channels: int) -> None:

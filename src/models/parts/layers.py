@@ -9,16 +9,15 @@ from torch import Tensor, nn
 from src.errors import UserError
 
 
-def conv_bn_relu(
-    in_channels: int, out_channels: int, kernel_size: int = 3, stride: int = 1, dilation: int = 1, groups: int = 1
-) -> nn.Sequential:
-    """A convolution without bias that keeps the size (apart from its stride), BatchNorm, ReLU."""
+def with_bn_relu(convolution: nn.Conv2d | nn.ConvTranspose2d) -> nn.Sequential:
+    """A convolution, BatchNorm, ReLU."""
+    return nn.Sequential(convolution, nn.BatchNorm2d(convolution.out_channels), nn.ReLU(inplace=True))
+
+
+def conv_bn_relu(in_channels: int, out_channels: int, kernel_size: int = 3, dilation: int = 1) -> nn.Sequential:
+    """A convolution without bias that keeps the size, BatchNorm, ReLU."""
     padding = dilation * (kernel_size // 2)
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, dilation, groups, bias=False),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(inplace=True),
-    )
+    return with_bn_relu(nn.Conv2d(in_channels, out_channels, kernel_size, 1, padding, dilation, bias=False))
 
 
 def separable_conv_bn_relu(in_channels: int, out_channels: int, dilation: int = 1) -> nn.Sequential:
@@ -70,7 +69,6 @@ class PyramidPooling(nn.Module):
     """The branches of the pyramid pooling module (Zhao et al. 2017): bins, 1x1, BatchNorm, ReLU, upsampled.
 
     Args:
-        in_channels: of the input.
         channels: of each branch.
         bins: side of each pooled map.
         align_corners: of the upsampling; True in PSPNet's own code.
