@@ -1,7 +1,8 @@
 """Trains one run per fold, each in its own process, and summarises their figures."""
 
 import logging
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +11,13 @@ from typing import Any
 
 from src.errors import UserError
 from src.files import write_text
-from src.folds.intervals import summarise
 from src.processes.children import failure
 from src.processes.progress import show_progress
 from src.reports.dashboard import Figures, Pictures, fold_figures
 from src.reports.figures import draw_folds
 from src.reports.tables import fold_table
 from src.runs.folder import FOLDS, RunFolder
-from src.runs.records import KINDS, Evaluation, FoldRecord, FoldsRecord
+from src.runs.records import KINDS, Evaluation, FoldRecord, FoldsRecord, Summary
 from src.runs.serial import is_written, write_record
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,6 @@ class Fold:
 
     Args:
         number: the fold that the run holds out, from 0.
-        run: its run folder.
         log: file with the output of its commands.
         overrides: `crossval.overrides` of this fold.
         train: command that trains it.
@@ -55,7 +54,7 @@ class FoldsPlan:
         devices: GPUs, as CUDA_VISIBLE_DEVICES names them, that train a fold each at the same time; empty: one fold
             after another.
         epochs: number of epochs per fold.
-        with_progress: whether to show progress bars on the terminal.
+        with_progress: whether to show progress bars.
     """
 
     folder: Path
@@ -160,3 +159,26 @@ def collect(plan: FoldsPlan, failed: dict[int, str]) -> FoldsRecord:
         record.folds,
         {kind: summarise([each.miou for each in found]) for kind, found in evaluations.items() if found},
     )
+
+
+def summarise(values: Sequence[float]) -> Summary:
+    """Summarises figures, with the 95 % interval of their mean by Student's t.
+
+    Raises:
+        UserError: there are no figures.
+    """
+    if not values:
+        raise UserError("a summary of no figures")
+    count, mean = len(values), math.fsum(values) / len(values)
+    if count == 1:
+        return Summary(1, mean, math.nan, math.nan, math.nan)
+    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1))
+    half = student_t(count - 1) * deviation / math.sqrt(count)
+    return Summary(count, mean, deviation, mean - half, mean + half)
+
+
+def student_t(freedom: int, level: float = 0.95) -> float:
+    """Returns the t for which [-t, t] holds `level` of Student's distribution with `freedom` degrees of freedom."""
+    from scipy.stats import t  # takes a second, for which --help must not wait
+
+    return float(t.ppf((1 + level) / 2, freedom))

@@ -27,7 +27,6 @@ class Stage:
     Args:
         folder: has the run folders of its folds, and that of the winner.
         train, average: commands, of src.crossval and src.aggregate.
-        num_folds: number of folds.
         epochs: number of epochs per fold.
     """
 
@@ -45,12 +44,11 @@ class Stage:
 
 @dataclass(frozen=True)
 class StagesPlan:
-    """All stages, known in full before the first one begins.
+    """All stages in their order, known in full before the first one begins.
 
     Args:
         folder: has the folders of the stages, their logs and the record.
-        stages: in their order.
-        with_progress: whether to show progress bars on the terminal.
+        with_progress: whether to show progress bars.
     """
 
     folder: Path

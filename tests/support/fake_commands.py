@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from src.data.folds import Split
-from src.folds.intervals import summarise
+from src.folds.crossval import summarise
 from src.folds.stages import WINNER
 from src.processes.children import PROMPT
 from src.runs.folder import AVERAGE, FOLDS, RunFolder
