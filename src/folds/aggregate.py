@@ -15,7 +15,7 @@ from src.reports.tables import candidate_table
 from src.runs.folder import AVERAGE, RunFolder
 from src.runs.leakage import write_leakage
 from src.runs.records import AverageRecord
-from src.runs.serial import read_record, write_record
+from src.runs.serial import read_record
 
 if TYPE_CHECKING:
     from src.data.datamodule import SegmentationDataModule
@@ -83,7 +83,7 @@ def keep_best(plan: AveragePlan, publish: Publish) -> None:
         write_leakage(run.path, [], comparison.leakage(winner, is_chosen=True))
         record = AverageRecord(plan.select_on, winner.name, candidates)
         # Before the configuration: a folder with both is never taken for a run to average.
-        write_record(run.path / AVERAGE, record)
+        write_json(run.path / AVERAGE, record)
         write_json(run.identity, plan.identity)
         write_text(run.config, plan.config)
         run.note_session("src.aggregate")

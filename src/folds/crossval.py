@@ -10,7 +10,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from src.errors import UserError
-from src.files import write_text
+from src.files import write_json, write_text
 from src.processes.children import failure
 from src.processes.progress import show_progress
 from src.reports.dashboard import Figures, Pictures, fold_figures
@@ -18,7 +18,7 @@ from src.reports.figures import draw_folds
 from src.reports.tables import fold_table
 from src.runs.folder import FOLDS, RunFolder
 from src.runs.records import KINDS, Evaluation, FoldRecord, FoldsRecord, Summary
-from src.runs.serial import is_written, write_record
+from src.runs.serial import is_written
 
 log = logging.getLogger(__name__)
 Publish = Callable[[Pictures, str, Figures], None]  # shows figures, a table and summary figures on the dashboards
@@ -78,7 +78,7 @@ def cross_validate(plan: FoldsPlan, publish: Publish) -> FoldsRecord:
         table = fold_table(record)
         write_text(plan.folder / "crossval.md", table + "\n")
         publish(draw_folds(plan.folder, record), table, fold_figures(record))
-        write_record(plan.folder / FOLDS, record)  # last: what it holds is drawn and published
+        write_json(plan.folder / FOLDS, record)  # last: what it holds is drawn and published
     log.info("%s\n%s", fold_table(record), plan.folder)
     if failed := [each for each in record.folds if each.why is not None]:
         reasons = "; ".join(f"fold {each.fold}: {each.why}; log: {each.log}" for each in failed)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from src.errors import UserError
-from src.files import write_text
+from src.files import write_json, write_text
 from src.folds.crossval import Publish, fold_folder
 from src.processes.children import failure
 from src.processes.progress import show_progress
@@ -14,7 +14,7 @@ from src.reports.figures import draw_stages
 from src.reports.tables import stage_table
 from src.runs.folder import AVERAGE, FOLDS, STAGES, RunFolder
 from src.runs.records import AverageRecord, FoldsRecord, StageRecord
-from src.runs.serial import is_written, read_record, write_record
+from src.runs.serial import is_written, read_record
 
 log = logging.getLogger(__name__)
 WINNER = "aggregate"  # name of the winner's run folder in the folder of a stage
@@ -75,7 +75,7 @@ def train_stages(plan: StagesPlan, publish: Publish) -> tuple[StageRecord, ...]:
             table = stage_table(records)
             write_text(plan.folder / "stages.md", table + "\n")
             publish(draw_stages(plan.folder, records), table, stage_figures(records))
-            write_record(plan.folder / STAGES, records)  # last: what it holds is drawn and published
+            write_json(plan.folder / STAGES, records)  # last: what it holds is drawn and published
     log.info("%s\n%s", stage_table(records), plan.folder)
     return records
 

@@ -16,7 +16,6 @@ def contact_sheet(pairs: Sequence[tuple[str, np.ndarray, np.ndarray]], palette: 
 
     Args:
         pairs: (title, image uint8 `(H, W, 3)`, ids uint8 `(H, W)`), of any sizes.
-        palette: class name to colour, in the order of the ids.
     """
     rows = [pairs[start : start + COLUMNS] for start in range(0, len(pairs), COLUMNS)]
     heights = [max(_height(image) for _, image, _ in row) + TITLE for row in rows]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from src.reports.plotting import Palette, rgb, save_figure, whole_ticks
+from src.reports.plotting import Palette, plot_classes_and_mean, save_figure, whole_ticks
 from src.runs.marks import mark, notes
-from src.runs.metrics_csv import Row, series
+from src.runs.metrics_csv import Row, epochs
 from src.runs.records import KINDS, AverageRecord, Evaluation, FoldsRecord
 
 TITLES = {"own": "each fold's own part", "official": "val"}
@@ -51,8 +51,6 @@ def plot_averages(records: Sequence[tuple[str, AverageRecord]], path: Path, titl
 
     Args:
         records: name and averages of each stage; the figures are on val, or on what decided if there is no val.
-        path: the PNG file.
-        title: title of the figure.
     """
     names = list(dict.fromkeys(each.name for _, record in records for each in record.candidates))
     width = 0.8 / len(names)
@@ -83,10 +81,10 @@ def plot_history(stages: Sequence[History], path: Path, title: str) -> None:
     for stage in stages:
         for fold, (rows, _) in enumerate(stage.folds):
             for axes, key, style in ((loss, "train/loss_epoch", ":"), (loss, "val/loss", "-"), (miou, "val/miou", "-")):
-                x, y = series(rows, key, by="epoch")
+                x, y = epochs(rows, key)
                 dots = {"marker": ".", "linestyle": style, "color": f"C{fold}", "linewidth": 1}
                 label = f"fold {fold}" if before == 0 and style == "-" else None
-                axes.plot([before + epoch + 1 for epoch in x], y, label=label, **dots)
+                axes.plot([before + epoch for epoch in x], y, label=label, **dots)
         sign = mark(*(own for _, own in stage.folds))
         for axes, text in ((loss, stage.name), (miou, f"{stage.name}{sign}")):
             axes.axvline(before + 0.5, color="black", linewidth=0.8, alpha=0.5)
@@ -106,18 +104,9 @@ def plot_progress(stages: Sequence[tuple[str, Evaluation]], palette: Palette, pa
 
     Args:
         stages: name of each stage and evaluation of its winner.
-        palette: colours of the classes.
-        path: the PNG file.
-        title: title of the figure.
     """
     names, evaluations = [f"{name}{mark(each)}" for name, each in stages], [each for _, each in stages]
     figure, axes = plt.subplots(figsize=(max(7, 1.5 * len(names)), 5), layout="constrained")
-    for name, colour in palette.items():
-        values = [evaluation.iou[name] for evaluation in evaluations]
-        axes.plot(names, values, marker=".", linewidth=1, color=rgb(colour), label=name)
-    means = [evaluation.miou for evaluation in evaluations]
-    axes.plot(names, means, marker="o", linewidth=2.5, color="black", label="mean")
-    axes.set(ylabel="IoU", ylim=(0, 1))
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+    classes = {name: (names, [evaluation.iou[name] for evaluation in evaluations]) for name in palette}
+    plot_classes_and_mean(axes, classes, (names, [evaluation.miou for evaluation in evaluations]), palette)
     save_figure(figure, path, title, notes(evaluations))

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from src.files import atomic_path
 
-Palette = dict[str, Sequence[int]]
+Palette = dict[str, Sequence[int]]  # class name to colour, in the order of the ids
 WRONG, IGNORED = (230, 40, 40), (0, 0, 0)
 GAP, TITLE = 4, 18
 
@@ -40,24 +40,15 @@ def panel(rows: list[tuple[np.ndarray, np.ndarray, np.ndarray]], palette: Palett
 
     Args:
         rows: image `(H, W, 3)`, truth ids `(H, W)` and predicted ids `(H, W)` each.
-        palette: colours of the classes, in the order of the ids.
         width: width of each picture in pixels; heights keep the aspect.
     """
     strips = [_header(("image", "truth", "prediction", "errors (red), ignored (black)"), width)]
     for image, truth, prediction in rows:
-        pictures = (
-            image,
-            colourise(truth, palette),
-            colourise(prediction, palette),
-            error_map(image, prediction, truth),
-        )
-        height = round(width * image.shape[0] / image.shape[1])
-        smooth = (Image.Resampling.BILINEAR, *[Image.Resampling.NEAREST] * 3)
-        cells = [
-            np.asarray(Image.fromarray(picture).resize((width, height), method))
-            for picture, method in zip(pictures, smooth, strict=True)
-        ]
-        strips.append(_join(cells, axis=1))
+        size = (width, round(width * image.shape[0] / image.shape[1]))
+        drawn = (colourise(truth, palette), colourise(prediction, palette), error_map(image, prediction, truth))
+        cells = [Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)]
+        cells += [Image.fromarray(picture).resize(size, Image.Resampling.NEAREST) for picture in drawn]
+        strips.append(_join([np.asarray(cell) for cell in cells], axis=1))
     strips.append(legend(palette, strips[0].shape[1]))
     return _join(strips, axis=0)
 
@@ -96,8 +87,6 @@ def _header(titles: Sequence[str], width: int) -> np.ndarray:
 
 
 def _join(pictures: list[np.ndarray], axis: int) -> np.ndarray:
-    shape = list(pictures[0].shape)
-    shape[axis] = GAP
-    gap = np.full(shape, 255, dtype=np.uint8)
+    gap = np.full_like(pictures[0].take(range(GAP), axis), 255)
     parts = [part for picture in pictures for part in (picture, gap)]
     return np.concatenate(parts[:-1], axis=axis)

@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from src.data.source import Sample, Source
+from src.files import write_json
 from src.runs.folder import LEAKAGE
 from src.runs.records import Leakage, LeakageRecord
-from src.runs.serial import read_record, write_record
+from src.runs.serial import read_record
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +23,7 @@ def image_ids(source: Source, samples: Iterable[Sample]) -> list[str]:
 
 def write_leakage(folder: Path, trained: Iterable[str], before: Leakage) -> None:
     """Writes the images that a run trains on, and the leakage of the weights it starts from."""
-    write_record(folder / LEAKAGE, LeakageRecord(tuple(trained), before))
+    write_json(folder / LEAKAGE, LeakageRecord(tuple(trained), before))
 
 
 def note_leakage(folder: Path, trained: Iterable[str], start: Path | None) -> None:

@@ -3,8 +3,8 @@
 Three words stand for three things: *leakage* is the record of the images that weights were trained or chosen on, a
 *taint* is the finding that a figure is of such images, and the *mark* † is the sign beside such a figure.
 
-All are frozen dataclasses, which `src.runs.serial` writes as JSON and reads back. Where the JSON has a text for readers
-(a split, a taint), it has the fields of that text beside it, under `fields`, and only these are read back.
+`src.files.write_json` writes them, and `src.runs.serial` reads them back. Where the JSON has a text for readers (a
+split, a taint), it has the fields of that text beside it, under `fields`, and only these are read back.
 """
 
 from collections.abc import Iterable
@@ -75,7 +75,6 @@ class Protocol:
     Args:
         labels: name of the label set.
         splits: the splits whose images were counted together; usually one.
-        images: number of images.
         inference: `src.inference.Protocol` as text.
         precision: precision of the trainer, such as `32-true`.
         taints: empty if the weights have seen none of the images.
@@ -178,7 +177,6 @@ class Summary:
     """Summary of several figures; deviation and interval are NaN if there is only one.
 
     Args:
-        count: number of figures.
         deviation: sample standard deviation (n - 1).
         low, high: the 95 % interval of the mean by Student's t.
     """
@@ -196,7 +194,6 @@ class FoldRecord:
 
     Args:
         run: its run folder, as it was when the record was written.
-        log: its log file.
         state: `done` or `failed`.
         why: the reason of a failure, else None.
         own: evaluation on the part that the fold held out; None until it is trained.
@@ -212,8 +209,8 @@ class FoldRecord:
     official: Evaluation | None
 
     def evaluation(self, kind: str) -> Evaluation | None:
-        """Returns the evaluation of a kind."""
-        return {"own": self.own, "official": self.official}[kind]
+        """Returns the evaluation of a kind (`KINDS`)."""
+        return self.own if kind == "own" else self.official
 
 
 @dataclass(frozen=True)
@@ -276,7 +273,6 @@ class StageRecord:
     Args:
         stage: name of the stage, and of its folder.
         run: name of the winner's run folder within it.
-        winner: evaluation of the winner.
     """
 
     stage: str
