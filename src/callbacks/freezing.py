@@ -55,12 +55,8 @@ class Freezing(L.Callback):
                     "statistics yet, and with the initial ones it would normalise nothing; start from weights that "
                     "have statistics (backbone.weights, init_from), or set it to 0"
                 )
-            self._batchnorm = [
-                parameter
-                for name in self._measured
-                for parameter in layers[name].parameters()
-                if parameter.requires_grad
-            ]
+            scales_and_shifts = (parameter for name in self._measured for parameter in layers[name].parameters())
+            self._batchnorm = [parameter for parameter in scales_and_shifts if parameter.requires_grad]
 
     def on_train_batch_start(self, trainer: L.Trainer, task: SegmentationTask, *args: Any) -> None:
         backbone = trainer.current_epoch < self.backbone_epochs

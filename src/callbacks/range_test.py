@@ -23,15 +23,12 @@ class RangeTest(L.Callback):
     when the loss is not finite or four times its lowest.
 
     Args:
-        lowest: the base learning rate of the first step.
-        highest: that of the last step.
+        lowest, highest: the base learning rates of the first and the last step.
         steps: optimiser steps.
     """
 
     def __init__(self, lowest: float, highest: float, steps: int) -> None:
-        self.lowest = lowest
-        self.highest = highest
-        self.steps = steps
+        self.lowest, self.highest, self.steps = lowest, highest, steps
         self.points: list[Point] = []
         self._losses: list[float] = []  # of the batches of one step
         self._matrix: ConfusionMatrix

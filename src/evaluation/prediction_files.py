@@ -1,6 +1,7 @@
 """Writes predictions: as pictures to look at, or as the files that a benchmark's server takes."""
 
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,15 +14,13 @@ from src.reports.pictures import Palette, colourise, overlay, save_png
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date of a zip, so that the same predictions give the same archive
 
 
+@dataclass(frozen=True)
 class Pictures:
-    """Writes `labels/`, `colours/` and `overlays/` into a folder.
+    """Writes `labels/`, `colours/` and `overlays/` into a folder."""
 
-    Args:
-        opacity: opacity of the colours in the overlays, 0 to 1.
-    """
-
-    def __init__(self, folder: Path, palette: Palette, opacity: float) -> None:
-        self.folder, self.palette, self.opacity = folder, palette, opacity
+    folder: Path
+    palette: Palette
+    opacity: float  # of the colours in the overlays, 0 to 1
 
     def write(self, name: str, image: np.ndarray, ids: np.ndarray) -> None:
         """Writes the pictures of an image uint8 `(H, W, 3)` and its predicted ids uint8 `(H, W)`; `name` has `.png`."""

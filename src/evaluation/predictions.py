@@ -22,11 +22,7 @@ def predict_images(
     accelerator: str,
     precision: Any,
 ) -> list[str]:
-    """Writes the prediction for each image that can be read.
-
-    Returns:
-        The messages of those that cannot.
-    """
+    """Writes the prediction for each image that can be read; returns the messages of those that cannot."""
     quieten()
     fabric = L.Fabric(accelerator=accelerator, devices=1, precision=precision)
     load_weights(task, checkpoint)

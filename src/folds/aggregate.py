@@ -35,30 +35,19 @@ class RunToAverage:
 
 @dataclass(frozen=True)
 class AveragePlan:
-    """An average, known in full before torch is imported.
+    """An average, known in full before torch is imported."""
 
-    Args:
-        run: run folder of the winner.
-        group: name of the group of W&B runs that it belongs to.
-        select_on: images that decide: `fold_val`, `official_val` or `holdout`.
-        holdout: the split that decides by `holdout`, else None.
-        top_k: number of best runs that are averaged beside all of them.
-        batchnorm_images: number of training images that BatchNorm of an average is measured on.
-        accelerator, precision: of the evaluations.
-        seed: seed of the training images.
-        build_data, build_task, identity, config: of the winner, a run on all of train; the configuration as YAML.
-    """
-
-    run: RunFolder
-    group: str
+    run: RunFolder  # of the winner
+    group: str  # name of the group of W&B runs that it belongs to
     members: list[RunToAverage]
-    select_on: str
-    holdout: str | None
-    top_k: int
-    batchnorm_images: int
-    accelerator: str
+    select_on: str  # images that decide: `fold_val`, `official_val` or `holdout`
+    holdout: str | None  # the split that decides by `holdout`, else None
+    top_k: int  # number of best runs that are averaged beside all of them
+    batchnorm_images: int  # number of training images that BatchNorm of an average is measured on
+    accelerator: str  # of the evaluations, as `precision`
     precision: str
-    seed: int
+    seed: int  # seed of the training images
+    # These four are of the winner, a run on all of train; the configuration is YAML.
     build_data: Callable[[], SegmentationDataModule]
     build_task: Callable[[], SegmentationTask]
     identity: dict[str, Any]

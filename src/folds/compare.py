@@ -55,33 +55,22 @@ class Part:
 
 @dataclass(frozen=True)
 class Member:
-    """A run whose weights are averaged.
+    """A run whose weights are averaged."""
 
-    Args:
-        name: name of its run folder.
-        state: tensors of its network, those of `checkpoint`.
-        leakage: images that they were trained or chosen on, the run's own training images among them.
-        own: images that its training validated on.
-    """
-
-    name: str
-    state: State
+    name: str  # name of its run folder
+    state: State  # tensors of its network, those of `checkpoint`
     checkpoint: Checkpoint
-    leakage: Leakage
-    own: Part
+    leakage: Leakage  # images that they were trained or chosen on, the run's own training images among them
+    own: Part  # images that its training validated on
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """An average to compare.
-
-    Args:
-        members: sorted indices of the members that it averages.
-        is_ensemble: whether probabilities are averaged instead of weights; an ensemble is no network and cannot win.
-    """
+    """An average to compare."""
 
     name: str
-    members: tuple[int, ...]
+    members: tuple[int, ...]  # sorted indices of the members that it averages
+    # Whether probabilities are averaged instead of weights; an ensemble is no network and cannot win.
     is_ensemble: bool = False
 
 
@@ -91,25 +80,17 @@ class AverageComparison:
 
     BatchNorm of a mean is measured again; a single member keeps its own.
 
-    Args:
-        task: its network has the architecture of the members.
-        members: at least one.
-        training: data module on whose training batches BatchNorm is measured.
-        batchnorm_images: number of images that it is measured on, rounded up to whole batches.
-        selection: parts that decide; figures are of the images of all of them together.
-        official: the dataset's val, or None.
-
     Raises:
         UserError: members of different architectures.
     """
 
     trainer: L.Trainer
-    task: SegmentationTask
-    members: Sequence[Member]
-    training: SegmentationDataModule
-    batchnorm_images: int
-    selection: Sequence[Part]
-    official: Part | None
+    task: SegmentationTask  # its network has the architecture of the members
+    members: Sequence[Member]  # at least one
+    training: SegmentationDataModule  # data module on whose training batches BatchNorm is measured
+    batchnorm_images: int  # number of images that it is measured on, rounded up to whole batches
+    selection: Sequence[Part]  # parts that decide; figures are of the images of all of them together
+    official: Part | None  # the dataset's val, or None
 
     def __post_init__(self) -> None:
         first, *others = self.members

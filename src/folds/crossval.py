@@ -26,43 +26,27 @@ Publish = Callable[[Pictures, str, Figures], None]  # shows figures, a table and
 
 @dataclass(frozen=True)
 class Fold:
-    """One fold of a cross-validation.
+    """One fold of a cross-validation."""
 
-    Args:
-        number: the fold that the run holds out, from 0.
-        log: file with the output of its commands.
-        overrides: `crossval.overrides` of this fold.
-        train: command that trains it.
-        evaluate: command that evaluates it on the dataset's val; None if that is not wanted.
-    """
-
-    number: int
+    number: int  # the fold that the run holds out, from 0
     run: RunFolder
-    log: Path
-    overrides: list[str]
-    train: list[str]
-    evaluate: list[str] | None
+    log: Path  # file with the output of its commands
+    overrides: list[str]  # `crossval.overrides` of this fold
+    train: list[str]  # command that trains it
+    evaluate: list[str] | None  # command that evaluates it on the dataset's val; None if that is not wanted
 
 
 @dataclass(frozen=True)
 class FoldsPlan:
-    """A cross-validation, known in full before its first fold is trained.
+    """A cross-validation, known in full before its first fold is trained."""
 
-    Args:
-        folder: has the run folders of the folds, their logs and the record.
-        identity: configuration that all folds share, by dotted key.
-        devices: GPUs, as CUDA_VISIBLE_DEVICES names them, that train a fold each at the same time; empty: one fold
-            after another.
-        epochs: number of epochs per fold.
-        with_progress: whether to show progress bars.
-    """
-
-    folder: Path
+    folder: Path  # has the run folders of the folds, their logs and the record
     folds: list[Fold]
-    identity: dict[str, Any]
+    identity: dict[str, Any]  # configuration that all folds share, by dotted key
+    # GPUs, as CUDA_VISIBLE_DEVICES names them, that train a fold each at the same time; empty: one fold after another.
     devices: list[str]
-    epochs: int
-    with_progress: bool
+    epochs: int  # per fold
+    with_progress: bool  # whether to show bars
 
 
 def cross_validate(plan: FoldsPlan, publish: Publish) -> FoldsRecord:

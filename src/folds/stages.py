@@ -22,19 +22,13 @@ WINNER = "aggregate"  # name of the winner's run folder in the folder of a stage
 
 @dataclass(frozen=True)
 class Stage:
-    """A cross-validation and the average of its folds.
+    """A cross-validation and the average of its folds."""
 
-    Args:
-        folder: has the run folders of its folds, and that of the winner.
-        train, average: commands, of src.crossval and src.aggregate.
-        epochs: number of epochs per fold.
-    """
-
-    folder: Path
-    train: list[str]
-    average: list[str]
+    folder: Path  # has the run folders of its folds, and that of the winner
+    train: list[str]  # command of src.crossval
+    average: list[str]  # command of src.aggregate
     num_folds: int
-    epochs: int
+    epochs: int  # per fold
 
     @property
     def log(self) -> Path:
@@ -44,16 +38,11 @@ class Stage:
 
 @dataclass(frozen=True)
 class StagesPlan:
-    """All stages in their order, known in full before the first one begins.
+    """All stages in their order, known in full before the first one begins."""
 
-    Args:
-        folder: has the folders of the stages, their logs and the record.
-        with_progress: whether to show progress bars.
-    """
-
-    folder: Path
+    folder: Path  # has the folders of the stages, their logs and the record
     stages: list[Stage]
-    with_progress: bool
+    with_progress: bool  # whether to show bars
 
 
 def train_stages(plan: StagesPlan, publish: Publish) -> tuple[StageRecord, ...]:

@@ -17,14 +17,10 @@ TITLES = {"own": "each fold's own part", "official": "val"}
 
 @dataclass(frozen=True)
 class History:
-    """The trainings of one stage.
+    """The trainings of one stage."""
 
-    Args:
-        name: of the stage.
-        folds: the logged figures of each fold and its evaluation on its own part, in the order of the folds' numbers.
-    """
-
-    name: str
+    name: str  # of the stage
+    # The logged figures of each fold and its evaluation on its own part, in the order of the folds' numbers.
     folds: Sequence[tuple[list[Row], Evaluation]]
 
 

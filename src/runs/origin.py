@@ -14,17 +14,11 @@ CLASSES = "data.classes."  # the beginning of the keys in a run's identity.json 
 
 @dataclass(frozen=True)
 class Origin:
-    """A file that first weights come from.
+    """A file that first weights come from."""
 
-    Args:
-        path: of the weights file.
-        digest: of its content.
-        classes: names in the order of the ids, if the folder of a run has them; None: unknown.
-    """
-
-    path: str
-    digest: str
-    classes: list[str] | None
+    path: str  # of the weights file
+    digest: str  # of its content
+    classes: list[str] | None  # names in the order of the ids, if the folder of a run has them; None: unknown
 
 
 def find_origin(given: str) -> Origin:
