@@ -18,13 +18,11 @@ class BestAndLast(Checkpoint):
     improved, and forgets the best score if the folder was moved.
 
     Args:
-        folder: of the checkpoints.
         monitor: figure of the epoch's validation that "best" maximises.
     """
 
     def __init__(self, folder: str, monitor: str) -> None:
-        self.folder = Path(folder)
-        self.monitor = monitor
+        self.folder, self.monitor = Path(folder), monitor
         self.best_score = -math.inf
         self._fresh = False
 

@@ -29,8 +29,7 @@ class Freezing(L.Callback):
     """
 
     def __init__(self, backbone_epochs: int, batchnorm_epochs: int) -> None:
-        self.backbone_epochs = backbone_epochs
-        self.batchnorm_epochs = batchnorm_epochs
+        self.backbone_epochs, self.batchnorm_epochs = backbone_epochs, batchnorm_epochs
         self._measured: list[str] = []  # BatchNorm layers that came with statistics
         self._state: tuple[bool, bool] | None = None  # whether the backbone and BatchNorm are frozen
         self._backbone: list[nn.Parameter] = []

@@ -24,7 +24,6 @@ class RangeTest(L.Callback):
 
     Args:
         lowest, highest: the base learning rates of the first and the last step.
-        steps: optimiser steps.
     """
 
     def __init__(self, lowest: float, highest: float, steps: int) -> None:

@@ -54,7 +54,6 @@ def build_wandb_logger(
             continues.
         entity: W&B's user or team; None for that of the key.
         mode: `auto`, `online` or `offline`; WANDB_MODE decides if it is set.
-        job_type: W&B's word for the kind of a run.
 
     Raises:
         UserError: the mode is unknown, or online without a key or a server.

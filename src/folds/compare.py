@@ -111,11 +111,9 @@ class AverageComparison:
             for network, state in zip(networks, states, strict=True):
                 network.load_state_dict(state)
             self.task.network = Ensemble(networks)
-        elif len(states) == 1:
-            self._network.load_state_dict(states[0])
         else:
             self._network.load_state_dict(mean_state(states))
-            if batchnorm_layers(self._network):
+            if len(states) > 1 and batchnorm_layers(self._network):
                 self.task.to(self.trainer.strategy.root_device)
                 with self.trainer.precision_plugin.val_step_context():
                     remeasure(self._network, self._training_images())
@@ -156,11 +154,7 @@ class AverageComparison:
         return rank(scores)
 
     def candidates(self, top_k: int) -> list[Candidate]:
-        """Lists the averages to compare.
-
-        They are the best single run, the mean of all, the mean of the best `top_k` if there are more members, the
-        greedy soup, and the ensemble of all.
-        """
+        """Lists the averages to compare; that of the best `top_k` is among them if there are more members."""
         order, everyone = self.rank_members(), tuple(range(len(self.members)))
         found = [Candidate("best run", (order[0],)), Candidate(MEAN, everyone)]
         if top_k < len(everyone):
@@ -198,11 +192,9 @@ class AverageComparison:
         return replace(longest, name=candidate.name)
 
     def compare(self, top_k: int) -> tuple[Candidate, tuple[CandidateRecord, ...]]:
-        """Evaluates all candidates on the images that decide and on val; returns the winner and all records.
-
-        The winner is the best candidate that is one network; the first of equal ones.
-        """
+        """Evaluates all candidates on the images that decide and on val; returns the winner and all records."""
         candidates = self.candidates(top_k)
+        # The best candidate that is one network wins; the first of equal ones.
         networks = [candidate for candidate in candidates if not candidate.is_ensemble]
         winner = networks[rank([self.score(candidate.members) for candidate in networks])[0]]
         records = []

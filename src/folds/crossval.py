@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -46,7 +46,7 @@ class FoldsPlan:
     # GPUs, as CUDA_VISIBLE_DEVICES names them, that train a fold each at the same time; empty: one fold after another.
     devices: list[str]
     epochs: int  # per fold
-    with_progress: bool  # whether to show bars
+    with_progress: bool  # whether to show progress bars
 
 
 def cross_validate(plan: FoldsPlan, publish: Publish) -> FoldsRecord:
@@ -138,11 +138,8 @@ def collect(plan: FoldsPlan, failed: dict[int, str]) -> FoldsRecord:
         state = "done" if why is None else "failed"
         folds.append(FoldRecord(fold.number, str(fold.run.path), str(fold.log), state, why, own, official))
     record = FoldsRecord(tuple(folds), {})
-    evaluations = {kind: record.evaluations(kind) for kind in KINDS}
-    return FoldsRecord(
-        record.folds,
-        {kind: summarise([each.miou for each in found]) for kind, found in evaluations.items() if found},
-    )
+    figures = {kind: [each.miou for each in record.evaluations(kind)] for kind in KINDS}
+    return replace(record, summaries={kind: summarise(found) for kind, found in figures.items() if found})
 
 
 def summarise(values: Sequence[float]) -> Summary:

@@ -37,7 +37,7 @@ def _mean(tensors: list[Tensor]) -> Tensor:
 def check_same_tensors(first: tuple[str, State], second: tuple[str, State]) -> None:
     """Raises UserError, with both names, unless two networks have tensors of the same names and shapes."""
     (one, tensors), (other, others) = first, second
-    for name in [*tensors, *(name for name in others if name not in tensors)]:
+    for name in dict.fromkeys([*tensors, *others]):
         shapes = [_shape(state[name]) if name in state else "absent" for state in (tensors, others)]
         if shapes[0] != shapes[1]:
             raise UserError(
@@ -56,16 +56,13 @@ def rank(scores: Sequence[float]) -> list[int]:
 
 
 def greedy_soup(order: Sequence[int], score: Callable[[tuple[int, ...]], float]) -> tuple[int, ...]:
-    """Selects the greedy soup (Wortsman et al. 2022).
+    """Selects the greedy soup (Wortsman et al. 2022); returns the sorted indices of its members.
 
     Starts with the best network and adds each next one unless the score of the mean falls.
 
     Args:
         order: indices of the networks, best first.
         score: returns the score of the mean of some networks, by their sorted indices.
-
-    Returns:
-        The sorted indices of the members.
     """
     members = (order[0],)
     best = score(members)

@@ -42,7 +42,7 @@ class StagesPlan:
 
     folder: Path  # has the folders of the stages, their logs and the record
     stages: list[Stage]
-    with_progress: bool  # whether to show bars
+    with_progress: bool  # whether to show progress bars
 
 
 def train_stages(plan: StagesPlan, publish: Publish) -> tuple[StageRecord, ...]:

@@ -40,12 +40,11 @@ def marked_figures(name: str, evaluation: Evaluation) -> Figures:
 
 def fold_figures(record: FoldsRecord) -> Figures:
     """Summaries of a cross-validation: `own/miou_mean` and others."""
-    found: Figures = {}
-    for kind, summary in record.summaries.items():
-        sign = mark(*record.evaluations(kind))
-        for key in ("mean", "deviation", "low", "high"):
-            found[f"{kind}/miou_{key}{sign}"] = getattr(summary, key)
-    return found
+    return {
+        f"{kind}/miou_{key}{mark(*record.evaluations(kind))}": getattr(summary, key)
+        for kind, summary in record.summaries.items()
+        for key in ("mean", "deviation", "low", "high")
+    }
 
 
 def stage_figures(records: Sequence[StageRecord]) -> Figures:

@@ -10,8 +10,7 @@ from src.data.reading import read_image
 from src.data.tools.check import ERRORS, WARNINGS, Report
 from src.data.tools.check_files import Reading
 from src.files import write_json, write_text
-from src.reports.contact_sheet import contact_sheet
-from src.reports.pictures import save_png
+from src.reports.pictures import contact_sheet, save_png
 from src.reports.tables import markdown, percent, text_table
 
 NUM_PRINTED = 20  # faults of a kind on the terminal; the files have all of them

@@ -29,7 +29,7 @@ def plot_folds(record: FoldsRecord, path: Path, title: str) -> None:
     kinds = [kind for kind in KINDS if kind in record.summaries]
     figure, panels = plt.subplots(1, len(kinds), figsize=(5.5 * len(kinds), 4), layout="constrained", squeeze=False)
     for axes, kind in zip(panels[0], kinds, strict=True):
-        found = {fold.fold: fold.evaluation(kind) for fold in record.folds}
+        found = {fold.fold: getattr(fold, kind) for fold in record.folds}
         done = {f"fold {fold}": evaluation for fold, evaluation in found.items() if evaluation is not None}
         bars = axes.bar(list(done), [each.miou for each in done.values()], color="C0", alpha=0.8)
         labels = [f"{each.miou:.3f}{mark(each)}" for each in done.values()]
@@ -43,11 +43,7 @@ def plot_folds(record: FoldsRecord, path: Path, title: str) -> None:
 
 
 def plot_averages(records: Sequence[tuple[str, AverageRecord]], path: Path, title: str) -> None:
-    """Draws best run, means, soup and averaged probabilities of each stage beside each other as a PNG.
-
-    Args:
-        records: name and averages of each stage; the figures are on val, or on what decided if there is no val.
-    """
+    """Draws the averages of each stage (its name first) beside each other: on val, or on what decided without val."""
     names = list(dict.fromkeys(each.name for _, record in records for each in record.candidates))
     width = 0.8 / len(names)
     figure, axes = plt.subplots(figsize=(max(6, 1.1 * len(names) * len(records)), 4.5), layout="constrained")
@@ -96,11 +92,7 @@ def plot_history(stages: Sequence[History], path: Path, title: str) -> None:
 
 
 def plot_progress(stages: Sequence[tuple[str, Evaluation]], palette: Palette, path: Path, title: str) -> None:
-    """Draws the IoU of each class from stage to stage, in the classes' colours, and their mean, as a PNG.
-
-    Args:
-        stages: name of each stage and evaluation of its winner.
-    """
+    """Draws the IoU of each class, and their mean, from stage to stage: name and winner's evaluation of each."""
     names, evaluations = [f"{name}{mark(each)}" for name, each in stages], [each for _, each in stages]
     figure, axes = plt.subplots(figsize=(max(7, 1.5 * len(names)), 5), layout="constrained")
     classes = {name: (names, [evaluation.iou[name] for evaluation in evaluations]) for name in palette}

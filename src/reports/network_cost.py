@@ -45,9 +45,8 @@ def profile(
         network: as `src.models.network.Network`: uint8 images `(B, 3, H, W)` to a tuple of logits.
         size: `(H, W)` of the images.
         latency: measure the time on the CPU, with batch 1.
-        gpu: measure throughput and training memory on CUDA too, if there is a device.
+        gpu: measure throughput and training memory on CUDA too, with batch `batch`, if there is a device.
         repeats: number of timed runs.
-        batch: number of images on CUDA.
 
     Returns:
         `parameters`, `training_parameters`, `gmacs`, `gflops`; with latency `cpu_ms` (median), `cpu_ms_min`, `threads`;
@@ -93,9 +92,7 @@ def count_parameters(network: nn.Module, image: Tensor) -> tuple[int, int]:
     network = _on_meta(network)
     parameters = [parameter.requires_grad_() for parameter in network.parameters()]
     gradients = torch.autograd.grad(_main(network(image.to("meta"))).sum(), parameters, allow_unused=True)
-    used = sum(
-        parameter.numel() for parameter, gradient in zip(parameters, gradients, strict=True) if gradient is not None
-    )
+    used = sum(gradient.numel() for gradient in gradients if gradient is not None)
     return used, sum(parameter.numel() for parameter in parameters) - used
 
 
@@ -202,9 +199,7 @@ def draw(
 def chart(points: list[tuple[float, float, str, str]], path: Path, legend: str, settings: dict[str, str]) -> None:
     """Draws a PNG of points `(x, y, label, group)`, a colour per group; numbers beside the points stand for the labels.
 
-    Args:
-        legend: title of the groups.
-        settings: of the axes, as matplotlib's `Axes.set`: title, xlabel, xscale, ...
+    `legend` is the title of the groups; `settings` are those of matplotlib's `Axes.set`.
     """
     from matplotlib.ticker import LogLocator, NullFormatter
 

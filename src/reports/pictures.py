@@ -1,4 +1,4 @@
-"""Draws masks as colours, overlays, error maps and panels of them; all pictures are uint8 RGB `(H, W, 3)`."""
+"""Draws masks as colours, overlays, error maps, panels and contact sheets, all uint8 RGB `(H, W, 3)`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +11,8 @@ from src.files import atomic_path
 Palette = dict[str, Sequence[int]]  # class name to colour, in the order of the ids
 WRONG, IGNORED = (230, 40, 40), (0, 0, 0)
 GAP, TITLE = 4, 18
+WIDTH = 320  # of each picture in panels and contact sheets, in pixels
+SHEET_COLUMNS = 2  # pairs per row
 
 
 def colourise(ids: np.ndarray, palette: Palette) -> np.ndarray:
@@ -35,7 +37,7 @@ def error_map(image: np.ndarray, prediction: np.ndarray, truth: np.ndarray) -> n
     return result
 
 
-def panel(rows: list[tuple[np.ndarray, np.ndarray, np.ndarray]], palette: Palette, width: int = 320) -> np.ndarray:
+def panel(rows: list[tuple[np.ndarray, np.ndarray, np.ndarray]], palette: Palette, width: int = WIDTH) -> np.ndarray:
     """Draws one row per image: the image, its truth, its prediction and the error map; a legend below.
 
     Args:
@@ -51,6 +53,29 @@ def panel(rows: list[tuple[np.ndarray, np.ndarray, np.ndarray]], palette: Palett
         strips.append(_join([np.asarray(cell) for cell in cells], axis=1))
     strips.append(legend(palette, strips[0].shape[1]))
     return _join(strips, axis=0)
+
+
+def contact_sheet(pairs: Sequence[tuple[str, np.ndarray, np.ndarray]], palette: Palette) -> np.ndarray:
+    """Draws pairs as images and overlays, `SHEET_COLUMNS` pairs per row, and a legend.
+
+    Args:
+        pairs: (title, image uint8 `(H, W, 3)`, ids uint8 `(H, W)`), of any sizes.
+    """
+    full_width = 2 * SHEET_COLUMNS * (WIDTH + GAP) - GAP
+    strips = []
+    for start in range(0, len(pairs), SHEET_COLUMNS):
+        titles, cells = [], []
+        for title, image, ids in pairs[start : start + SHEET_COLUMNS]:
+            size = (WIDTH, max(1, round(WIDTH * image.shape[0] / image.shape[1])))
+            small = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+            classes = np.asarray(Image.fromarray(ids).resize(size, Image.Resampling.NEAREST))
+            titles += [title, ""]
+            cells += [small, overlay(small, classes, palette)]
+        height = max(map(len, cells))
+        row = _join([_pad(cell, height, WIDTH) for cell in cells], axis=1)
+        strip = np.concatenate([_header(titles, WIDTH), row])
+        strips.append(_pad(strip, len(strip), full_width))
+    return _join([*strips, legend(palette, full_width)], axis=0)
 
 
 def legend(palette: Palette, width: int) -> np.ndarray:
@@ -84,6 +109,12 @@ def _header(titles: Sequence[str], width: int) -> np.ndarray:
     for column, title in enumerate(titles):
         draw.text((column * (width + GAP) + 2, 2), title, fill="black", font=ImageFont.load_default(12))
     return np.asarray(canvas)
+
+
+def _pad(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Adds white below and to the right."""
+    missing = ((0, height - picture.shape[0]), (0, width - picture.shape[1]), (0, 0))
+    return np.pad(picture, missing, constant_values=255)
 
 
 def _join(pictures: list[np.ndarray], axis: int) -> np.ndarray:

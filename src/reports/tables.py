@@ -86,14 +86,11 @@ def candidate_table(record: AverageRecord) -> str:
 
 
 def fold_table(record: FoldsRecord) -> str:
-    """Writes the mIoU of each fold on its own part and on the dataset's val, one column each.
-
-    Below each column stand the mean, standard deviation and 95 % interval of its figures.
-    """
+    """Writes the mIoU of each fold on its own part and on val, one column each, above the summary of each column."""
     columns = [kind for kind in KINDS if kind in record.summaries]
     rows = []
     for each in record.folds:
-        evaluations = [each.evaluation(kind) for kind in columns]
+        evaluations = [getattr(each, kind) for kind in columns]
         cells = ["" if evaluation is None else figure(evaluation) for evaluation in evaluations]
         rows.append([str(each.fold), Path(each.run).name, each.state, *cells])
     for name in ("mean", "standard deviation", "95 % interval"):

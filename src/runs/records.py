@@ -13,7 +13,7 @@ from typing import Any
 
 from src.data.folds import Split, join_splits
 
-KINDS = ("own", "official")  # evaluations of a fold: on the part that it held out, and on the dataset's val
+KINDS = ("own", "official")  # the evaluations of a `FoldRecord`, by their fields
 
 
 @dataclass(frozen=True)
@@ -155,10 +155,6 @@ class FoldRecord:
     own: Evaluation | None  # on the part that the fold held out; None until it is trained
     official: Evaluation | None  # on the dataset's val; None until it is done, or if the dataset has none
 
-    def evaluation(self, kind: str) -> Evaluation | None:
-        """Returns the evaluation of a kind (`KINDS`)."""
-        return self.own if kind == "own" else self.official
-
 
 @dataclass(frozen=True)
 class FoldsRecord:
@@ -169,8 +165,8 @@ class FoldsRecord:
     summaries: dict[str, Summary]
 
     def evaluations(self, kind: str) -> list[Evaluation]:
-        """Returns the evaluations of a kind, of the folds that have one."""
-        found = (fold.evaluation(kind) for fold in self.folds)
+        """Returns the evaluations of a kind (`KINDS`), of the folds that have one."""
+        found = (getattr(fold, kind) for fold in self.folds)
         return [evaluation for evaluation in found if evaluation is not None]
 
 
