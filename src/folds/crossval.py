@@ -92,10 +92,8 @@ def train_folds(plan: FoldsPlan) -> dict[int, str]:
             devices.put(device)
 
     runs = {f"fold {fold.number}": fold.run for fold in plan.folds}
-    with (
-        show_progress(runs, plan.epochs, enabled=plan.with_progress),
-        ThreadPoolExecutor(max_workers=len(plan.devices) or 1) as pool,
-    ):
+    progress = show_progress(runs, plan.epochs, enabled=plan.with_progress)
+    with progress, ThreadPoolExecutor(max_workers=len(plan.devices) or 1) as pool:
         reasons = zip(plan.folds, pool.map(work, plan.folds), strict=True)
         return {fold.number: why for fold, why in reasons if why is not None}
 
@@ -143,13 +141,7 @@ def collect(plan: FoldsPlan, failed: dict[int, str]) -> FoldsRecord:
 
 
 def summarise(values: Sequence[float]) -> Summary:
-    """Summarises figures, with the 95 % interval of their mean by Student's t.
-
-    Raises:
-        UserError: there are no figures.
-    """
-    if not values:
-        raise UserError("a summary of no figures")
+    """Summarises one figure or more, with the 95 % interval of their mean by Student's t."""
     count, mean = len(values), math.fsum(values) / len(values)
     if count == 1:
         return Summary(1, mean, math.nan, math.nan, math.nan)

@@ -5,17 +5,12 @@ Plots are imported where they are drawn: matplotlib and scipy take a second, for
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from src.reports.dashboard import Pictures
 from src.runs.folder import AVERAGE, FOLDS, RESULTS, STAGES, RunFolder
 from src.runs.marks import mark_title
-from src.runs.metrics_csv import read_metrics
 from src.runs.records import AverageRecord, Evaluation, FoldsRecord, StageRecord
 from src.runs.serial import read_record
-
-if TYPE_CHECKING:
-    from src.reports.fold_plots import History
 
 
 def find_folders(folder: Path) -> list[Path]:
@@ -81,7 +76,7 @@ def draw_average(run: RunFolder, record: AverageRecord, own: Evaluation) -> Pict
 
 def draw_folds(folder: Path, record: FoldsRecord) -> Pictures:
     """Draws the mIoU of all folds, and their curves; nothing if no fold is done."""
-    from src.reports.fold_plots import plot_folds, plot_history
+    from src.reports.fold_plots import plot_folds, plot_history, read_history
 
     pictures: Pictures = {}
     if record.summaries:
@@ -89,29 +84,21 @@ def draw_folds(folder: Path, record: FoldsRecord) -> Pictures:
         plot_folds(record, pictures["folds"], folder.name)
     if record.evaluations("own"):
         pictures |= _files(folder, ["history"])
-        plot_history([_history(folder, record)], pictures["history"], folder.name)
+        plot_history([read_history(folder, record)], pictures["history"], folder.name)
     return pictures
 
 
 def draw_stages(folder: Path, records: Sequence[StageRecord]) -> Pictures:
     """Draws the averages of each stage, the classes of its winners, and the curves of all folds through all stages."""
-    from src.reports.fold_plots import plot_averages, plot_history, plot_progress
+    from src.reports.fold_plots import plot_averages, plot_history, plot_progress, read_history
 
     pictures = _files(folder, ("averages", "progress", "history"))
     palette = RunFolder(folder / records[-1].stage / records[-1].run).palette
     plot_averages([(each.stage, each.averages) for each in records], pictures["averages"], folder.name)
     plot_progress([(each.stage, each.winner) for each in records], palette, pictures["progress"], folder.name)
-    history = [_history(folder / each.stage, each.folds) for each in records]
+    history = [read_history(folder / each.stage, each.folds) for each in records]
     plot_history(history, pictures["history"], folder.name)
     return pictures
-
-
-def _history(folder: Path, record: FoldsRecord) -> "History":
-    """Collects the logged figures of a cross-validation, whose folder may have been moved since it was recorded."""
-    from src.reports.fold_plots import History
-
-    done = [(RunFolder(folder / Path(each.run).name), each.own) for each in record.folds if each.own is not None]
-    return History(folder.name, [(read_metrics(run.metrics), own) for run, own in done])
 
 
 def _files(folder: Path, names: Iterable[str]) -> Pictures:

@@ -8,8 +8,9 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 from src.reports.plotting import Palette, plot_classes_and_mean, save_figure, whole_ticks
+from src.runs.folder import RunFolder
 from src.runs.marks import mark, notes
-from src.runs.metrics_csv import Row, epochs
+from src.runs.metrics_csv import Row, epochs, read_metrics
 from src.runs.records import KINDS, AverageRecord, Evaluation, FoldsRecord
 
 TITLES = {"own": "each fold's own part", "official": "val"}
@@ -22,6 +23,12 @@ class History:
     name: str  # of the stage
     # The logged figures of each fold and its evaluation on its own part, in the order of the folds' numbers.
     folds: Sequence[tuple[list[Row], Evaluation]]
+
+
+def read_history(folder: Path, record: FoldsRecord) -> History:
+    """Reads the logged figures of a cross-validation, whose folder may have been moved since it was recorded."""
+    done = [(RunFolder(folder / Path(each.run).name), each.own) for each in record.folds if each.own is not None]
+    return History(folder.name, [(read_metrics(run.metrics), own) for run, own in done])
 
 
 def plot_folds(record: FoldsRecord, path: Path, title: str) -> None:
@@ -44,17 +51,13 @@ def plot_folds(record: FoldsRecord, path: Path, title: str) -> None:
 
 def plot_averages(records: Sequence[tuple[str, AverageRecord]], path: Path, title: str) -> None:
     """Draws the averages of each stage (its name first) beside each other: on val, or on what decided without val."""
-    names = list(dict.fromkeys(each.name for _, record in records for each in record.candidates))
+    stages = [{each.name: each.reported for each in record.candidates} for _, record in records]
+    names = list(dict.fromkeys(name for reported in stages for name in reported))
     width = 0.8 / len(names)
     figure, axes = plt.subplots(figsize=(max(6, 1.1 * len(names) * len(records)), 4.5), layout="constrained")
     shown: list[Evaluation] = []
     for index, name in enumerate(names):
-        found = {
-            stage: each.reported
-            for stage, (_, record) in enumerate(records)
-            for each in record.candidates
-            if each.name == name
-        }
+        found = {stage: reported[name] for stage, reported in enumerate(stages) if name in reported}
         x = [stage + (index + 0.5) * width - 0.4 for stage in found]
         bars = axes.bar(x, [each.miou for each in found.values()], width, label=name)
         labels = [f"{each.miou:.3f}{mark(each)}" for each in found.values()]

@@ -74,7 +74,9 @@ class RunFolder:
         for name in ("folds", "panels"):
             shutil.rmtree(self.path / name, ignore_errors=True)
         if environment := self.read_environment():
-            write_json(self.environment, {**environment, "id": _new_id()})  # W&B would add to the earlier run
+            write_json(
+                self.environment, {**environment, "id": uuid.uuid4().hex[:8]}
+            )  # W&B would add to the earlier run
 
     def checkpoint(self, which: str) -> Path:
         """Returns the path of `best`, `last` or a file.
@@ -99,8 +101,7 @@ class RunFolder:
     def add_evaluation(self, evaluation: Evaluation, *, finished: bool) -> None:
         """Adds an evaluation under its tag, in place of an earlier one of the same protocol and checkpoint.
 
-        The evaluation that finishes the training stands first: tables and sweeps report it, even if others were made
-        before.
+        The evaluation that finishes the training stands first, whenever it is made: tables and sweeps report it.
         """
         results = self.read_results()
         own = {evaluation.tag: evaluation}
@@ -109,7 +110,7 @@ class RunFolder:
 
     def note_session(self, module: str = "src.train") -> None:
         """Adds this start of a command to `environment.json`: command line, commit, versions, machine."""
-        record = self.read_environment() or {"id": _new_id(), "sessions": []}
+        record = self.read_environment() or {"id": uuid.uuid4().hex[:8], "sessions": []}
         record["sessions"].append(
             {
                 "command": " ".join(["python", "-m", module, *sys.argv[1:]]),
@@ -144,10 +145,6 @@ class RunFolder:
                 "to start a run beside it"
             ) from error
         return file
-
-
-def _new_id() -> str:
-    return uuid.uuid4().hex[:8]
 
 
 def _git(*arguments: str) -> str:
