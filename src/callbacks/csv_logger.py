@@ -36,7 +36,6 @@ class CSVLogger(Dashboard, Logger):
     def version(self) -> str:
         return ""
 
-    @rank_zero_only
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """Does nothing; the run folder has the resolved configuration."""
 

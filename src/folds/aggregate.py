@@ -38,7 +38,7 @@ class AveragePlan:
     """An average, known in full before torch is imported."""
 
     run: RunFolder  # of the winner
-    group: str  # name of the group of W&B runs that it belongs to
+    group: str  # of W&B runs
     members: list[RunToAverage]
     select_on: str  # images that decide: `fold_val`, `official_val` or `holdout`
     holdout: str | None  # the split that decides by `holdout`, else None

@@ -46,7 +46,6 @@ def profile(
         size: `(H, W)` of the images.
         latency: measure the time on the CPU, with batch 1.
         gpu: measure throughput and training memory on CUDA too, with batch `batch`, if there is a device.
-        repeats: number of timed runs.
 
     Returns:
         `parameters`, `training_parameters`, `gmacs`, `gflops`; with latency `cpu_ms` (median), `cpu_ms_min`, `threads`;

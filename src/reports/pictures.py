@@ -56,11 +56,7 @@ def panel(rows: list[tuple[np.ndarray, np.ndarray, np.ndarray]], palette: Palett
 
 
 def contact_sheet(pairs: Sequence[tuple[str, np.ndarray, np.ndarray]], palette: Palette) -> np.ndarray:
-    """Draws pairs as images and overlays, `SHEET_COLUMNS` pairs per row, and a legend.
-
-    Args:
-        pairs: (title, image uint8 `(H, W, 3)`, ids uint8 `(H, W)`), of any sizes.
-    """
+    """Draws (title, image uint8 `(H, W, 3)`, ids uint8 `(H, W)`) of any sizes as images and overlays, and a legend."""
     full_width = 2 * SHEET_COLUMNS * (WIDTH + GAP) - GAP
     strips = []
     for start in range(0, len(pairs), SHEET_COLUMNS):

@@ -74,9 +74,8 @@ class RunFolder:
         for name in ("folds", "panels"):
             shutil.rmtree(self.path / name, ignore_errors=True)
         if environment := self.read_environment():
-            write_json(
-                self.environment, {**environment, "id": uuid.uuid4().hex[:8]}
-            )  # W&B would add to the earlier run
+            # By the same id W&B would add to the earlier run.
+            write_json(self.environment, {**environment, "id": uuid.uuid4().hex[:8]})
 
     def checkpoint(self, which: str) -> Path:
         """Returns the path of `best`, `last` or a file.
