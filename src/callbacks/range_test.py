@@ -19,11 +19,8 @@ SMOOTHING = 0.9  # of the loss that decides whether the test has diverged
 class RangeTest(L.Callback):
     """Raises the learning rate of every group exponentially, once per step, and records loss and mIoU in `points`.
 
-    The groups keep their proportions; the run's schedule has no effect. The test ends after `steps` optimiser steps, or
-    when the loss is not finite or four times its lowest.
-
-    Args:
-        lowest, highest: the base learning rates of the first and the last step.
+    The base rate goes from `lowest` to `highest`. The groups keep their proportions; the run's schedule has no effect.
+    The test ends after `steps` optimiser steps, or when the loss is not finite or four times its lowest.
     """
 
     def __init__(self, lowest: float, highest: float, steps: int) -> None:

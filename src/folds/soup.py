@@ -17,9 +17,7 @@ def mean_state(states: Sequence[State]) -> dict[str, Tensor]:
     Sums are in float64, in the order given, so that the mean of n equal tensors of float32 or narrower is bitwise that
     tensor. Integer tensors, such as BatchNorm's counter of batches, are taken from the first. The mean of BatchNorm's
     statistics is not that of the mean network, which `src.training.batchnorm.remeasure` measures.
-
-    Returns:
-        New tensors, of the types and on the devices of the first.
+    The tensors are new, of the types and on the devices of the first.
     """
     return {name: _mean([state[name] for state in states]) for name in states[0]}
 

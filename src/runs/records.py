@@ -166,8 +166,7 @@ class FoldsRecord:
 
     def evaluations(self, kind: str) -> list[Evaluation]:
         """Returns the evaluations of a kind (`KINDS`), of the folds that have one."""
-        found = (getattr(fold, kind) for fold in self.folds)
-        return [evaluation for evaluation in found if evaluation is not None]
+        return [getattr(fold, kind) for fold in self.folds if getattr(fold, kind) is not None]
 
 
 @dataclass(frozen=True)
