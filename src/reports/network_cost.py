@@ -111,15 +111,19 @@ def cpu_latency(network: nn.Module, image: Tensor, repeats: int) -> list[float]:
 def gpu_throughput(network: nn.Module, images: Tensor, repeats: int) -> float:
     """Measures images per second in eval mode under bf16 autocast; network and images are on the device."""
     network.eval()
-    # cuDNN compares its kernels, as in conf/trainer/gpu.yaml.
-    with torch.backends.cudnn.flags(enabled=True, benchmark=True), torch.autocast("cuda", torch.bfloat16):
-        for _ in range(GPU_WARM_UP):
-            network(images)
-        torch.cuda.synchronize()
-        start = time.perf_counter()
-        for _ in range(repeats):
-            network(images)
-        torch.cuda.synchronize()
+    benchmark = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = True  # as in conf/trainer/gpu.yaml
+    try:
+        with torch.autocast("cuda", torch.bfloat16):
+            for _ in range(GPU_WARM_UP):
+                network(images)
+            torch.cuda.synchronize()
+            start = time.perf_counter()
+            for _ in range(repeats):
+                network(images)
+            torch.cuda.synchronize()
+    finally:
+        torch.backends.cudnn.benchmark = benchmark
     return repeats * len(images) / (time.perf_counter() - start)
 
 
