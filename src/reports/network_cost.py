@@ -45,7 +45,7 @@ def profile(
         network: as `src.models.network.Network`: uint8 images `(B, 3, H, W)` to a tuple of logits.
         size: `(H, W)` of the images.
         latency: measure the time on the CPU, with batch 1.
-        gpu: measure throughput and training memory on CUDA too, with batch `batch`, if there is a device.
+        gpu: measure throughput and training memory on CUDA too, on `batch` images, if there is a device.
 
     Returns:
         `parameters`, `training_parameters`, `gmacs`, `gflops`; with latency `cpu_ms` (median), `cpu_ms_min`, `threads`;
