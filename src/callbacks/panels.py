@@ -1,6 +1,5 @@
 """Draws prediction panels of the same few validation images through training, to disk and to W&B."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import lightning as L
@@ -11,14 +10,17 @@ from src.reports.pictures import Palette, panel, save_png
 from src.task import SegmentationTask
 
 
-@dataclass(eq=False)
 class PredictionPanels(L.Callback):
-    """Writes `epoch_0005.png`: image, truth, prediction and error map of images spread over the validation split."""
+    """Writes `epoch_0005.png`: image, truth, prediction and error map of images spread over the validation split.
 
-    folder: str
-    palette: Palette
-    num_images: int  # rows of a panel
-    every_n_epochs: int  # epochs from one panel to the next, counted from 1; the last epoch always has one
+    Args:
+        num_images: rows of a panel.
+        every_n_epochs: epochs from one panel to the next, counted from 1; the last epoch always has one.
+    """
+
+    def __init__(self, folder: str, palette: Palette, num_images: int, every_n_epochs: int) -> None:
+        self.folder, self.palette = Path(folder), palette
+        self.num_images, self.every_n_epochs = num_images, every_n_epochs
 
     def on_validation_epoch_end(self, trainer: L.Trainer, task: SegmentationTask) -> None:
         """Draws a panel if the epoch is due."""
@@ -36,7 +38,7 @@ class PredictionPanels(L.Callback):
                 prediction = task.predict_ids(sample["image"][None])[0].numpy()
             rows.append((sample["image"].permute(1, 2, 0).numpy(), sample["mask"].numpy(), prediction))
         picture = panel(rows, self.palette)
-        save_png(Path(self.folder) / f"epoch_{epoch:04d}.png", picture)
+        save_png(self.folder / f"epoch_{epoch:04d}.png", picture)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 logger.log_image("val/predictions", [picture], step=trainer.global_step)
