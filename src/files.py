@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,19 @@ def first_free(path: Path) -> Path:
 
 
 def plain(value: Any) -> Any:
-    """Returns the value as it is read back from a file of `write_json`."""
+    """Returns the value as it is read back from a file of `write_json`, a dataclass as an object.
+
+    A dataclass may have `add_texts(content)`, which returns its JSON object with texts added for readers; fields that
+    give way to a text move into an object under the key `fields`.
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        content = {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+        add_texts = getattr(value, "add_texts", None)
+        return content if add_texts is None else add_texts(content)
     if isinstance(value, dict):
         return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, frozenset):
+        return sorted(value)
     if isinstance(value, (list, tuple)):
         return [plain(inner) for inner in value]
     if isinstance(value, float) and value != value:

@@ -23,8 +23,8 @@ def predict(cfg: DictConfig) -> int:
     images, title = list_images(cfg, run, config)
     output = check_output(Path(cfg.output) if cfg.output else run.path / "predictions" / title)
 
-    from src.evaluation.prediction_files import LabelIds, Pictures  # imports torch: the input is known to be there
-    from src.evaluation.predictions import predict_images
+    # Imports torch: the input is known to be there.
+    from src.evaluation.predictions import LabelIds, Pictures, predict_images
 
     is_official = cfg.format == "labelids"
     writer = LabelIds(output) if is_official else Pictures(output, config.data.classes, cfg.opacity)

@@ -35,19 +35,15 @@ class WeightAverage(L.Callback, ABC):
         batchnorm_images: number of training images, augmented and cropped as in the first epoch, on which BatchNorm is
             measured; all of the training split if it has fewer.
 
-    Attributes:
-        average: the averaged network, from the start of training on.
-        count: number of updates so far.
-
     Raises:
         UserError: fewer than one image.
     """
 
-    average: Network
+    average: Network  # the averaged network, from the start of training on
 
     def __init__(self, batchnorm_images: int) -> None:
         self.batchnorm_images = whole("averaging.batchnorm_images", batchnorm_images, 1)
-        self.count = 0
+        self.count = 0  # of updates
         self._trained: Network | None = None  # the network itself, while the average stands in its place
         self._loaded: dict[str, Tensor] | None = None
         self._step = 0
@@ -160,10 +156,7 @@ class ExponentialAverage(WeightAverage):
 
 
 class StochasticAverage(WeightAverage):
-    """SWA (Izmailov et al. 2018): the mean of the weights at the ends of epochs, after a first share of the run.
-
-    Args:
-        start: share of the run's epochs that is left out.
+    """SWA (Izmailov et al. 2018): the mean of the weights at the ends of epochs, after the share `start` of a run.
 
     Raises:
         UserError: a share outside [0, 1).

@@ -15,16 +15,11 @@ class BestAndLast(Checkpoint):
     """`best.ckpt` and `last.ckpt` in a folder, written after each epoch; a kill at any time leaves both whole.
 
     It replaces Lightning's ModelCheckpoint, which (2.6.6) writes its last checkpoint only if the monitored figure
-    improved, and forgets the best score if the folder was moved.
-
-    Args:
-        folder: of the checkpoints.
-        monitor: figure of the epoch's validation that "best" maximises.
+    improved, and forgets the best score if the folder was moved. "best" maximises the figure `monitor` of validation.
     """
 
     def __init__(self, folder: str, monitor: str) -> None:
-        self.folder = Path(folder)
-        self.monitor = monitor
+        self.folder, self.monitor = Path(folder), monitor
         self.best_score = -math.inf
         self._fresh = False
 

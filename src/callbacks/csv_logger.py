@@ -1,23 +1,23 @@
 """Logs every figure to one CSV that survives a kill and a resume."""
 
 import csv
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from src.files import atomic_path
+from src.reports.dashboard import Dashboard
 from src.runs.metrics_csv import read_metrics
-from src.runs.records import Taint
 
 
-class CSVLogger(Logger):
+class CSVLogger(Dashboard, Logger):
     """Writes one row per step and one column per figure, the whole file each epoch.
 
     A resumed run repeats the steps after its checkpoint: its rows replace the earlier ones of these steps. (Lightning's
-    CSVLogger deletes the file of the earlier session.)
+    CSVLogger deletes the file of the earlier session.) It has nothing to mark or to publish: the run folder has the
+    pictures, and reports mark the figures that they read from the file.
 
     Args:
         path: the file; its folder gives the logger its name.
@@ -28,19 +28,6 @@ class CSVLogger(Logger):
         self.path = Path(path)
         self._rows: list[dict[str, Any]] | None = None
 
-    def __enter__(self) -> Self:
-        """Does nothing; only a dashboard has a beginning and an end."""
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Does nothing."""
-
-    def mark(self, taints: Sequence[Taint]) -> None:
-        """Does nothing; reports mark the figures that they read from the file."""
-
-    def publish(self, pictures: Mapping[str, Path], table: str, figures: Mapping[str, float | str]) -> None:
-        """Does nothing; the run folder has pictures, table and figures already."""
-
     @property
     def name(self) -> str:
         return self.path.parent.name
@@ -49,7 +36,6 @@ class CSVLogger(Logger):
     def version(self) -> str:
         return ""
 
-    @rank_zero_only
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """Does nothing; the run folder has the resolved configuration."""
 

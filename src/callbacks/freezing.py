@@ -29,8 +29,7 @@ class Freezing(L.Callback):
     """
 
     def __init__(self, backbone_epochs: int, batchnorm_epochs: int) -> None:
-        self.backbone_epochs = backbone_epochs
-        self.batchnorm_epochs = batchnorm_epochs
+        self.backbone_epochs, self.batchnorm_epochs = backbone_epochs, batchnorm_epochs
         self._measured: list[str] = []  # BatchNorm layers that came with statistics
         self._state: tuple[bool, bool] | None = None  # whether the backbone and BatchNorm are frozen
         self._backbone: list[nn.Parameter] = []
@@ -55,12 +54,8 @@ class Freezing(L.Callback):
                     "statistics yet, and with the initial ones it would normalise nothing; start from weights that "
                     "have statistics (backbone.weights, init_from), or set it to 0"
                 )
-            self._batchnorm = [
-                parameter
-                for name in self._measured
-                for parameter in layers[name].parameters()
-                if parameter.requires_grad
-            ]
+            scales_and_shifts = (parameter for name in self._measured for parameter in layers[name].parameters())
+            self._batchnorm = [parameter for parameter in scales_and_shifts if parameter.requires_grad]
 
     def on_train_batch_start(self, trainer: L.Trainer, task: SegmentationTask, *args: Any) -> None:
         backbone = trainer.current_epoch < self.backbone_epochs

@@ -14,17 +14,13 @@ class PredictionPanels(L.Callback):
     """Writes `epoch_0005.png`: image, truth, prediction and error map of images spread over the validation split.
 
     Args:
-        folder: the folder of the pictures.
-        palette: class name to RGB colour, in the order of the ids.
         num_images: rows of a panel.
         every_n_epochs: epochs from one panel to the next, counted from 1; the last epoch always has one.
     """
 
     def __init__(self, folder: str, palette: Palette, num_images: int, every_n_epochs: int) -> None:
-        self.folder = Path(folder)
-        self.palette = palette
-        self.num_images = num_images
-        self.every_n_epochs = every_n_epochs
+        self.folder, self.palette = Path(folder), palette
+        self.num_images, self.every_n_epochs = num_images, every_n_epochs
 
     def on_validation_epoch_end(self, trainer: L.Trainer, task: SegmentationTask) -> None:
         """Draws a panel if the epoch is due."""

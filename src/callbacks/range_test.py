@@ -19,19 +19,12 @@ SMOOTHING = 0.9  # of the loss that decides whether the test has diverged
 class RangeTest(L.Callback):
     """Raises the learning rate of every group exponentially, once per step, and records loss and mIoU in `points`.
 
-    The groups keep their proportions; the run's schedule has no effect. The test ends after `steps` optimiser steps, or
-    when the loss is not finite or four times its lowest.
-
-    Args:
-        lowest: the base learning rate of the first step.
-        highest: that of the last step.
-        steps: optimiser steps.
+    The base rate goes from `lowest` to `highest`. The groups keep their proportions; the run's schedule has no effect.
+    The test ends after `steps` optimiser steps, or when the loss is not finite or four times its lowest.
     """
 
     def __init__(self, lowest: float, highest: float, steps: int) -> None:
-        self.lowest = lowest
-        self.highest = highest
-        self.steps = steps
+        self.lowest, self.highest, self.steps = lowest, highest, steps
         self.points: list[Point] = []
         self._losses: list[float] = []  # of the batches of one step
         self._matrix: ConfusionMatrix

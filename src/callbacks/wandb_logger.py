@@ -5,7 +5,7 @@ import netrc
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urlparse
 
 import wandb
@@ -14,17 +14,14 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from src.errors import UserError
 from src.machine import reachable
+from src.reports.dashboard import Dashboard
 from src.runs.folder import RunFolder
 from src.runs.marks import MARK
 from src.runs.records import Taint
 
 
-class OneRunLogger(WandbLogger):
+class OneRunLogger(Dashboard, WandbLogger):
     """A W&B run that ends with its `with` block, so that the next job of a sweep does not log into it."""
-
-    def __enter__(self) -> Self:
-        """Returns the logger; the run begins with the first figure."""
-        return self
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         """Ends the run, with exit code 1 if there was an error."""
@@ -39,13 +36,6 @@ class OneRunLogger(WandbLogger):
 
     @rank_zero_only
     def publish(self, pictures: Mapping[str, Path], table: str, figures: Mapping[str, float | str]) -> None:
-        """Shows the results of a run.
-
-        Args:
-            pictures: PNG files by name.
-            table: text, as on the terminal.
-            figures: for the summary; those that are tainted have the mark in their names (`src.reports.dashboard`).
-        """
         shown: dict[str, Any] = {f"figures/{name}": wandb.Image(str(path)) for name, path in pictures.items()}
         shown["figures/table"] = wandb.Html(f"<pre>{html.escape(table)}</pre>", inject=False, data_is_not_path=True)
         self.experiment.log(shown)
@@ -62,10 +52,8 @@ def build_wandb_logger(
     Args:
         run_dir: the run folder, which W&B's files go to; its id becomes that of the W&B run, which a resumed run
             continues.
-        project: W&B's project.
         entity: W&B's user or team; None for that of the key.
         mode: `auto`, `online` or `offline`; WANDB_MODE decides if it is set.
-        job_type: W&B's word for the kind of a run.
 
     Raises:
         UserError: the mode is unknown, or online without a key or a server.

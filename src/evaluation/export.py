@@ -13,6 +13,7 @@ from torch.export import Dim, ExportedProgram, export
 from src.errors import UserError
 from src.files import atomic_path
 from src.models.network import Network
+from src.models.weights import first_line
 
 # No stride divides the example's sides, so that no network is traced without its padding.
 EXAMPLE_SIZE = (150, 203)
@@ -32,8 +33,7 @@ def export_program(network: Network, batch_size: int = 1) -> ExportedProgram:
         try:
             return export(network.eval().cpu(), (image,), dynamic_shapes=sizes)
         except Exception as error:
-            name = type(network.architecture).__name__
-            raise UserError(f"{name} cannot be exported: {_first_line(error)}") from error
+            raise UserError(f"{_name(network)} cannot be exported: {first_line(error)}") from error
 
 
 def export_onnx(network: Network, path: Path, batch_size: int = 1) -> Path:
@@ -48,13 +48,12 @@ def export_onnx(network: Network, path: Path, batch_size: int = 1) -> Path:
             program, input_names=["image"], output_names=["logits"], opset_version=OPSET, dynamo=True, verbose=False
         )
     except torch.onnx.OnnxExporterError as error:
-        name = type(network.architecture).__name__
-        raise UserError(f"{name} cannot be exported to ONNX: {_first_line(error)}") from error
+        raise UserError(f"{_name(network)} cannot be exported to ONNX: {first_line(error)}") from error
     assert onnx is not None
     with atomic_path(path) as temporary:
         onnx.save(temporary)
     return path
 
 
-def _first_line(error: BaseException) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
+def _name(network: Network) -> str:
+    return type(network.architecture).__name__

@@ -24,33 +24,9 @@ def evaluate(
     trainer: L.Trainer, task: SegmentationTask, data: SegmentationDataModule, run: RunFolder, split: str, which: str
 ) -> Evaluation:
     """Evaluates checkpoint `which` of a run on every image of a split, at the size of its labels."""
-    path = run.checkpoint(which)
-    load_weights(task, path)
-    progress = torch.load(path, "cpu", weights_only=True)
-    checkpoint = Checkpoint(which, progress["epoch"] + 1, progress["global_step"])
-    return measure(trainer, task, data, split, checkpoint, leakage_before(run.path))
-
-
-def measure(
-    trainer: L.Trainer,
-    task: SegmentationTask,
-    data: SegmentationDataModule,
-    split: str,
-    checkpoint: Checkpoint,
-    before: Leakage,
-) -> Evaluation:
-    """Evaluates the task's weights as they are on a split.
-
-    Args:
-        trainer: made by `evaluation_trainer`, or that of the training.
-        task: has the weights.
-        data: has the images.
-        split: the split to count.
-        checkpoint: the record of these weights.
-        before: leakage of the weights that the run started from; the run's own training images are not included.
-    """
-    matrix = count(trainer, task, data, split)
-    described = replace(protocol(trainer, task, data, split), taints=find_taints(data, split, before))
+    checkpoint = Checkpoint(which, *load_weights(task, run.checkpoint(which)))
+    matrix, described = count(trainer, task, data, split), protocol(trainer, task, data, split)
+    described = replace(described, taints=find_taints(data, split, leakage_before(run.path)))
     return describe_evaluation(matrix, task.classes, described, checkpoint)
 
 
@@ -111,15 +87,16 @@ def evaluation_trainer(accelerator: str, precision: str, *, with_progress: bool 
     )
 
 
-def load_weights(task: torch.nn.Module, path: Path) -> None:
-    """Loads a checkpoint's weights without unpickling anything but tensors.
+def load_weights(task: torch.nn.Module, path: Path) -> tuple[int, int]:
+    """Loads a checkpoint's weights, unpickling nothing but tensors; returns its numbers of epochs and steps.
 
     Raises:
         UserError: the weights do not fit the network.
     """
-    state = torch.load(path, "cpu", weights_only=True)["state_dict"]
+    content = torch.load(path, "cpu", weights_only=True)
     try:
-        task.load_state_dict(state)
+        task.load_state_dict(content["state_dict"])
     except RuntimeError as error:
         reason = re.sub(r"\s+", " ", str(error))[:200]
         raise UserError(f"{path}: does not fit the network of this run's config.yaml: {reason}") from error
+    return content["epoch"] + 1, content["global_step"]

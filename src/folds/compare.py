@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import lightning as L
 import numpy as np
@@ -16,11 +17,14 @@ from torch import Tensor
 from src.data.datamodule import SegmentationDataModule
 from src.data.folds import Split
 from src.evaluation.measure import count, describe_evaluation, protocol
+from src.files import atomic_path
 from src.folds.soup import State, check_same_tensors, greedy_soup, mean_state, rank
 from src.inference import Ensemble
 from src.metrics import figures
 from src.models.network import Network
-from src.runs.leakage import image_ids
+from src.models.weights import select
+from src.runs.folder import RunFolder
+from src.runs.leakage import image_ids, leakage_before
 from src.runs.records import CandidateRecord, Checkpoint, Evaluation, Leakage
 from src.task import SegmentationTask
 from src.training.batchnorm import batchnorm_layers, remeasure
@@ -51,73 +55,48 @@ class Part:
 
 @dataclass(frozen=True)
 class Member:
-    """A run whose weights are averaged.
+    """A run whose weights are averaged."""
 
-    Args:
-        name: name of its run folder.
-        state: tensors of its network.
-        checkpoint: the checkpoint that they come from.
-        leakage: images that they were trained or chosen on, the run's own training images among them.
-        own: images that its training validated on.
-    """
-
-    name: str
-    state: State
+    name: str  # name of its run folder
+    state: State  # tensors of its network, those of `checkpoint`
     checkpoint: Checkpoint
-    leakage: Leakage
-    own: Part
+    leakage: Leakage  # images that they were trained or chosen on, the run's own training images among them
+    own: Part  # images that its training validated on
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """An average to compare.
-
-    Args:
-        name: name in tables and records.
-        members: sorted indices of the members that it averages.
-        is_ensemble: whether probabilities are averaged instead of weights; an ensemble is no network and cannot win.
-    """
+    """An average to compare."""
 
     name: str
-    members: tuple[int, ...]
+    members: tuple[int, ...]  # sorted indices of the members that it averages
+    # Whether probabilities are averaged instead of weights; an ensemble is no network and cannot win.
     is_ensemble: bool = False
 
 
+@dataclass(eq=False)
 class AverageComparison:
     """Loads averages into the network of a task, and counts each on each part once.
 
     BatchNorm of a mean is measured again; a single member keeps its own.
 
-    Args:
-        trainer: runs the evaluations.
-        task: its network has the architecture of the members.
-        members: at least one.
-        training: data module on whose training batches BatchNorm is measured.
-        batchnorm_images: number of images that it is measured on, rounded up to whole batches.
-        selection: parts that decide; figures are of the images of all of them together.
-        official: the dataset's val, or None.
-
     Raises:
         UserError: members of different architectures.
     """
 
-    def __init__(
-        self,
-        trainer: L.Trainer,
-        task: SegmentationTask,
-        members: Sequence[Member],
-        training: SegmentationDataModule,
-        batchnorm_images: int,
-        selection: Sequence[Part],
-        official: Part | None,
-    ) -> None:
-        for other in members[1:]:
-            check_same_tensors((members[0].name, members[0].state), (other.name, other.state))
-        self.trainer, self.task, self.members = trainer, task, list(members)
-        self.training, self.batchnorm_images = training, batchnorm_images
-        self.selection, self.official = list(selection), official
-        assert isinstance(task.network, Network)
-        self._network = task.network
+    trainer: L.Trainer
+    task: SegmentationTask  # its network has the architecture of the members
+    members: Sequence[Member]  # at least one
+    training: SegmentationDataModule  # data module on whose training batches BatchNorm is measured
+    batchnorm_images: int  # number of images that it is measured on, rounded up to whole batches
+    selection: Sequence[Part]  # parts that decide; figures are of the images of all of them together
+    official: Part | None  # the dataset's val, or None
+
+    def __post_init__(self) -> None:
+        first, *others = self.members
+        for other in others:
+            check_same_tensors((first.name, first.state), (other.name, other.state))
+        self._network = cast(Network, self.task.network)
         self._loaded: tuple[tuple[int, ...], bool] | None = None
         self._counts: dict[tuple[int, tuple[int, ...], bool], np.ndarray] = {}
 
@@ -132,19 +111,13 @@ class AverageComparison:
             for network, state in zip(networks, states, strict=True):
                 network.load_state_dict(state)
             self.task.network = Ensemble(networks)
-        elif len(states) == 1:
-            self._network.load_state_dict(states[0])
         else:
             self._network.load_state_dict(mean_state(states))
-            self.measure_batchnorm()
+            if len(states) > 1 and batchnorm_layers(self._network):
+                self.task.to(self.trainer.strategy.root_device)
+                with self.trainer.precision_plugin.val_step_context():
+                    remeasure(self._network, self._training_images())
         self._loaded = (members, is_ensemble)
-
-    def measure_batchnorm(self) -> None:
-        """Measures BatchNorm of the loaded network on training images."""
-        if batchnorm_layers(self._network):
-            self.task.to(self.trainer.strategy.root_device)
-            with self.trainer.precision_plugin.val_step_context():
-                remeasure(self._network, self._training_images())
 
     def _training_images(self) -> Iterator[Tensor]:
         num_batches = math.ceil(self.batchnorm_images / self.training.batch_size)
@@ -181,11 +154,7 @@ class AverageComparison:
         return rank(scores)
 
     def candidates(self, top_k: int) -> list[Candidate]:
-        """Lists the averages to compare.
-
-        They are the best single run, the mean of all, the mean of the best `top_k` if there are more members, the
-        greedy soup, and the ensemble of all.
-        """
+        """Lists the averages to compare; that of the best `top_k` is among them if there are more members."""
         order, everyone = self.rank_members(), tuple(range(len(self.members)))
         found = [Candidate("best run", (order[0],)), Candidate(MEAN, everyone)]
         if top_k < len(everyone):
@@ -193,21 +162,16 @@ class AverageComparison:
         found.append(Candidate("greedy soup", greedy_soup(order, self.score)))
         return [*found, Candidate(ENSEMBLE, everyone, is_ensemble=True)]
 
-    def choose(self, candidates: Sequence[Candidate]) -> Candidate:
-        """Returns the best candidate that is one network; the first of equal ones."""
-        networks = [candidate for candidate in candidates if not candidate.is_ensemble]
-        return networks[rank([self.score(candidate.members) for candidate in networks])[0]]
-
     def leakage(self, candidate: Candidate, *, is_chosen: bool) -> Leakage:
         """Returns the images that a candidate's weights were trained or chosen on.
 
         Those that decide are among them if `is_chosen`: if figures on them chose the candidate or its members.
         """
-        found = Leakage()
+        deciding = self.selection if is_chosen else []
+        found = Leakage(chosen=frozenset(image for part in deciding for image in part.ids))
         for index in candidate.members:
             found |= self.members[index].leakage
-        chosen = frozenset(image for part in self.selection for image in part.ids)
-        return found | Leakage(chosen=chosen) if is_chosen else found
+        return found
 
     def describe(self, candidate: Candidate, parts: Sequence[Part], *, is_chosen: bool) -> Evaluation:
         """Evaluates a candidate on all images of some parts together."""
@@ -230,24 +194,33 @@ class AverageComparison:
     def compare(self, top_k: int) -> tuple[Candidate, tuple[CandidateRecord, ...]]:
         """Evaluates all candidates on the images that decide and on val; returns the winner and all records."""
         candidates = self.candidates(top_k)
-        winner = self.choose(candidates)
-        return winner, tuple(self._record(candidate, is_winner=candidate == winner) for candidate in candidates)
+        # The best candidate that is one network wins; the first of equal ones.
+        networks = [candidate for candidate in candidates if not candidate.is_ensemble]
+        winner = networks[rank([self.score(candidate.members) for candidate in networks])[0]]
+        records = []
+        for candidate in candidates:
+            # The figures that decide settled which members it has, or that it won: not so if it has all members.
+            is_chosen = candidate == winner or candidate.name not in (MEAN, ENSEMBLE)
+            names = tuple(self.members[index].name for index in candidate.members)
+            selection = self.describe(candidate, self.selection, is_chosen=is_chosen)
+            official = self.describe(candidate, [self.official], is_chosen=is_chosen) if self.official else None
+            records.append(CandidateRecord(candidate.name, names, candidate == winner, selection, official))
+        return winner, tuple(records)
 
-    def _record(self, candidate: Candidate, *, is_winner: bool) -> CandidateRecord:
-        # The figures that decide settled which members a candidate has, or that it won: not so if it has all members.
-        is_chosen = is_winner or candidate.name not in (MEAN, ENSEMBLE)
-        return CandidateRecord(
-            candidate.name,
-            tuple(self.members[index].name for index in candidate.members),
-            is_winner,
-            selection=self.describe(candidate, self.selection, is_chosen=is_chosen),
-            official=self.describe(candidate, [self.official], is_chosen=is_chosen) if self.official else None,
-        )
+    def save(self, candidate: Candidate, path: Path) -> None:
+        """Writes a checkpoint for evaluation, prediction and `init_from`; a training cannot continue from it."""
+        self.load(candidate.members)
+        state = {name: value.cpu() for name, value in self.task.state_dict().items()}
+        checkpoint = self.checkpoint(candidate)
+        content = {"state_dict": state, "epoch": checkpoint.epoch - 1, "global_step": checkpoint.step}
+        with atomic_path(path) as temporary:
+            torch.save(content, temporary)
 
 
-def read_member(name: str, path: Path, leakage: Leakage, own: Part) -> Member:
-    """Reads a member from its checkpoint without unpickling anything but tensors."""
-    content = torch.load(path, "cpu", weights_only=True)
-    state = {key.removeprefix(PREFIX): value for key, value in content["state_dict"].items() if key.startswith(PREFIX)}
+def read_member(run: RunFolder, data: SegmentationDataModule) -> Member:
+    """Reads a run's best checkpoint, of which only tensors are unpickled, and its leakage."""
+    content = torch.load(run.checkpoint("best"), "cpu", weights_only=True)
     checkpoint = Checkpoint("best", content["epoch"] + 1, content["global_step"])
-    return Member(name, state, checkpoint, leakage, own)
+    leakage = Leakage(trained=frozenset(Part(data, "train").ids)) | leakage_before(run.path)
+    state, own = select(content["state_dict"], PREFIX), Part(data, data.validation_split)
+    return Member(run.path.name, state, checkpoint, leakage, own)

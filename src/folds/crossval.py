@@ -1,24 +1,24 @@
 """Trains one run per fold, each in its own process, and summarises their figures."""
 
 import logging
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 from src.errors import UserError
-from src.files import write_text
-from src.folds.intervals import summarise
+from src.files import write_json, write_text
 from src.processes.children import failure
 from src.processes.progress import show_progress
 from src.reports.dashboard import Figures, Pictures, fold_figures
 from src.reports.figures import draw_folds
 from src.reports.tables import fold_table
 from src.runs.folder import FOLDS, RunFolder
-from src.runs.records import KINDS, Evaluation, FoldRecord, FoldsRecord
-from src.runs.serial import is_written, write_record
+from src.runs.records import KINDS, Evaluation, FoldRecord, FoldsRecord, Summary
+from src.runs.serial import is_written
 
 log = logging.getLogger(__name__)
 Publish = Callable[[Pictures, str, Figures], None]  # shows figures, a table and summary figures on the dashboards
@@ -26,44 +26,27 @@ Publish = Callable[[Pictures, str, Figures], None]  # shows figures, a table and
 
 @dataclass(frozen=True)
 class Fold:
-    """One fold of a cross-validation.
+    """One fold of a cross-validation."""
 
-    Args:
-        number: the fold that the run holds out, from 0.
-        run: its run folder.
-        log: file with the output of its commands.
-        overrides: `crossval.overrides` of this fold.
-        train: command that trains it.
-        evaluate: command that evaluates it on the dataset's val; None if that is not wanted.
-    """
-
-    number: int
+    number: int  # the fold that the run holds out, from 0
     run: RunFolder
-    log: Path
-    overrides: list[str]
-    train: list[str]
-    evaluate: list[str] | None
+    log: Path  # file with the output of its commands
+    overrides: list[str]  # `crossval.overrides` of this fold
+    train: list[str]  # command that trains it
+    evaluate: list[str] | None  # command that evaluates it on the dataset's val; None if that is not wanted
 
 
 @dataclass(frozen=True)
 class FoldsPlan:
-    """A cross-validation, known in full before its first fold is trained.
+    """A cross-validation, known in full before its first fold is trained."""
 
-    Args:
-        folder: has the run folders of the folds, their logs and the record.
-        identity: configuration that all folds share, by dotted key.
-        devices: GPUs, as CUDA_VISIBLE_DEVICES names them, that train a fold each at the same time; empty: one fold
-            after another.
-        epochs: number of epochs per fold.
-        with_progress: whether to show progress bars on the terminal.
-    """
-
-    folder: Path
+    folder: Path  # has the run folders of the folds, their logs and the record
     folds: list[Fold]
-    identity: dict[str, Any]
+    identity: dict[str, Any]  # configuration that all folds share, by dotted key
+    # GPUs, as CUDA_VISIBLE_DEVICES names them, that train a fold each at the same time; empty: one fold after another.
     devices: list[str]
-    epochs: int
-    with_progress: bool
+    epochs: int  # per fold
+    with_progress: bool  # whether to show progress bars
 
 
 def cross_validate(plan: FoldsPlan, publish: Publish) -> FoldsRecord:
@@ -79,7 +62,7 @@ def cross_validate(plan: FoldsPlan, publish: Publish) -> FoldsRecord:
         table = fold_table(record)
         write_text(plan.folder / "crossval.md", table + "\n")
         publish(draw_folds(plan.folder, record), table, fold_figures(record))
-        write_record(plan.folder / FOLDS, record)  # last: what it holds is drawn and published
+        write_json(plan.folder / FOLDS, record)  # last: what it holds is drawn and published
     log.info("%s\n%s", fold_table(record), plan.folder)
     if failed := [each for each in record.folds if each.why is not None]:
         reasons = "; ".join(f"fold {each.fold}: {each.why}; log: {each.log}" for each in failed)
@@ -109,10 +92,8 @@ def train_folds(plan: FoldsPlan) -> dict[int, str]:
             devices.put(device)
 
     runs = {f"fold {fold.number}": fold.run for fold in plan.folds}
-    with (
-        show_progress(runs, plan.epochs, enabled=plan.with_progress),
-        ThreadPoolExecutor(max_workers=len(plan.devices) or 1) as pool,
-    ):
+    progress = show_progress(runs, plan.epochs, enabled=plan.with_progress)
+    with progress, ThreadPoolExecutor(max_workers=len(plan.devices) or 1) as pool:
         reasons = zip(plan.folds, pool.map(work, plan.folds), strict=True)
         return {fold.number: why for fold, why in reasons if why is not None}
 
@@ -155,8 +136,22 @@ def collect(plan: FoldsPlan, failed: dict[int, str]) -> FoldsRecord:
         state = "done" if why is None else "failed"
         folds.append(FoldRecord(fold.number, str(fold.run.path), str(fold.log), state, why, own, official))
     record = FoldsRecord(tuple(folds), {})
-    evaluations = {kind: record.evaluations(kind) for kind in KINDS}
-    return FoldsRecord(
-        record.folds,
-        {kind: summarise([each.miou for each in found]) for kind, found in evaluations.items() if found},
-    )
+    figures = {kind: [each.miou for each in record.evaluations(kind)] for kind in KINDS}
+    return replace(record, summaries={kind: summarise(found) for kind, found in figures.items() if found})
+
+
+def summarise(values: Sequence[float]) -> Summary:
+    """Summarises one figure or more, with the 95 % interval of their mean by Student's t."""
+    count, mean = len(values), math.fsum(values) / len(values)
+    if count == 1:
+        return Summary(1, mean, math.nan, math.nan, math.nan)
+    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1))
+    half = student_t(count - 1) * deviation / math.sqrt(count)
+    return Summary(count, mean, deviation, mean - half, mean + half)
+
+
+def student_t(freedom: int, level: float = 0.95) -> float:
+    """Returns the t for which [-t, t] holds `level` of Student's distribution with `freedom` degrees of freedom."""
+    from scipy.stats import t  # takes a second, for which --help must not wait
+
+    return float(t.ppf((1 + level) / 2, freedom))

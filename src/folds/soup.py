@@ -12,22 +12,13 @@ State = Mapping[str, Tensor]
 
 
 def mean_state(states: Sequence[State]) -> dict[str, Tensor]:
-    """Averages state dicts of one architecture, tensor by tensor.
+    """Averages one state dict or more of one architecture (`check_same_tensors`), tensor by tensor.
 
     Sums are in float64, in the order given, so that the mean of n equal tensors of float32 or narrower is bitwise that
     tensor. Integer tensors, such as BatchNorm's counter of batches, are taken from the first. The mean of BatchNorm's
     statistics is not that of the mean network, which `src.training.batchnorm.remeasure` measures.
-
-    Returns:
-        New tensors, of the types and on the devices of the first.
-
-    Raises:
-        UserError: no state, or states of different architectures.
+    The tensors are new, of the types and on the devices of the first.
     """
-    if not states:
-        raise UserError("a mean of no networks; give at least one")
-    for number, other in enumerate(states[1:], 2):
-        check_same_tensors(("the first network", states[0]), (f"network {number}", other))
     return {name: _mean([state[name] for state in states]) for name in states[0]}
 
 
@@ -44,7 +35,7 @@ def _mean(tensors: list[Tensor]) -> Tensor:
 def check_same_tensors(first: tuple[str, State], second: tuple[str, State]) -> None:
     """Raises UserError, with both names, unless two networks have tensors of the same names and shapes."""
     (one, tensors), (other, others) = first, second
-    for name in [*tensors, *(name for name in others if name not in tensors)]:
+    for name in dict.fromkeys([*tensors, *others]):
         shapes = [_shape(state[name]) if name in state else "absent" for state in (tensors, others)]
         if shapes[0] != shapes[1]:
             raise UserError(
@@ -63,16 +54,13 @@ def rank(scores: Sequence[float]) -> list[int]:
 
 
 def greedy_soup(order: Sequence[int], score: Callable[[tuple[int, ...]], float]) -> tuple[int, ...]:
-    """Selects the greedy soup (Wortsman et al. 2022).
+    """Selects the greedy soup (Wortsman et al. 2022); returns the sorted indices of its members.
 
     Starts with the best network and adds each next one unless the score of the mean falls.
 
     Args:
         order: indices of the networks, best first.
         score: returns the score of the mean of some networks, by their sorted indices.
-
-    Returns:
-        The sorted indices of the members.
     """
     members = (order[0],)
     best = score(members)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from src.errors import UserError
-from src.files import write_text
+from src.files import write_json, write_text
 from src.folds.crossval import Publish, fold_folder
 from src.processes.children import failure
 from src.processes.progress import show_progress
@@ -14,7 +14,7 @@ from src.reports.figures import draw_stages
 from src.reports.tables import stage_table
 from src.runs.folder import AVERAGE, FOLDS, STAGES, RunFolder
 from src.runs.records import AverageRecord, FoldsRecord, StageRecord
-from src.runs.serial import is_written, read_record, write_record
+from src.runs.serial import is_written, read_record
 
 log = logging.getLogger(__name__)
 WINNER = "aggregate"  # name of the winner's run folder in the folder of a stage
@@ -22,20 +22,13 @@ WINNER = "aggregate"  # name of the winner's run folder in the folder of a stage
 
 @dataclass(frozen=True)
 class Stage:
-    """A cross-validation and the average of its folds.
+    """A cross-validation and the average of its folds."""
 
-    Args:
-        folder: has the run folders of its folds, and that of the winner.
-        train, average: commands, of src.crossval and src.aggregate.
-        num_folds: number of folds.
-        epochs: number of epochs per fold.
-    """
-
-    folder: Path
-    train: list[str]
-    average: list[str]
+    folder: Path  # has the run folders of its folds, and that of the winner
+    train: list[str]  # command of src.crossval
+    average: list[str]  # command of src.aggregate
     num_folds: int
-    epochs: int
+    epochs: int  # per fold
 
     @property
     def log(self) -> Path:
@@ -45,17 +38,11 @@ class Stage:
 
 @dataclass(frozen=True)
 class StagesPlan:
-    """All stages, known in full before the first one begins.
+    """All stages in their order, known in full before the first one begins."""
 
-    Args:
-        folder: has the folders of the stages, their logs and the record.
-        stages: in their order.
-        with_progress: whether to show progress bars on the terminal.
-    """
-
-    folder: Path
+    folder: Path  # has the folders of the stages, their logs and the record
     stages: list[Stage]
-    with_progress: bool
+    with_progress: bool  # whether to show progress bars
 
 
 def train_stages(plan: StagesPlan, publish: Publish) -> tuple[StageRecord, ...]:
@@ -77,7 +64,7 @@ def train_stages(plan: StagesPlan, publish: Publish) -> tuple[StageRecord, ...]:
             table = stage_table(records)
             write_text(plan.folder / "stages.md", table + "\n")
             publish(draw_stages(plan.folder, records), table, stage_figures(records))
-            write_record(plan.folder / STAGES, records)  # last: what it holds is drawn and published
+            write_json(plan.folder / STAGES, records)  # last: what it holds is drawn and published
     log.info("%s\n%s", stage_table(records), plan.folder)
     return records
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Self
 
 from src.runs.marks import mark
 from src.runs.records import Evaluation, FoldsRecord, StageRecord, Taint
@@ -11,18 +11,20 @@ Pictures = dict[str, Path]
 Figures = dict[str, float | str]
 
 
-class Dashboard(Protocol):
-    """A logger that may also show results; entered before the first figure, left after the last."""
+class Dashboard:
+    """A logger that may also show results; entered before the first figure, left after the last. Does nothing here."""
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        return self
 
-    def __exit__(self, *error: object) -> None: ...
+    def __exit__(self, *error: object) -> None:
+        pass
 
     def mark(self, taints: Sequence[Taint]) -> None:
         """Marks the run as one whose curves are of images that its weights have seen."""
 
     def publish(self, pictures: Mapping[str, Path], table: str, figures: Mapping[str, float | str]) -> None:
-        """Shows PNG files by name, a table as text, and figures of the summary."""
+        """Shows PNG files by name, a table as text, and figures of the summary (`marked_figures`)."""
 
 
 def marked_figures(name: str, evaluation: Evaluation) -> Figures:
@@ -38,12 +40,11 @@ def marked_figures(name: str, evaluation: Evaluation) -> Figures:
 
 def fold_figures(record: FoldsRecord) -> Figures:
     """Summaries of a cross-validation: `own/miou_mean` and others."""
-    found: Figures = {}
-    for kind, summary in record.summaries.items():
-        sign = mark(*record.evaluations(kind))
-        for key in ("mean", "deviation", "low", "high"):
-            found[f"{kind}/miou_{key}{sign}"] = getattr(summary, key)
-    return found
+    return {
+        f"{kind}/miou_{key}{mark(*record.evaluations(kind))}": getattr(summary, key)
+        for kind, summary in record.summaries.items()
+        for key in ("mean", "deviation", "low", "high")
+    }
 
 
 def stage_figures(records: Sequence[StageRecord]) -> Figures:

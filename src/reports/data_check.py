@@ -5,15 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.table import Table
 
 from src.data.reading import read_image
 from src.data.tools.check import ERRORS, WARNINGS, Report
 from src.data.tools.check_files import Reading
 from src.files import write_json, write_text
-from src.reports.contact_sheet import contact_sheet
-from src.reports.pictures import save_png
-from src.reports.tables import markdown, render
+from src.reports.pictures import contact_sheet, save_png
+from src.reports.tables import markdown, percent, text_table
 
 NUM_PRINTED = 20  # faults of a kind on the terminal; the files have all of them
 
@@ -92,16 +90,7 @@ def as_markdown(report: Report, name: str) -> str:
 
 def as_text(report: Report) -> str:
     """The tables and the first faults of each kind, for the terminal."""
-    table = Table()
-    table.add_column("")
-    for split in report.readings:
-        table.add_column(split, justify="right")
-    for cells in _overview(report):
-        table.add_row(*cells)
-    table.add_section()
-    for cells in _shares(report):
-        table.add_row(*cells)
-    lines = [render(table)]
+    lines = [text_table(["", *report.readings], _overview(report), _shares(report))]
     counts = Counter(fault.kind for fault in report.faults)
     for kind, count in counts.items():
         texts = [fault.text for fault in report.faults if fault.kind == kind][:NUM_PRINTED]
@@ -115,15 +104,15 @@ def as_text(report: Report) -> str:
 
 def summary(report: Report) -> str:
     """The numbers of errors and warnings."""
-    counts = {"error": len(report.errors), "warning": len(report.faults) - len(report.errors)}
-    return ", ".join(f"{count} {name}{'' if count == 1 else 's'}" for name, count in counts.items())
+    errors, warnings = len(report.errors), len(report.faults) - len(report.errors)
+    return f"{errors} error{'' if errors == 1 else 's'}, {warnings} warning{'' if warnings == 1 else 's'}"
 
 
 def _overview(report: Report) -> list[list[str]]:
     return [
         ["images", *(str(len(readings)) for readings in report.readings.values())],
         ["sizes (HxW)", *(_sizes(list(report.sizes(split).items())) for split in report.readings)],
-        ["void", *(_percent(report.void(split)) for split in report.readings)],
+        ["void", *(percent(report.void(split), "") for split in report.readings)],
     ]
 
 
@@ -134,8 +123,4 @@ def _sizes(sizes: list[tuple[str, int]]) -> str:
 
 def _shares(report: Report) -> list[list[str]]:
     shares = [report.shares(split) for split in report.readings]
-    return [[name, *(_percent(share[name]) for share in shares)] for name in report.source.classes]
-
-
-def _percent(share: float) -> str:
-    return "" if share != share else f"{100 * share:.2f} %"
+    return [[name, *(percent(share[name], "") for share in shares)] for name in report.source.classes]

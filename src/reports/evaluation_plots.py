@@ -32,11 +32,12 @@ def plot_confusion(evaluation: Evaluation, path: Path, title: str) -> None:
     counts, names = np.array(evaluation.matrix, dtype=np.float64), list(evaluation.iou)
     totals = counts.sum(1, keepdims=True)
     shares = np.divide(counts, totals, out=np.full_like(counts, np.nan), where=totals > 0)
+    percents = [["" if math.isnan(value) else f"{100 * value:.0f}" for value in row] for row in shares]
     side = max(4.5, 0.45 * len(names) + 2)
     figure, panels = plt.subplots(1, 2, figsize=(2 * side, side), layout="constrained")
     for axes, values, cells, name in (
         (panels[0], np.log10(counts + 1), [[_short(value) for value in row] for row in counts], "pixels"),
-        (panels[1], shares, [[_share(value) for value in row] for row in shares], "share of the truth, %"),
+        (panels[1], shares, percents, "share of the truth, %"),
     ):
         axes.imshow(values, cmap="Blues", vmin=0)
         middle = np.nanmax(values) / 2
@@ -91,7 +92,3 @@ def _short(count: float) -> str:
         if count >= size:
             return f"{count / size:.3g}{sign}"
     return f"{count:.0f}"
-
-
-def _share(value: float) -> str:
-    return "" if math.isnan(value) else f"{100 * value:.0f}"

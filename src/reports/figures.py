@@ -5,17 +5,12 @@ Plots are imported where they are drawn: matplotlib and scipy take a second, for
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from src.reports.dashboard import Pictures
 from src.runs.folder import AVERAGE, FOLDS, RESULTS, STAGES, RunFolder
 from src.runs.marks import mark_title
-from src.runs.metrics_csv import read_metrics
 from src.runs.records import AverageRecord, Evaluation, FoldsRecord, StageRecord
 from src.runs.serial import read_record
-
-if TYPE_CHECKING:
-    from src.reports.fold_plots import History
 
 
 def find_folders(folder: Path) -> list[Path]:
@@ -52,18 +47,22 @@ def draw_run(run: RunFolder, own: Evaluation) -> Pictures:
     title = mark_title(run.path.name, own)
     plot_curves(run.metrics, pictures["curves"], title)
     plot_class_curves(run.metrics, run.palette, pictures["class_curves"], title)
-    return pictures | draw_own(run, own)
+    return pictures | draw_evaluation(run, own, is_own=True)
 
 
-def draw_own(run: RunFolder, own: Evaluation) -> Pictures:
-    """Draws the evaluation that finished a run."""
-    return _draw_evaluation(run, own, run.path.name, "")
+def draw_evaluation(run: RunFolder, evaluation: Evaluation, *, is_own: bool = False) -> Pictures:
+    """Draws the evaluation that finished a run, or a later one, with the name of its split in the file names."""
+    from src.reports.evaluation_plots import plot_classes, plot_confusion, plot_shares
 
-
-def draw_evaluation(run: RunFolder, evaluation: Evaluation) -> Pictures:
-    """Draws a later evaluation, with the name of its split in the names of the files."""
     protocol = evaluation.protocol
-    return _draw_evaluation(run, evaluation, f"{run.path.name}: {protocol.split}", f"_{protocol.splits[0].name}")
+    title = run.path.name if is_own else f"{run.path.name}: {protocol.split}"
+    suffix = "" if is_own else f"_{protocol.splits[0].name}"
+    pictures = _files(run.path, [f"{name}{suffix}" for name in ("classes", "confusion", "shares")])
+    classes, confusion, shares = pictures.values()
+    plot_classes(evaluation, run.palette, classes, title)
+    plot_confusion(evaluation, confusion, title)
+    plot_shares(evaluation, run.palette, shares, title)
+    return pictures
 
 
 def draw_average(run: RunFolder, record: AverageRecord, own: Evaluation) -> Pictures:
@@ -72,55 +71,34 @@ def draw_average(run: RunFolder, record: AverageRecord, own: Evaluation) -> Pict
 
     pictures = _files(run.path, ["averages"])
     plot_averages([(run.path.parent.name, record)], pictures["averages"], run.path.name)
-    return pictures | draw_own(run, own)
+    return pictures | draw_evaluation(run, own, is_own=True)
 
 
 def draw_folds(folder: Path, record: FoldsRecord) -> Pictures:
     """Draws the mIoU of all folds, and their curves; nothing if no fold is done."""
-    from src.reports.fold_plots import plot_folds, plot_history
+    from src.reports.fold_plots import plot_folds, plot_history, read_history
 
-    pictures = _files(folder, ["folds"] if record.summaries else [])
+    pictures: Pictures = {}
     if record.summaries:
+        pictures = _files(folder, ["folds"])
         plot_folds(record, pictures["folds"], folder.name)
     if record.evaluations("own"):
         pictures |= _files(folder, ["history"])
-        plot_history([_history(folder, record)], pictures["history"], folder.name)
+        plot_history([read_history(folder, record)], pictures["history"], folder.name)
     return pictures
 
 
 def draw_stages(folder: Path, records: Sequence[StageRecord]) -> Pictures:
     """Draws the averages of each stage, the classes of its winners, and the curves of all folds through all stages."""
-    from src.reports.fold_plots import plot_averages, plot_history, plot_progress
+    from src.reports.fold_plots import plot_averages, plot_history, plot_progress, read_history
 
     pictures = _files(folder, ("averages", "progress", "history"))
     palette = RunFolder(folder / records[-1].stage / records[-1].run).palette
     plot_averages([(each.stage, each.averages) for each in records], pictures["averages"], folder.name)
     plot_progress([(each.stage, each.winner) for each in records], palette, pictures["progress"], folder.name)
-    history = [_history(folder / each.stage, each.folds) for each in records]
+    history = [read_history(folder / each.stage, each.folds) for each in records]
     plot_history(history, pictures["history"], folder.name)
     return pictures
-
-
-def _draw_evaluation(run: RunFolder, evaluation: Evaluation, title: str, suffix: str) -> Pictures:
-    from src.reports.evaluation_plots import plot_classes, plot_confusion, plot_shares
-
-    pictures, palette = (
-        _files(run.path, [f"{name}{suffix}" for name in ("classes", "confusion", "shares")]),
-        run.palette,
-    )
-    classes, confusion, shares = pictures.values()
-    plot_classes(evaluation, palette, classes, title)
-    plot_confusion(evaluation, confusion, title)
-    plot_shares(evaluation, palette, shares, title)
-    return pictures
-
-
-def _history(folder: Path, record: FoldsRecord) -> "History":
-    """Collects the logged figures of a cross-validation, whose folder may have been moved since it was recorded."""
-    from src.reports.fold_plots import History
-
-    done = [(RunFolder(folder / Path(each.run).name), each.own) for each in record.folds if each.own is not None]
-    return History(folder.name, [(read_metrics(run.metrics), own) for run, own in done])
 
 
 def _files(folder: Path, names: Iterable[str]) -> Pictures:

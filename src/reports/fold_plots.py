@@ -7,9 +7,10 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from src.reports.plotting import Palette, rgb, save_figure, whole_ticks
+from src.reports.plotting import Palette, plot_classes_and_mean, save_figure, whole_ticks
+from src.runs.folder import RunFolder
 from src.runs.marks import mark, notes
-from src.runs.metrics_csv import Row, series
+from src.runs.metrics_csv import Row, epochs, read_metrics
 from src.runs.records import KINDS, AverageRecord, Evaluation, FoldsRecord
 
 TITLES = {"own": "each fold's own part", "official": "val"}
@@ -17,15 +18,17 @@ TITLES = {"own": "each fold's own part", "official": "val"}
 
 @dataclass(frozen=True)
 class History:
-    """The trainings of one stage.
+    """The trainings of one stage."""
 
-    Args:
-        name: of the stage.
-        folds: the logged figures of each fold and its evaluation on its own part, in the order of the folds' numbers.
-    """
-
-    name: str
+    name: str  # of the stage
+    # The logged figures of each fold and its evaluation on its own part, in the order of the folds' numbers.
     folds: Sequence[tuple[list[Row], Evaluation]]
+
+
+def read_history(folder: Path, record: FoldsRecord) -> History:
+    """Reads the logged figures of a cross-validation, whose folder may have been moved since it was recorded."""
+    done = [(RunFolder(folder / Path(each.run).name), each.own) for each in record.folds if each.own is not None]
+    return History(folder.name, [(read_metrics(run.metrics), own) for run, own in done])
 
 
 def plot_folds(record: FoldsRecord, path: Path, title: str) -> None:
@@ -33,7 +36,7 @@ def plot_folds(record: FoldsRecord, path: Path, title: str) -> None:
     kinds = [kind for kind in KINDS if kind in record.summaries]
     figure, panels = plt.subplots(1, len(kinds), figsize=(5.5 * len(kinds), 4), layout="constrained", squeeze=False)
     for axes, kind in zip(panels[0], kinds, strict=True):
-        found = {fold.fold: fold.evaluation(kind) for fold in record.folds}
+        found = {fold.fold: getattr(fold, kind) for fold in record.folds}
         done = {f"fold {fold}": evaluation for fold, evaluation in found.items() if evaluation is not None}
         bars = axes.bar(list(done), [each.miou for each in done.values()], color="C0", alpha=0.8)
         labels = [f"{each.miou:.3f}{mark(each)}" for each in done.values()]
@@ -47,24 +50,14 @@ def plot_folds(record: FoldsRecord, path: Path, title: str) -> None:
 
 
 def plot_averages(records: Sequence[tuple[str, AverageRecord]], path: Path, title: str) -> None:
-    """Draws best run, means, soup and averaged probabilities of each stage beside each other as a PNG.
-
-    Args:
-        records: name and averages of each stage; the figures are on val, or on what decided if there is no val.
-        path: the PNG file.
-        title: title of the figure.
-    """
-    names = list(dict.fromkeys(each.name for _, record in records for each in record.candidates))
+    """Draws the averages of each stage (its name first) beside each other: on val, or on what decided without val."""
+    stages = [{each.name: each.reported for each in record.candidates} for _, record in records]
+    names = list(dict.fromkeys(name for reported in stages for name in reported))
     width = 0.8 / len(names)
     figure, axes = plt.subplots(figsize=(max(6, 1.1 * len(names) * len(records)), 4.5), layout="constrained")
     shown: list[Evaluation] = []
     for index, name in enumerate(names):
-        found = {
-            stage: each.reported
-            for stage, (_, record) in enumerate(records)
-            for each in record.candidates
-            if each.name == name
-        }
+        found = {stage: reported[name] for stage, reported in enumerate(stages) if name in reported}
         x = [stage + (index + 0.5) * width - 0.4 for stage in found]
         bars = axes.bar(x, [each.miou for each in found.values()], width, label=name)
         labels = [f"{each.miou:.3f}{mark(each)}" for each in found.values()]
@@ -83,10 +76,10 @@ def plot_history(stages: Sequence[History], path: Path, title: str) -> None:
     for stage in stages:
         for fold, (rows, _) in enumerate(stage.folds):
             for axes, key, style in ((loss, "train/loss_epoch", ":"), (loss, "val/loss", "-"), (miou, "val/miou", "-")):
-                x, y = series(rows, key, by="epoch")
+                x, y = epochs(rows, key)
                 dots = {"marker": ".", "linestyle": style, "color": f"C{fold}", "linewidth": 1}
                 label = f"fold {fold}" if before == 0 and style == "-" else None
-                axes.plot([before + epoch + 1 for epoch in x], y, label=label, **dots)
+                axes.plot([before + epoch for epoch in x], y, label=label, **dots)
         sign = mark(*(own for _, own in stage.folds))
         for axes, text in ((loss, stage.name), (miou, f"{stage.name}{sign}")):
             axes.axvline(before + 0.5, color="black", linewidth=0.8, alpha=0.5)
@@ -102,22 +95,9 @@ def plot_history(stages: Sequence[History], path: Path, title: str) -> None:
 
 
 def plot_progress(stages: Sequence[tuple[str, Evaluation]], palette: Palette, path: Path, title: str) -> None:
-    """Draws the IoU of each class from stage to stage, in the classes' colours, and their mean, as a PNG.
-
-    Args:
-        stages: name of each stage and evaluation of its winner.
-        palette: colours of the classes.
-        path: the PNG file.
-        title: title of the figure.
-    """
+    """Draws the IoU of each class, and their mean, from stage to stage: name and winner's evaluation of each."""
     names, evaluations = [f"{name}{mark(each)}" for name, each in stages], [each for _, each in stages]
     figure, axes = plt.subplots(figsize=(max(7, 1.5 * len(names)), 5), layout="constrained")
-    for name, colour in palette.items():
-        values = [evaluation.iou[name] for evaluation in evaluations]
-        axes.plot(names, values, marker=".", linewidth=1, color=rgb(colour), label=name)
-    means = [evaluation.miou for evaluation in evaluations]
-    axes.plot(names, means, marker="o", linewidth=2.5, color="black", label="mean")
-    axes.set(ylabel="IoU", ylim=(0, 1))
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+    classes = {name: (names, [evaluation.iou[name] for evaluation in evaluations]) for name in palette}
+    plot_classes_and_mean(axes, classes, (names, [evaluation.miou for evaluation in evaluations]), palette)
     save_figure(figure, path, title, notes(evaluations))

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from src.files import atomic_path
 from src.losses.cross_entropy import CrossEntropy
 from src.runs.records import Evaluation
 
@@ -45,11 +44,8 @@ def profile(
     Args:
         network: as `src.models.network.Network`: uint8 images `(B, 3, H, W)` to a tuple of logits.
         size: `(H, W)` of the images.
-        num_classes: of the logits.
         latency: measure the time on the CPU, with batch 1.
-        gpu: measure throughput and training memory on CUDA too, if there is a device.
-        repeats: number of timed runs.
-        batch: number of images on CUDA.
+        gpu: measure throughput and training memory on CUDA too, on `batch` images, if there is a device.
 
     Returns:
         `parameters`, `training_parameters`, `gmacs`, `gflops`; with latency `cpu_ms` (median), `cpu_ms_min`, `threads`;
@@ -61,9 +57,8 @@ def profile(
     result: dict[str, Any] = {"parameters": parameters, "training_parameters": training_parameters}
     result |= {"gmacs": flops / 2e9, "gflops": flops / 1e9}
     if latency:
-        times = cpu_latency(network, image, repeats)
-        result |= {"cpu_ms": 1000 * statistics.median(times), "cpu_ms_min": 1000 * min(times)}
-        result |= {"threads": torch.get_num_threads()}
+        times = [1000 * seconds for seconds in cpu_latency(network, image, repeats)]
+        result |= {"cpu_ms": statistics.median(times), "cpu_ms_min": min(times), "threads": torch.get_num_threads()}
     if gpu and torch.cuda.is_available():
         network.to("cuda")
         images = image.to("cuda").expand(batch, -1, -1, -1).contiguous()
@@ -96,9 +91,7 @@ def count_parameters(network: nn.Module, image: Tensor) -> tuple[int, int]:
     network = _on_meta(network)
     parameters = [parameter.requires_grad_() for parameter in network.parameters()]
     gradients = torch.autograd.grad(_main(network(image.to("meta"))).sum(), parameters, allow_unused=True)
-    used = sum(
-        parameter.numel() for parameter, gradient in zip(parameters, gradients, strict=True) if gradient is not None
-    )
+    used = sum(gradient.numel() for gradient in gradients if gradient is not None)
     return used, sum(parameter.numel() for parameter in parameters) - used
 
 
@@ -209,19 +202,13 @@ def draw(
 def chart(points: list[tuple[float, float, str, str]], path: Path, legend: str, settings: dict[str, str]) -> None:
     """Draws a PNG of points `(x, y, label, group)`, a colour per group; numbers beside the points stand for the labels.
 
-    Args:
-        points: to draw.
-        path: of the PNG.
-        legend: title of the groups.
-        settings: of the axes, as matplotlib's `Axes.set`: title, xlabel, xscale, ...
+    `legend` is the title of the groups; `settings` are those of matplotlib's `Axes.set`.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
     from matplotlib.ticker import LogLocator, NullFormatter
 
-    figure, axes = plt.subplots(figsize=(11, 7), dpi=110, layout="constrained")
+    from src.reports.plotting import plt, save_figure
+
+    figure, axes = plt.subplots(figsize=(11, 7), layout="constrained")
     groups = list(dict.fromkeys(group for *_, group in points))
     for index, name in enumerate(groups):
         x, y = zip(*((x, y) for x, y, _, group in points if group == name), strict=True)
@@ -243,6 +230,4 @@ def chart(points: list[tuple[float, float, str, str]], path: Path, legend: str, 
             axis.set_minor_formatter(NullFormatter())
     columns = max(1, 150 // (max(map(len, groups)) + 8))
     figure.legend(title=legend, loc="outside lower center", ncols=columns, fontsize="small")
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary)
-    plt.close(figure)
+    save_figure(figure, path)

@@ -1,4 +1,4 @@
-"""Draws masks as colours, overlays, error maps and panels of them; all pictures are uint8 RGB `(H, W, 3)`."""
+"""Draws masks as colours, overlays, error maps, panels and contact sheets, all uint8 RGB `(H, W, 3)`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,9 +8,11 @@ from PIL import Image, ImageDraw, ImageFont
 
 from src.files import atomic_path
 
-Palette = dict[str, Sequence[int]]
+Palette = dict[str, Sequence[int]]  # class name to colour, in the order of the ids
 WRONG, IGNORED = (230, 40, 40), (0, 0, 0)
 GAP, TITLE = 4, 18
+WIDTH = 320  # of each picture in panels and contact sheets, in pixels
+SHEET_COLUMNS = 2  # pairs per row
 
 
 def colourise(ids: np.ndarray, palette: Palette) -> np.ndarray:
@@ -35,31 +37,41 @@ def error_map(image: np.ndarray, prediction: np.ndarray, truth: np.ndarray) -> n
     return result
 
 
-def panel(rows: list[tuple[np.ndarray, np.ndarray, np.ndarray]], palette: Palette, width: int = 320) -> np.ndarray:
+def panel(rows: list[tuple[np.ndarray, np.ndarray, np.ndarray]], palette: Palette, width: int = WIDTH) -> np.ndarray:
     """Draws one row per image: the image, its truth, its prediction and the error map; a legend below.
 
     Args:
         rows: image `(H, W, 3)`, truth ids `(H, W)` and predicted ids `(H, W)` each.
-        palette: colours of the classes, in the order of the ids.
         width: width of each picture in pixels; heights keep the aspect.
     """
     strips = [_header(("image", "truth", "prediction", "errors (red), ignored (black)"), width)]
     for image, truth, prediction in rows:
-        pictures = (
-            image,
-            colourise(truth, palette),
-            colourise(prediction, palette),
-            error_map(image, prediction, truth),
-        )
-        height = round(width * image.shape[0] / image.shape[1])
-        smooth = (Image.Resampling.BILINEAR, *[Image.Resampling.NEAREST] * 3)
-        cells = [
-            np.asarray(Image.fromarray(picture).resize((width, height), method))
-            for picture, method in zip(pictures, smooth, strict=True)
-        ]
-        strips.append(_join(cells, axis=1))
+        size = (width, round(width * image.shape[0] / image.shape[1]))
+        drawn = (colourise(truth, palette), colourise(prediction, palette), error_map(image, prediction, truth))
+        cells = [Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)]
+        cells += [Image.fromarray(picture).resize(size, Image.Resampling.NEAREST) for picture in drawn]
+        strips.append(_join([np.asarray(cell) for cell in cells], axis=1))
     strips.append(legend(palette, strips[0].shape[1]))
     return _join(strips, axis=0)
+
+
+def contact_sheet(pairs: Sequence[tuple[str, np.ndarray, np.ndarray]], palette: Palette) -> np.ndarray:
+    """Draws (title, image uint8 `(H, W, 3)`, ids uint8 `(H, W)`) of any sizes as images and overlays, and a legend."""
+    full_width = 2 * SHEET_COLUMNS * (WIDTH + GAP) - GAP
+    strips = []
+    for start in range(0, len(pairs), SHEET_COLUMNS):
+        titles, cells = [], []
+        for title, image, ids in pairs[start : start + SHEET_COLUMNS]:
+            size = (WIDTH, max(1, round(WIDTH * image.shape[0] / image.shape[1])))
+            small = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+            classes = np.asarray(Image.fromarray(ids).resize(size, Image.Resampling.NEAREST))
+            titles += [title, ""]
+            cells += [small, overlay(small, classes, palette)]
+        height = max(map(len, cells))
+        row = _join([_pad(cell, height, WIDTH) for cell in cells], axis=1)
+        strip = np.concatenate([_header(titles, WIDTH), row])
+        strips.append(_pad(strip, len(strip), full_width))
+    return _join([*strips, legend(palette, full_width)], axis=0)
 
 
 def legend(palette: Palette, width: int) -> np.ndarray:
@@ -95,9 +107,13 @@ def _header(titles: Sequence[str], width: int) -> np.ndarray:
     return np.asarray(canvas)
 
 
+def _pad(picture: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Adds white below and to the right."""
+    missing = ((0, height - picture.shape[0]), (0, width - picture.shape[1]), (0, 0))
+    return np.pad(picture, missing, constant_values=255)
+
+
 def _join(pictures: list[np.ndarray], axis: int) -> np.ndarray:
-    shape = list(pictures[0].shape)
-    shape[axis] = GAP
-    gap = np.full(shape, 255, dtype=np.uint8)
+    gap = np.full_like(pictures[0].take(range(GAP), axis), 255)
     parts = [part for picture in pictures for part in (picture, gap)]
     return np.concatenate(parts[:-1], axis=axis)

@@ -1,6 +1,6 @@
 """Ground of all plots: matplotlib without a display, and PNG files written whole or not at all."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -27,15 +27,20 @@ def whole_ticks(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
 
 
-def save_figure(figure: Figure, path: Path, title: str = "", notes: Sequence[str] = ()) -> None:
-    """Writes a figure as PNG and closes it.
+def plot_classes_and_mean(
+    axes: Axes, classes: Mapping[str, tuple[list, list]], mean: tuple[list, list], palette: Palette
+) -> None:
+    """Draws the IoU of each class, as x and y, in its colour, and the mean in black; the legend is to the right."""
+    for name, (x, y) in classes.items():
+        axes.plot(x, y, linewidth=1, marker=".", color=rgb(palette[name]), label=name)
+    axes.plot(*mean, linewidth=2.5, marker="o", color="black", label="mean")
+    axes.set(ylabel="IoU", ylim=(0, 1))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
 
-    Args:
-        figure: closed afterwards.
-        path: the PNG file.
-        title: above all axes, if not empty.
-        notes: lines below the title that explain the marks in the figure.
-    """
+
+def save_figure(figure: Figure, path: Path, title: str = "", notes: Sequence[str] = ()) -> None:
+    """Writes a figure as PNG and closes it; `notes`, below the title of the figure, explain the marks in it."""
     assert all(line.startswith(MARK) for line in notes)
     if title:
         figure.suptitle("\n".join([title, *notes]), fontsize=10)

@@ -6,8 +6,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from src.reports.plotting import Palette, rgb, save_figure, whole_ticks
-from src.runs.metrics_csv import read_metrics, series
+from src.reports.plotting import Palette, plot_classes_and_mean, save_figure, whole_ticks
+from src.runs.metrics_csv import epochs, read_metrics, series
 
 
 def plot_curves(metrics: Path, path: Path, title: str) -> None:
@@ -52,13 +52,8 @@ def plot_class_curves(metrics: Path, palette: Palette, path: Path, title: str) -
     """Draws the IoU of each class on val by epoch of a metrics.csv, and their mean, as a PNG."""
     rows = read_metrics(metrics)
     figure, axes = plt.subplots(figsize=(9, 5), layout="constrained")
-    for name, colour in palette.items():
-        x, y = series(rows, f"val/iou/{name}", by="epoch")
-        axes.plot([epoch + 1 for epoch in x], y, linewidth=1, marker=".", color=rgb(colour), label=name)
-    x, y = series(rows, "val/miou", by="epoch")
-    axes.plot([epoch + 1 for epoch in x], y, linewidth=2.5, marker="o", color="black", label="mean")
-    axes.set(title=title, xlabel="epoch", ylabel="IoU", ylim=(0, 1))
+    classes = {name: epochs(rows, f"val/iou/{name}") for name in palette}
+    plot_classes_and_mean(axes, classes, epochs(rows, "val/miou"), palette)
+    axes.set(title=title, xlabel="epoch")
     whole_ticks(axes)
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
     save_figure(figure, path)

@@ -30,6 +30,18 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
+def text_table(header: Sequence[str], *sections: Iterable[Sequence[str]]) -> str:
+    """Draws a table as text: the first column to the left, the others to the right, a line between sections."""
+    table = Table(header[0])
+    for name in header[1:]:
+        table.add_column(name, justify="right")
+    for rows in sections:
+        for cells in rows:
+            table.add_row(*cells)
+        table.add_section()
+    return render(table)
+
+
 def render(table: Table) -> str:
     """Draws a table as text of at most 120 columns."""
     text = StringIO()
@@ -39,21 +51,15 @@ def render(table: Table) -> str:
 
 def class_table(evaluation: Evaluation) -> str:
     """Draws IoU, accuracy and pixel share per class of an evaluation, with its means and its tag."""
-    table = Table()
-    table.add_column("class")
-    for name in ("IoU", "accuracy", "pixel share"):
-        table.add_column(name, justify="right")
     sign = mark(evaluation)
-    for name, iou in evaluation.iou.items():
-        accuracy, share = evaluation.accuracy[name], evaluation.share[name]
-        table.add_row(name, f"{percent(iou)}{sign}", f"{percent(accuracy)}{sign}", percent(share))
-    table.add_section()
-    table.add_row("mean", figure(evaluation), figure(evaluation, "mean_accuracy"), "")
-    others = (
-        f"pixel accuracy {figure(evaluation, 'pixel_accuracy')}, "
-        f"frequency-weighted IoU {figure(evaluation, 'frequency_weighted_iou')}"
-    )
-    return f"{evaluation.tag}\n{render(table)}\n{others}"
+    classes = [
+        [name, f"{percent(iou)}{sign}", f"{percent(evaluation.accuracy[name])}{sign}", percent(evaluation.share[name])]
+        for name, iou in evaluation.iou.items()
+    ]
+    mean = ["mean", figure(evaluation), figure(evaluation, "mean_accuracy"), ""]
+    table = text_table(["class", "IoU", "accuracy", "pixel share"], classes, [mean])
+    pixels, weighted = figure(evaluation, "pixel_accuracy"), figure(evaluation, "frequency_weighted_iou")
+    return f"{evaluation.tag}\n{table}\npixel accuracy {pixels}, frequency-weighted IoU {weighted}"
 
 
 def candidate_table(record: AverageRecord) -> str:
@@ -80,14 +86,11 @@ def candidate_table(record: AverageRecord) -> str:
 
 
 def fold_table(record: FoldsRecord) -> str:
-    """Writes the mIoU of each fold on its own part and on the dataset's val, one column each.
-
-    Below each column stand the mean, standard deviation and 95 % interval of its figures.
-    """
+    """Writes the mIoU of each fold on its own part and on val, one column each, above the summary of each column."""
     columns = [kind for kind in KINDS if kind in record.summaries]
     rows = []
     for each in record.folds:
-        evaluations = [each.evaluation(kind) for kind in columns]
+        evaluations = [getattr(each, kind) for kind in columns]
         cells = ["" if evaluation is None else figure(evaluation) for evaluation in evaluations]
         rows.append([str(each.fold), Path(each.run).name, each.state, *cells])
     for name in ("mean", "standard deviation", "95 % interval"):

@@ -19,7 +19,7 @@ from src.errors import UserError
 from src.files import write_json
 from src.machine import num_cores
 from src.runs.records import Evaluation, Results
-from src.runs.serial import read_record, write_record
+from src.runs.serial import read_record
 
 # Names of the records; FOLDS is that of a cross-validation, LEAKAGE that of the images that weights have seen.
 RESULTS, ENVIRONMENT, IDENTITY, LEAKAGE = "results.json", "environment.json", "identity.json", "exposure.json"
@@ -30,46 +30,29 @@ PACKAGES = (
 )  # fmt: skip
 
 
+class _File:
+    """The path of a file in a run folder."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, run: "RunFolder", owner: type) -> Path:
+        return run.path / self.name
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """The files of `runs/<name>/`, and its records `environment.json` (how it was made) and `results.json`."""
 
     path: Path
 
-    @property
-    def config(self) -> Path:
-        """The resolved configuration."""
-        return self.path / "config.yaml"
-
-    @property
-    def identity(self) -> Path:
-        """The part of the configuration that a resumed run must match."""
-        return self.path / IDENTITY
-
-    @property
-    def last(self) -> Path:
-        """The checkpoint that a resumed run continues from."""
-        return self.path / "checkpoints" / "last.ckpt"
-
-    @property
-    def metrics(self) -> Path:
-        """Logged figures by step."""
-        return self.path / "metrics.csv"
-
-    @property
-    def results(self) -> Path:
-        """All evaluations."""
-        return self.path / RESULTS
-
-    @property
-    def environment(self) -> Path:
-        """The sessions of the run: commands, commits, versions, machines."""
-        return self.path / ENVIRONMENT
-
-    @property
-    def log(self) -> Path:
-        """Everything that the training logged."""
-        return self.path / "train.log"
+    config = _File("config.yaml")  # the resolved configuration
+    identity = _File(IDENTITY)  # the part of the configuration that a resumed run must match
+    last = _File("checkpoints/last.ckpt")  # a resumed run continues from it
+    metrics = _File("metrics.csv")  # logged figures by step
+    results = _File(RESULTS)  # all evaluations
+    environment = _File(ENVIRONMENT)  # the sessions of the run: commands, commits, versions, machines
+    log = _File("train.log")  # everything that the training logged
 
     @property
     def has_weights(self) -> bool:
@@ -91,7 +74,8 @@ class RunFolder:
         for name in ("folds", "panels"):
             shutil.rmtree(self.path / name, ignore_errors=True)
         if environment := self.read_environment():
-            write_json(self.environment, {**environment, "id": _new_id()})  # W&B would add to the earlier run
+            # By the same id W&B would add to the earlier run.
+            write_json(self.environment, {**environment, "id": uuid.uuid4().hex[:8]})
 
     def checkpoint(self, which: str) -> Path:
         """Returns the path of `best`, `last` or a file.
@@ -116,17 +100,16 @@ class RunFolder:
     def add_evaluation(self, evaluation: Evaluation, *, finished: bool) -> None:
         """Adds an evaluation under its tag, in place of an earlier one of the same protocol and checkpoint.
 
-        The evaluation that finishes the training stands first: tables and sweeps report it, even if others were made
-        before.
+        The evaluation that finishes the training stands first, whenever it is made: tables and sweeps report it.
         """
         results = self.read_results()
         own = {evaluation.tag: evaluation}
-        evaluations = {**own, **results.evaluations, **own} if finished else {**results.evaluations, **own}
-        write_record(self.results, replace(results, finished=results.finished or finished, evaluations=evaluations))
+        evaluations = (own if finished else {}) | results.evaluations | own
+        write_json(self.results, replace(results, finished=results.finished or finished, evaluations=evaluations))
 
     def note_session(self, module: str = "src.train") -> None:
         """Adds this start of a command to `environment.json`: command line, commit, versions, machine."""
-        record = self.read_environment() or {"id": _new_id(), "sessions": []}
+        record = self.read_environment() or {"id": uuid.uuid4().hex[:8], "sessions": []}
         record["sessions"].append(
             {
                 "command": " ".join(["python", "-m", module, *sys.argv[1:]]),
@@ -161,10 +144,6 @@ class RunFolder:
                 "to start a run beside it"
             ) from error
         return file
-
-
-def _new_id() -> str:
-    return uuid.uuid4().hex[:8]
 
 
 def _git(*arguments: str) -> str:

@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from src.data.source import Sample, Source
+from src.files import write_json
 from src.runs.folder import LEAKAGE
 from src.runs.records import Leakage, LeakageRecord
-from src.runs.serial import read_record, write_record
+from src.runs.serial import read_record
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +23,7 @@ def image_ids(source: Source, samples: Iterable[Sample]) -> list[str]:
 
 def write_leakage(folder: Path, trained: Iterable[str], before: Leakage) -> None:
     """Writes the images that a run trains on, and the leakage of the weights it starts from."""
-    write_record(folder / LEAKAGE, LeakageRecord(tuple(trained), before))
+    write_json(folder / LEAKAGE, LeakageRecord(tuple(trained), before))
 
 
 def note_leakage(folder: Path, trained: Iterable[str], start: Path | None) -> None:
@@ -31,24 +32,22 @@ def note_leakage(folder: Path, trained: Iterable[str], start: Path | None) -> No
     Logs a note if the leakage of `start` is unknown, for example because the file is in no run folder.
     """
     before = Leakage() if start is None else leakage_after(start.parent.parent)
-    if start is not None and not has_leakage(start.parent.parent):
+    if start is not None and not (start.parent.parent / LEAKAGE).is_file():
         log.info("note: init_from=%s does not say what it was trained on; figures on such images have no mark", start)
     write_leakage(folder, trained, before)
 
 
-def has_leakage(folder: Path) -> bool:
-    """Returns whether the folder records leakage."""
-    return (folder / LEAKAGE).is_file()
-
-
 def leakage_before(folder: Path) -> Leakage:
     """Leakage of the weights that a run starts from, by which its figures are tainted; empty if not recorded."""
-    return read_record(folder / LEAKAGE, LeakageRecord).before if has_leakage(folder) else Leakage()
+    return _read(folder).before
 
 
 def leakage_after(folder: Path) -> Leakage:
     """Leakage of the weights that a run leaves, for runs that start from them; empty if not recorded."""
-    if not has_leakage(folder):
-        return Leakage()
-    record = read_record(folder / LEAKAGE, LeakageRecord)
+    record = _read(folder)
     return record.before | Leakage(trained=frozenset(record.trained))
+
+
+def _read(folder: Path) -> LeakageRecord:
+    path = folder / LEAKAGE
+    return read_record(path, LeakageRecord) if path.is_file() else LeakageRecord((), Leakage())

@@ -32,10 +32,8 @@ def notes(evaluations: Iterable[Evaluation]) -> list[str]:
 
 def _note(pairs: list[tuple[tuple[Split, ...], Taint]]) -> str:
     """Writes one line for pairs of one kind: the same splits, or folds of one division."""
-    if len({splits for splits, _ in pairs}) == 1:
-        name = join_splits(pairs[0][0])
-    else:
-        pairs = sorted(pairs, key=lambda pair: pair[0][0].fold or 0)
-        name = join_splits([splits[0] for splits, _ in pairs])
+    pairs = sorted(pairs, key=lambda pair: pair[0][0].fold or 0)
+    has_one_name = len({splits for splits, _ in pairs}) == 1
+    name = join_splits(pairs[0][0] if has_one_name else [splits[0] for splits, _ in pairs])
     counts = ", ".join(str(taint.images) for _, taint in pairs)
     return f"{MARK} {name}: weights were {pairs[0][1].how} on {counts} of these images"

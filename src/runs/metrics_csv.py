@@ -20,3 +20,9 @@ def series(rows: list[Row], key: str, by: str = "step") -> tuple[list[float], li
     """Returns the x (`step` or `epoch`) and y of one figure's points, without NaN."""
     points = [(row[by], row[key]) for row in rows if key in row and not math.isnan(row[key])]
     return [x for x, _ in points], [y for _, y in points]
+
+
+def epochs(rows: list[Row], key: str) -> tuple[list[float], list[float]]:
+    """Returns the epochs, counted from 1, and the values of one figure's points."""
+    x, y = series(rows, key, by="epoch")
+    return [epoch + 1 for epoch in x], y

@@ -14,17 +14,11 @@ CLASSES = "data.classes."  # the beginning of the keys in a run's identity.json 
 
 @dataclass(frozen=True)
 class Origin:
-    """A file that first weights come from.
+    """A file that first weights come from."""
 
-    Args:
-        path: of the weights file.
-        digest: of its content.
-        classes: names in the order of the ids, if the folder of a run has them; None: unknown.
-    """
-
-    path: str
-    digest: str
-    classes: list[str] | None
+    path: str  # of the weights file
+    digest: str  # of its content
+    classes: list[str] | None  # names in the order of the ids, if the folder of a run has them; None: unknown
 
 
 def find_origin(given: str) -> Origin:
@@ -48,13 +42,7 @@ def find_origin(given: str) -> Origin:
         raise UserError(f"init_from={given}: must be a run folder or a file that ends in {', '.join(SUFFIXES)}")
     with path.open("rb") as file:
         content = hashlib.file_digest(file, "sha256").hexdigest()[:12]
-    return Origin(str(path), content, _classes(path.parent.parent))
-
-
-def _classes(run: Path) -> list[str] | None:
-    """Returns the class names of the run in this folder, if there is one."""
-    identity = run / "identity.json"
-    if not identity.is_file():
-        return None
-    keys = json.loads(identity.read_text())
-    return [key.removeprefix(CLASSES) for key in keys if key.startswith(CLASSES)] or None
+    identity = path.parent.parent / "identity.json"
+    keys = json.loads(identity.read_text()) if identity.is_file() else []
+    classes = [key.removeprefix(CLASSES) for key in keys if key.startswith(CLASSES)]
+    return Origin(str(path), content, classes or None)

@@ -3,8 +3,8 @@
 Three words stand for three things: *leakage* is the record of the images that weights were trained or chosen on, a
 *taint* is the finding that a figure is of such images, and the *mark* † is the sign beside such a figure.
 
-All are frozen dataclasses, which `src.runs.serial` writes as JSON and reads back. Where the JSON has a text for readers
-(a split, a taint), it has the fields of that text beside it, under `fields`, and only these are read back.
+`src.files.write_json` writes them, and `src.runs.serial` reads them back. Where the JSON has a text for readers (a
+split, a taint), it has the fields of that text beside it, under `fields`, and only these are read back.
 """
 
 from collections.abc import Iterable
@@ -13,20 +13,15 @@ from typing import Any
 
 from src.data.folds import Split, join_splits
 
-KINDS = ("own", "official")  # evaluations of a fold: on the part that it held out, and on the dataset's val
+KINDS = ("own", "official")  # the evaluations of a `FoldRecord`, by their fields
 
 
 @dataclass(frozen=True)
 class Taint:
-    """A reason why a figure flatters.
+    """A reason why a figure flatters."""
 
-    Args:
-        how: `trained` or `chosen`.
-        images: number of the figure's images that the weights were trained or chosen on.
-    """
-
-    how: str
-    images: int
+    how: str  # `trained` or `chosen`
+    images: int  # number of the figure's images that the weights were trained or chosen on
 
     def __str__(self) -> str:
         return f"weights were {self.how} on {self.images} of these images"
@@ -34,15 +29,11 @@ class Taint:
 
 @dataclass(frozen=True)
 class Leakage:
-    """Images that weights have seen, by `Source.image_id`.
+    """Images that weights have seen, by `Source.image_id`."""
 
-    Args:
-        trained: images that the weights were trained on.
-        chosen: images whose figures decided which weights were kept. The choice of an epoch within one training does
-            not count: every run makes it on its validation split.
-    """
-
-    trained: frozenset[str] = frozenset()
+    trained: frozenset[str] = frozenset()  # images that the weights were trained on
+    # Images whose figures decided which weights were kept. The choice of an epoch within one training does not count:
+    # every run makes it on its validation split.
     chosen: frozenset[str] = frozenset()
 
     def __or__(self, other: "Leakage") -> "Leakage":
@@ -57,36 +48,22 @@ class Leakage:
 
 @dataclass(frozen=True)
 class LeakageRecord:
-    """Content of `exposure.json`.
+    """Content of `exposure.json`."""
 
-    Args:
-        trained: images that the run itself trains on.
-        before: leakage of the weights that the run starts from.
-    """
-
-    trained: tuple[str, ...]
-    before: Leakage
+    trained: tuple[str, ...]  # images that the run itself trains on
+    before: Leakage  # leakage of the weights that the run starts from
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """The images and the method that a figure belongs to.
+    """The images and the method that a figure belongs to."""
 
-    Args:
-        labels: name of the label set.
-        splits: the splits whose images were counted together; usually one.
-        images: number of images.
-        inference: `src.inference.Protocol` as text.
-        precision: precision of the trainer, such as `32-true`.
-        taints: empty if the weights have seen none of the images.
-    """
-
-    labels: str
-    splits: tuple[Split, ...]
+    labels: str  # name of the label set
+    splits: tuple[Split, ...]  # the splits whose images were counted together; usually one
     images: int
-    inference: str
-    precision: str
-    taints: tuple[Taint, ...] = ()
+    inference: str  # `src.inference.Protocol` as text
+    precision: str  # precision of the trainer, such as `32-true`
+    taints: tuple[Taint, ...] = ()  # empty if the weights have seen none of the images
 
     @property
     def split(self) -> str:
@@ -102,29 +79,16 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Weights that were evaluated.
+    """Weights that were evaluated."""
 
-    Args:
-        name: `best`, `last`, a file, or the name of an average.
-        epoch: epochs trained.
-        step: optimiser steps done.
-    """
-
-    name: str
-    epoch: int
-    step: int
+    name: str  # `best`, `last`, a file, or the name of an average
+    epoch: int  # epochs trained
+    step: int  # optimiser steps done
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures of one checkpoint by one protocol, each a fraction or NaN; per class by the class's name.
-
-    Args:
-        iou: NaN for a class in neither the truth nor the prediction.
-        accuracy: NaN for a class that the truth does not have.
-        share: share of the labelled pixels.
-        matrix: int `(K, K)`, rows truth and columns prediction, from which all figures follow.
-    """
+    """Figures of one checkpoint by one protocol, each a fraction or NaN; per class by the class's name."""
 
     protocol: Protocol
     checkpoint: Checkpoint
@@ -132,10 +96,10 @@ class Evaluation:
     pixel_accuracy: float
     mean_accuracy: float
     frequency_weighted_iou: float
-    iou: dict[str, float]
-    accuracy: dict[str, float]
-    share: dict[str, float]
-    matrix: list[list[int]]
+    iou: dict[str, float]  # NaN for a class in neither the truth nor the prediction
+    accuracy: dict[str, float]  # NaN for a class that the truth does not have
+    share: dict[str, float]  # of the labelled pixels
+    matrix: list[list[int]]  # int `(K, K)`, rows truth and columns prediction, from which all figures follow
 
     @property
     def tag(self) -> str:
@@ -157,15 +121,10 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Results:
-    """Content of `results.json`.
+    """Content of `results.json`."""
 
-    Args:
-        finished: whether the training has ended.
-        evaluations: by their tags; that of a finished training comes first.
-    """
-
-    finished: bool
-    evaluations: dict[str, Evaluation]
+    finished: bool  # whether the training has ended
+    evaluations: dict[str, Evaluation]  # by their tags; that of a finished training comes first
 
     @property
     def own(self) -> Evaluation:
@@ -175,79 +134,50 @@ class Results:
 
 @dataclass(frozen=True)
 class Summary:
-    """Summary of several figures; deviation and interval are NaN if there is only one.
-
-    Args:
-        count: number of figures.
-        deviation: sample standard deviation (n - 1).
-        low, high: the 95 % interval of the mean by Student's t.
-    """
+    """Summary of several figures; deviation and interval are NaN if there is only one."""
 
     count: int
     mean: float
-    deviation: float
-    low: float
+    deviation: float  # sample standard deviation (n - 1)
+    low: float  # of the 95 % interval of the mean by Student's t
     high: float
 
 
 @dataclass(frozen=True)
 class FoldRecord:
-    """State and figures of one fold.
-
-    Args:
-        run: its run folder, as it was when the record was written.
-        log: its log file.
-        state: `done` or `failed`.
-        why: the reason of a failure, else None.
-        own: evaluation on the part that the fold held out; None until it is trained.
-        official: evaluation on the dataset's val; None until it is done, or if the dataset has none.
-    """
+    """State and figures of one fold."""
 
     fold: int
-    run: str
+    run: str  # its run folder, as it was when the record was written
     log: str
-    state: str
-    why: str | None
-    own: Evaluation | None
-    official: Evaluation | None
-
-    def evaluation(self, kind: str) -> Evaluation | None:
-        """Returns the evaluation of a kind."""
-        return {"own": self.own, "official": self.official}[kind]
+    state: str  # `done` or `failed`
+    why: str | None  # the reason of a failure, else None
+    own: Evaluation | None  # on the part that the fold held out; None until it is trained
+    official: Evaluation | None  # on the dataset's val; None until it is done, or if the dataset has none
 
 
 @dataclass(frozen=True)
 class FoldsRecord:
-    """Content of `crossval.json`.
-
-    Args:
-        summaries: summary of the mIoU of all folds, by the kind of evaluation (`KINDS`) that any fold has.
-    """
+    """Content of `crossval.json`."""
 
     folds: tuple[FoldRecord, ...]
+    # Summary of the mIoU of all folds, by the kind of evaluation (`KINDS`) that any fold has.
     summaries: dict[str, Summary]
 
     def evaluations(self, kind: str) -> list[Evaluation]:
-        """Returns the evaluations of a kind, of the folds that have one."""
-        found = (fold.evaluation(kind) for fold in self.folds)
-        return [evaluation for evaluation in found if evaluation is not None]
+        """Returns the evaluations of a kind (`KINDS`), of the folds that have one."""
+        return [getattr(fold, kind) for fold in self.folds if getattr(fold, kind) is not None]
 
 
 @dataclass(frozen=True)
 class CandidateRecord:
-    """An average that was compared.
-
-    Args:
-        members: names of the runs averaged.
-        selection: evaluation on the images that decide.
-        official: evaluation on the dataset's val; None if the dataset has none.
-    """
+    """An average that was compared."""
 
     name: str
-    members: tuple[str, ...]
+    members: tuple[str, ...]  # names of the runs averaged
     is_winner: bool
-    selection: Evaluation
-    official: Evaluation | None
+    selection: Evaluation  # on the images that decide
+    official: Evaluation | None  # on the dataset's val; None if the dataset has none
 
     @property
     def reported(self) -> Evaluation:
@@ -257,30 +187,19 @@ class CandidateRecord:
 
 @dataclass(frozen=True)
 class AverageRecord:
-    """Content of `aggregate.json`.
+    """Content of `aggregate.json`."""
 
-    Args:
-        select_on: option that says which images decide.
-        winner: name of the candidate that was kept.
-    """
-
-    select_on: str
-    winner: str
+    select_on: str  # option that says which images decide
+    winner: str  # name of the candidate that was kept
     candidates: tuple[CandidateRecord, ...]
 
 
 @dataclass(frozen=True)
 class StageRecord:
-    """Folds and averages of one stage. `stages.json` is a list of them (`tuple[StageRecord, ...]`).
+    """Folds and averages of one stage. `stages.json` is a list of them (`tuple[StageRecord, ...]`)."""
 
-    Args:
-        stage: name of the stage, and of its folder.
-        run: name of the winner's run folder within it.
-        winner: evaluation of the winner.
-    """
-
-    stage: str
-    run: str
+    stage: str  # name of the stage, and of its folder
+    run: str  # name of the winner's run folder within it
     folds: FoldsRecord
     averages: AverageRecord
     winner: Evaluation

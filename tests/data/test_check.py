@@ -24,7 +24,7 @@ from src.data.tools import check_files
 from src.data.tools.check import ERRORS, Report, check
 from src.data.tools.check_files import read_pair
 from src.machine import num_cores
-from src.reports.contact_sheet import contact_sheet
+from src.reports.pictures import contact_sheet
 from tests.support.planted_faults import Found, plant
 from tests.support.trees import (
     WRITERS,

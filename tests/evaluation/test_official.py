@@ -15,7 +15,7 @@ from src.data.source import Sample
 from src.data.sources.cityscapes import Cityscapes
 from src.data.sources.cityscapes_labels import CLASSES, ID_TABLE, to_label_ids
 from src.errors import UserError
-from src.evaluation.prediction_files import LabelIds
+from src.evaluation.predictions import LabelIds
 from src.metrics import ConfusionMatrix, figures
 from src.predict import list_images
 from src.runs.folder import RunFolder

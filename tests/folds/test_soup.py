@@ -66,10 +66,9 @@ def test_counters_are_those_of_the_first() -> None:
 
 
 def test_networks_that_do_not_fit_are_refused_by_name() -> None:
-    with pytest.raises(ValueError, match=r"a mean of no networks"):
-        mean_state([])
-    with pytest.raises(ValueError, match=r"the first network and network 3 are different architectures: architecture"):
-        mean_state([state(0), state(1), state(2, batchnorm=False)])
+    check_same_tensors(("runs/a", state(0)), ("runs/b", state(1)))
+    with pytest.raises(ValueError, match=r"runs/a and runs/b are different architectures: architecture"):
+        check_same_tensors(("runs/a", state(0)), ("runs/b", state(2, batchnorm=False)))
     wide = {**state(0), "architecture.head.4.bias": torch.zeros(3)}
     with pytest.raises(
         ValueError,

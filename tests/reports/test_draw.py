@@ -13,10 +13,10 @@ from omegaconf import OmegaConf
 from src.data.folds import Split
 from src.draw import draw_all
 from src.errors import UserError
+from src.files import write_json
 from src.reports.figures import draw
 from src.runs.folder import AVERAGE, FOLDS, STAGES, RunFolder
 from src.runs.records import Evaluation, StageRecord
-from src.runs.serial import write_record
 from tests.support.records import average_record, candidate, evaluation, fold_record, fold_split, folds_record
 
 CONFIG = "data: {classes: {road: [128, 64, 128], car: [0, 0, 142], sky: [70, 130, 180]}}\n"
@@ -53,12 +53,12 @@ def tree(tmp_path: Path) -> Path:
             for fold in range(count)
         ]
         record = folds_record(*folds, fold_record(count, None, why="killed"))
-        write_record(folder / FOLDS, record)
+        write_json(folder / FOLDS, record)
         winner = make_run(folder / "aggregate", on("val"))
         averages = average_record(candidate("best run", on(fold_split(0), fold_split(1)), winner), select_on="fold_val")
-        write_record(folder / "aggregate" / AVERAGE, averages)
+        write_json(folder / "aggregate" / AVERAGE, averages)
         stages.append(StageRecord(stage, "aggregate", record, averages, winner))
-    write_record(tmp_path / "runs" / "stages" / STAGES, stages)
+    write_json(tmp_path / "runs" / "stages" / STAGES, stages)
     return tmp_path / "runs"
 
 

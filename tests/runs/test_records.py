@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from src.data.folds import Split
-from src.files import plain
+from src.files import plain, write_json
 from src.runs.records import AverageRecord, FoldsRecord, Leakage, LeakageRecord, Results, StageRecord, Taint
-from src.runs.serial import is_written, read_record, to_json, write_record
+from src.runs.serial import is_written, read_record
 from tests.support.records import average_record, candidate, evaluation, fold_record, fold_split, folds_record
 
 TAINTS = (Taint("trained", 3), Taint("chosen", 2))
@@ -31,13 +31,13 @@ AVERAGE = average_record(candidate("best run", OWN), candidate("mean of all", ev
 def test_records_come_back_from_their_files(record: object, kind: type, tmp_path: Path) -> None:
     path = tmp_path / "record.json"
     assert not is_written(path, record)
-    write_record(path, record)
+    write_json(path, record)
     assert is_written(path, record)
     assert read_record(path, kind) == record
 
 
 def test_an_evaluation_has_texts_and_their_fields() -> None:
-    content = plain(to_json(evaluation(fold_split(1), TAINTS)))
+    content = plain(evaluation(fold_split(1), TAINTS))
     texts = ["weights were trained on 3 of these images", "weights were chosen on 2 of these images"]
     split = "fold 1 of 3 (by group, seed 42) of train"
     assert list(content)[:3] == ["tag", "protocol", "checkpoint"]
@@ -57,7 +57,7 @@ def test_an_evaluation_has_texts_and_their_fields() -> None:
     assert content["checkpoint"] == {"name": "best", "epoch": 1, "step": 2}
     assert content["iou"] == {"a": 0.75, "b": 0.8}
     assert content["matrix"] == [[3, 1], [0, 4]]
-    assert "taints" not in plain(to_json(evaluation()))["protocol"]
+    assert "taints" not in plain(evaluation())["protocol"]
 
 
 def test_tags_name_what_is_not_usual() -> None:
@@ -69,7 +69,7 @@ def test_tags_name_what_is_not_usual() -> None:
 
 def test_figures_that_do_not_exist_are_null(tmp_path: Path) -> None:
     record = Results(False, {"x": evaluation(matrix=np.array([[3, 1], [0, 0]]))})
-    write_record(tmp_path / "results.json", record)
+    write_json(tmp_path / "results.json", record)
     content = json.loads((tmp_path / "results.json").read_text())
     assert content["evaluations"]["x"]["accuracy"] == {"a": 0.75, "b": None}
     back = read_record(tmp_path / "results.json", Results)

@@ -13,9 +13,9 @@ from src import train
 from src.config.complete import Prepared
 from src.config.open import open_run
 from src.errors import UserError
+from src.files import write_json
 from src.runs.folder import RunFolder
 from src.runs.records import Results
-from src.runs.serial import write_record
 from tests.support.paths import TINY
 from tests.support.processes import assert_same_weights
 
@@ -124,7 +124,7 @@ def test_weights_are_not_given_up(fails, opened: RunFolder, tmp_path: Path) -> N
     )
     assert files(opened) == before
     opened.last.unlink()
-    write_record(opened.results, Results(finished=True, evaluations={}))
+    write_json(opened.results, Results(finished=True, evaluations={}))
     assert "a holds a run of another" in fails("train", *TINY, *MENDED, f"runs={tmp_path}", "name=a")
 
 
@@ -185,7 +185,7 @@ def test_a_checkpoint_is_weights_once_it_is_written(tmp_path: Path) -> None:
         run.checkpoint("best")
     assert run.checkpoint("last") == run.checkpoint(str(run.last)) == run.last
     run.last.unlink()
-    write_record(run.results, Results(finished=True, evaluations={}))
+    write_json(run.results, Results(finished=True, evaluations={}))
     assert run.has_weights
 
 

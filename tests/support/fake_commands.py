@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from src.data.folds import Split
-from src.folds.intervals import summarise
+from src.files import write_json
+from src.folds.crossval import summarise
 from src.folds.stages import WINNER
 from src.processes.children import PROMPT
 from src.runs.folder import AVERAGE, FOLDS, RunFolder
 from src.runs.records import AverageRecord, CandidateRecord, FoldRecord, FoldsRecord, Taint
-from src.runs.serial import write_record
 from tests.support.paths import TINY
 from tests.support.records import evaluation
 
@@ -100,11 +100,11 @@ class FakeStages:
             run.metrics.write_text("step,epoch,val/miou\n9,0,0.5\n")
             taints = [Taint("trained", 2)] if "init_from" in given else []
             fold = FoldRecord(0, str(run.path), str(log), "done", None, evaluation(own, taints), evaluation("val"))
-            write_record(folder / FOLDS, FoldsRecord((fold,), {"own": summarise(self.figures)}))
+            write_json(folder / FOLDS, FoldsRecord((fold,), {"own": summarise(self.figures)}))
         else:
             run = RunFolder(folder / WINNER)
             run.add_evaluation(evaluation("val"), finished=True)
             candidate = CandidateRecord("best run", ("fold0",), True, evaluation(own), evaluation("val"))
-            write_record(run.path / AVERAGE, AverageRecord(given["select_on"], "best run", (candidate,)))
+            write_json(run.path / AVERAGE, AverageRecord(given["select_on"], "best run", (candidate,)))
             run.config.write_text("data: {classes: {a: [1, 2, 3], b: [4, 5, 6]}}\n")
         return 0
