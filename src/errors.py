@@ -1,5 +1,6 @@
 """The errors that a user can mend. All others are bugs of this project, which show their traceback."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,17 @@ class DataError(UserError):
         return type(self), (self.path, self.kind, self.text, self.counts)
 
 
+def shortened(names: Sequence[str], most: int = 3) -> str:
+    """Lists the first names of a longer list, for a message: `a, b, c, ...`."""
+    return ", ".join([*names[:most], "..."] if len(names) > most else names)
+
+
 def whole(key: str, value: Any, least: int, *, also: str = "") -> int:
     """Returns `value` if it is a whole number of at least `least`; `true` and `false` are none.
 
     Args:
         key: dotted key of the configuration, for the message.
-        value: the value given.
+        value: checked.
         least: the lowest value allowed.
         also: other values that the key takes, for the message (`"null"`, `"auto"`).
 

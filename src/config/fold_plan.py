@@ -9,13 +9,13 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 
 from src.config.cli import quoted
 from src.config.complete import complete
-from src.config.flat import changes
+from src.config.flat import changes, to_dict
 from src.config.identity import derive_name, identity
-from src.errors import UserError
+from src.errors import UserError, shortened
 from src.files import first_free, plain, write_json
 from src.folds.crossval import Fold, FoldsPlan, fold_folder
 from src.runs.folder import RunFolder
@@ -30,11 +30,9 @@ def plan_folds(cfg: DictConfig) -> FoldsPlan:
         UserError: no `data.num_folds`, or a `data.fold`; a sweep; a faulty value; missing data.
     """
     check_folds("src.crossval", cfg)
-    options = OmegaConf.to_container(cfg.crossval)
-    assert isinstance(options, dict)
     shared = shared_overrides(OWN_KEYS)
     with open_dict(cfg):
-        cfg.pop("crossval")
+        options = to_dict(cfg.pop("crossval"))
     cfg.data.fold = 0
     if options["init_from"] is not None:
         cfg.init_from = str(fold_folder(Path(options["init_from"]), 0))
@@ -51,7 +49,8 @@ def plan_folds(cfg: DictConfig) -> FoldsPlan:
     folds = []
     for number in numbers:
         run, overrides = fold_folder(folder, number), extra.get(number, [])
-        start = [] if options["init_from"] is None else [_start(options["init_from"], number)]
+        earlier = options["init_from"]
+        start = [] if earlier is None else [f"init_from={quoted(fold_folder(Path(earlier), number))}"]
         place = [f"data.fold={number}", f"runs={quoted(folder)}", f"name={run.name}"]
         evaluate = ["src.eval", f"run={quoted(run)}", "split=val", f"accelerator={cfg.trainer.accelerator}"]
         folds.append(
@@ -82,8 +81,8 @@ def claimed_folds(plan: FoldsPlan) -> Iterator[None]:
         new = plain({"all": plan.identity, "each": {fold.number: fold.overrides for fold in plan.folds}})
         if differences := _differences(plan, folder.identity, new):
             raise UserError(
-                f"{plan.folder} holds folds of another configuration ({', '.join(differences[:3])}"
-                f"{', ...' if len(differences) > 3 else ''}); give another name=, or resume=false, to start beside it"
+                f"{plan.folder} holds folds of another configuration ({shortened(differences)}); give another "
+                "name=, or resume=false, to start beside it"
             )
         write_json(folder.identity, new)
         folder.note_session("src.crossval")
@@ -139,11 +138,6 @@ def name_devices(numbers: Sequence[int]) -> list[str]:
             f"crossval.devices={numbers}: no GPU {beyond[0]} among CUDA_VISIBLE_DEVICES={given}, whose first is 0"
         )
     return [visible[number] for number in numbers]
-
-
-def _start(earlier: str, fold: int) -> str:
-    """Returns the override that starts a fold from the same fold of an earlier cross-validation."""
-    return f"init_from={quoted(fold_folder(Path(earlier), fold))}"
 
 
 def _top_key(override: str) -> str:

@@ -32,9 +32,8 @@ def derive_name(cfg: DictConfig, *, all_folds: bool = False) -> str:
         all_folds: whether the name is that of a cross-validation, `cfg` being the configuration of one of its folds.
     """
     choices = cfg.choices
-    parts = [choices.get("experiment")] if choices.get("experiment") else [choices.data, choices.model]
-    if choices.get("backbone") and not choices.get("experiment"):
-        parts.append(choices.backbone)
+    experiment, backbone = choices.get("experiment"), choices.get("backbone")
+    parts = [experiment] if experiment else [choices.data, choices.model, *([backbone] if backbone else [])]
     if choices.get("scale", "full") != "full":
         parts.append(choices.scale)
     if cfg.data.num_folds is not None:

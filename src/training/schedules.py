@@ -14,12 +14,7 @@ from src.errors import UserError, whole
 
 
 def poly(
-    optimizer: Optimizer,
-    total_steps: int,
-    steps_per_epoch: int,
-    power: float,
-    warmup_epochs: float,
-    floor: float = 0.0,
+    optimizer: Optimizer, total_steps: int, steps_per_epoch: int, power: float, warmup_epochs: float, floor: float = 0.0
 ) -> LambdaLR:
     """Scales lr by floor + (1 - floor) (1 - t / T)^power at step t (Chen et al. 2017), after a linear warm-up.
 
@@ -32,11 +27,9 @@ def cosine(
     optimizer: Optimizer, total_steps: int, steps_per_epoch: int, warmup_epochs: float, floor: float
 ) -> LambdaLR:
     """Lowers lr by half a cosine to `floor` times lr (Loshchilov & Hutter 2017), after a linear warm-up."""
-
-    def half(done: float) -> float:
-        return (1 + math.cos(math.pi * done)) / 2
-
-    return _with_warmup(optimizer, total_steps, steps_per_epoch, warmup_epochs, half, floor)
+    return _with_warmup(
+        optimizer, total_steps, steps_per_epoch, warmup_epochs, lambda done: (1 + math.cos(math.pi * done)) / 2, floor
+    )
 
 
 def constant(optimizer: Optimizer, total_steps: int, steps_per_epoch: int, warmup_epochs: float) -> LambdaLR:
@@ -45,12 +38,7 @@ def constant(optimizer: Optimizer, total_steps: int, steps_per_epoch: int, warmu
 
 
 def step(
-    optimizer: Optimizer,
-    total_steps: int,
-    steps_per_epoch: int,
-    every_epochs: int,
-    gamma: float,
-    warmup_epochs: float,
+    optimizer: Optimizer, total_steps: int, steps_per_epoch: int, every_epochs: int, gamma: float, warmup_epochs: float
 ) -> LambdaLR:
     """Scales lr by gamma^(epoch // every_epochs), epochs counted from the run's start, with a linear warm-up within.
 
@@ -59,11 +47,8 @@ def step(
     """
     whole("scheduler.every_epochs", every_epochs, 1)
     warmup = _warmup_steps(total_steps, steps_per_epoch, warmup_epochs)
-
-    def factor(now: int) -> float:
-        return _warm(now, warmup) * gamma ** (now // (every_epochs * steps_per_epoch))
-
-    return LambdaLR(optimizer, factor)
+    length = every_epochs * steps_per_epoch
+    return LambdaLR(optimizer, lambda now: _warm(now, warmup) * gamma ** (now // length))
 
 
 def one_cycle(
@@ -79,8 +64,6 @@ def one_cycle(
 
     Args:
         optimizer: whose groups have their peaks as learning rates.
-        total_steps: of the run.
-        steps_per_epoch: not used.
         rise: share of the run in which the learning rate rises.
         start: the first learning rate, as a fraction of lr.
         end: the last learning rate, as a fraction of lr.
@@ -93,10 +76,9 @@ def one_cycle(
         raise UserError(f"scheduler.rise={rise}: must be above 0 and below 1")
     if not 0 < end <= start <= 1:
         raise UserError(f"scheduler.start={start}, scheduler.end={end}: must be 0 < end <= start <= 1")
-    peaks = [group["lr"] for group in optimizer.param_groups]
     return OneCycleLR(
         optimizer,
-        max_lr=peaks,
+        max_lr=[group["lr"] for group in optimizer.param_groups],
         total_steps=total_steps,
         pct_start=rise,
         cycle_momentum=cycle_momentum,
@@ -135,7 +117,6 @@ class Plateau(LRScheduler):
     epoch's checkpoint, so that a resumed run would not know of the last validation. Here `observe` takes each figure.
 
     Args:
-        optimizer: whose groups have their base learning rates.
         factor: in (0, 1).
         patience: number of validations.
         threshold: a figure is better if it is above best (1 + threshold).
