@@ -13,7 +13,6 @@ class DataError(UserError):
     """A fault of one file of a dataset.
 
     Args:
-        path: the file.
         kind: one of the kinds of faults that `src.check` lists.
         text: the fault and its remedy, without the path.
         counts: pixels of each label or colour that is not allowed, if these are the fault.
@@ -37,14 +36,8 @@ def shortened(names: Sequence[str], most: int = 3) -> str:
 def whole(key: str, value: Any, least: int, *, also: str = "") -> int:
     """Returns `value` if it is a whole number of at least `least`; `true` and `false` are none.
 
-    Args:
-        key: dotted key of the configuration, for the message.
-        value: checked.
-        least: the lowest value allowed.
-        also: other values that the key takes, for the message (`"null"`, `"auto"`).
-
     Raises:
-        UserError: it is not.
+        UserError: it is not; names the key, and `also`, another value that the key takes (`"null"`, `"auto"`).
     """
     if isinstance(value, int) and not isinstance(value, bool) and value >= least:
         return value

@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from src.config.build import build_data
-from src.config.flat import digest, flatten, to_dict
+from src.config.flat import differing_keys, digest, flatten, to_dict
 from src.config.identity import identity
 from src.config.reopen import AS_RUN, load_data, load_run
 from src.data.source import Source
@@ -121,7 +121,8 @@ def check_same(first: OpenedRun, other: OpenedRun) -> None:
         ("datamodule.dataset", "different data"),
     ):
         values, others = (_leaves(each.config, key) for each in (first, other))
-        for name in sorted(name for name in values.keys() | others.keys() if values.get(name) != others.get(name)):
+        if differing := differing_keys(values, others):
+            name = differing[0]
             remedy = "give inference....=... for all" if key == "task.inference" else "average runs that share it"
             raise UserError(
                 f"{one} and {two} have {subject}: {key}.{name} is {values.get(name)} and {others.get(name)}; {remedy}"
@@ -141,11 +142,10 @@ def check_selection(cfg: DictConfig, runs: Sequence[OpenedRun]) -> None:
     whole("top_k", cfg.top_k, 2)
     whole("batchnorm_images", cfg.batchnorm_images, 1)
     source = runs[0].source
-    if cfg.select_on == "fold_val" and (
-        without := [each.run.path for each in runs if each.config.data.num_folds is None]
-    ):
+    without = next((each.run.path for each in runs if each.config.data.num_folds is None), None)
+    if cfg.select_on == "fold_val" and without is not None:
         raise UserError(
-            f"select_on=fold_val: {without[0]} held out no fold of train (data.num_folds); choose select_on=holdout "
+            f"select_on=fold_val: {without} held out no fold of train (data.num_folds); choose select_on=holdout "
             "holdout=SPLIT, or select_on=official_val"
         )
     if cfg.select_on == "official_val" and "val" not in source.splits:

@@ -36,10 +36,7 @@ def build(
 ) -> tuple[SegmentationDataModule, SegmentationTask, list[Any]]:
     """Builds data, task and callbacks by the run's seed; settles in `cfg` whether BatchNorm is synchronised.
 
-    Args:
-        cfg: the resolved configuration.
-        source: the dataset, with its pack if it has one.
-        continues: whether the weights will come from the run's last checkpoint.
+    `cfg` is resolved. `continues`: the weights will come from the run's last checkpoint.
     """
     if cfg.backbone is not None and cfg.backbone.weights == "imagenet":
         spare_hub_retries()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -112,7 +113,8 @@ def check_folds(module: str, cfg: DictConfig) -> None:
 
 def shared_overrides(without: Sequence[str]) -> list[str]:
     """Returns the overrides of this command line, but for those of some groups or keys of the top level."""
-    return [word for word in HydraConfig.get().overrides.task if _top_key(word) not in without]
+    words = HydraConfig.get().overrides.task
+    return [word for word in words if re.split("[=@.]", word.lstrip("+~"))[0] not in without]
 
 
 def choose_folder(cfg: DictConfig, name: str) -> Path:
@@ -138,7 +140,3 @@ def name_devices(numbers: Sequence[int]) -> list[str]:
             f"crossval.devices={numbers}: no GPU {beyond[0]} among CUDA_VISIBLE_DEVICES={given}, whose first is 0"
         )
     return [visible[number] for number in numbers]
-
-
-def _top_key(override: str) -> str:
-    return override.partition("=")[0].lstrip("+~").partition("@")[0].partition(".")[0]

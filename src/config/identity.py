@@ -27,9 +27,7 @@ def identity(cfg: DictConfig) -> dict[str, Any]:
 def derive_name(cfg: DictConfig, *, all_folds: bool = False) -> str:
     """Derives a readable name, the same for the same command: the choices, the seed, and a digest of the identity.
 
-    Args:
-        cfg: a complete configuration, with its interpolations.
-        all_folds: whether the name is that of a cross-validation, `cfg` being the configuration of one of its folds.
+    `cfg` is complete, not resolved. `all_folds`: the name is that of a cross-validation, `cfg` one of its folds'.
     """
     choices = cfg.choices
     experiment, backbone = choices.get("experiment"), choices.get("backbone")

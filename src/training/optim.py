@@ -77,8 +77,8 @@ def _layers(encoder: nn.Module | None, layer_decay: float) -> dict[str, int]:
     if not 0 < layer_decay <= 1:
         raise UserError(f"{given}: must be above 0 and at most 1, or null")
     model: Any = getattr(encoder, "model", None)
-    matcher = _group_matcher(model, getattr(encoder, "name", None)) if model is not None else None
-    if model is None or matcher is None:
+    matcher = _group_matcher(model, getattr(encoder, "name", None))
+    if matcher is None:
         reason = "this network has no backbone" if encoder is None else "the layers of this backbone are unknown"
         raise UserError(
             f"{given}: {reason}; set it to null, or choose one of timm's backbones (backbone=vit_base, convnext_tiny, "
@@ -98,7 +98,7 @@ def _group_matcher(model: Any, name: str | None) -> dict | None:
     import torch
 
     if not hasattr(model, "group_matcher"):
-        if name is None or not timm.is_model(name):
+        if model is None or name is None or not timm.is_model(name):
             return None
         with torch.device("meta"):
             model = timm.create_model(name, pretrained=False)

@@ -1,14 +1,16 @@
 """Transfer: copies the weights of another training, `init_from=RUN|FILE`, as far as they fit by name and shape."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import cast
 
 import lightning as L
 import torch
-from rich.table import Table
+from rich.table import Column, Table
 from torch import Tensor, nn
 
 from src.errors import UserError, shortened
@@ -133,14 +135,12 @@ def class_tensors(first: nn.Module, second: nn.Module) -> set[str]:
 
 def describe(transfer: Transfer, origin: Origin, classes: list[str], mean: Tensor, std: Tensor) -> str:
     """Tabulates what was loaded, what was not and why; then states the fate of classifier and normalisation."""
-    table = Table("part")
     skipped = {"skipped: shape": transfer.reshaped, "skipped: classes": transfer.anew}
     columns = {"loaded": transfer.loaded, **skipped, "new": transfer.missing}
-    for column in columns:
-        table.add_column(column, justify="right")
-    for part in dict.fromkeys(_part(name) for names in columns.values() for name in names):
-        counts = [sum(_part(name) == part for name in names) for names in columns.values()]
-        table.add_row(part, *(str(count) if count else "" for count in counts))
+    table = Table("part", *(Column(name, justify="right") for name in columns))
+    counts = [Counter(name.split(".")[0] for name in names) for names in columns.values()]
+    for part in dict.fromkeys(chain(*counts)):
+        table.add_row(part, *(str(count[part] or "") for count in counts))
     lines = [f"init_from {origin.path}", render(table)]
     for name, (there, here) in list(transfer.reshaped.items())[:MOST_NAMED]:
         lines.append(f"skipped {name}: {'x'.join(map(str, there))} there, {'x'.join(map(str, here))} here")
@@ -174,7 +174,3 @@ def _describe_normalisation(source: tuple[Tensor, Tensor], mean: Tensor, std: Te
 
 def _short(names: list[str]) -> str:
     return f"{len(names)} classes ({shortened(names)})"
-
-
-def _part(name: str) -> str:
-    return name.split(".")[0]
