@@ -35,8 +35,8 @@ def plan_folds(cfg: DictConfig) -> FoldsPlan:
     with open_dict(cfg):
         options = to_dict(cfg.pop("crossval"))
     cfg.data.fold = 0
-    if options["init_from"] is not None:
-        cfg.init_from = str(fold_folder(Path(options["init_from"]), 0))
+    if (earlier := options["init_from"]) is not None:
+        cfg.init_from = str(fold_folder(Path(earlier), 0))
     prepared = complete(cfg)
     cfg, numbers = prepared.config, range(prepared.config.data.num_folds)
     extra = {int(fold): list(words) for fold, words in (options["overrides"] or {}).items()}
@@ -50,20 +50,11 @@ def plan_folds(cfg: DictConfig) -> FoldsPlan:
     folds = []
     for number in numbers:
         run, overrides = fold_folder(folder, number), extra.get(number, [])
-        earlier = options["init_from"]
         start = [] if earlier is None else [f"init_from={quoted(fold_folder(Path(earlier), number))}"]
         place = [f"data.fold={number}", f"runs={quoted(folder)}", f"name={run.name}"]
         evaluate = ["src.eval", f"run={quoted(run)}", "split=val", f"accelerator={cfg.trainer.accelerator}"]
-        folds.append(
-            Fold(
-                number,
-                RunFolder(run),
-                folder / f"{run.name}.log",
-                overrides,
-                train=["src.train", *shared, *start, *overrides, *place],
-                evaluate=evaluate if has_official else None,
-            )
-        )
+        train, output = ["src.train", *shared, *start, *overrides, *place], folder / f"{run.name}.log"
+        folds.append(Fold(number, RunFolder(run), output, overrides, train, evaluate if has_official else None))
     return FoldsPlan(
         folder, folds, identity(cfg), devices, cfg.trainer.max_epochs, with_progress=cfg.trainer.enable_progress_bar
     )

@@ -18,16 +18,13 @@ CONF = Path(__file__).parents[2] / "conf"
 
 def user_message(error: BaseException, config_name: str) -> str | None:
     """Returns one line for an error that the user can mend; None for a bug."""
-    chain: list[BaseException] = []
-    link: BaseException | None = error
-    while link is not None and link not in chain:
+    chain = [error]
+    while (link := chain[-1].__cause__ or chain[-1].__context__) is not None and link not in chain:
         chain.append(link)
-        link = link.__cause__ or link.__context__
     for link in chain:
         if isinstance(link, UserError):
             return " ".join(str(link).split())
-    in_job = GlobalHydra.instance().is_initialized()
-    if isinstance(error, ConfigAttributeError) and in_job:
+    if isinstance(error, ConfigAttributeError) and GlobalHydra.instance().is_initialized():  # within the command
         return None  # a key that this program asks for and the configuration has not: no user wrote it
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return " ".join(_with_nearest(" ".join(str(link) for link in chain[:2]), config_name).split())
