@@ -40,7 +40,7 @@ def banner(
         "optimiser": f"{_last(cfg['optimizer']['optimizer'])}, {schedule}{average}",
         "protocol": f"{data.folds.describe(source, data.validation_split)}, {task.protocol}, figures at the labels' "
         "own size",
-        "device": f"{_device(trainer.strategy.root_device)}, {trainer.world_size} process(es), precision {trainer.precision}",
+        "device": f"{_device(trainer)}, {trainer.world_size} process(es), precision {trainer.precision}",
         "run": f"{run.path}{', continued from its last checkpoint' if run.last.is_file() else ''}",
     }
     text = [f"{key:<9} {value}" for key, value in lines.items()]
@@ -89,9 +89,13 @@ def _weights(cfg: dict[str, Any]) -> str:
     return f"backbone: {source}; the rest random, by seed {cfg['seed']}"
 
 
-def _device(device: torch.device) -> str:
-    is_gpu = device.type == "cuda"
-    return torch.cuda.get_device_name(device) if is_gpu else f"{device.type} ({torch.get_num_threads()} threads)"
+def _device(trainer: Trainer) -> str:
+    device = trainer.strategy.root_device
+    return (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"{device.type} ({torch.get_num_threads()} threads)"
+    )
 
 
 def _by(size: Any) -> str:
