@@ -5,12 +5,12 @@ import time
 from pathlib import Path
 
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from src.config.checks import check_has_files, count_workers
 from src.config.cli import launch
 from src.data.tools.check import Report, check
 from src.errors import UserError, whole
-from src.machine import num_cores
 from src.reports.data_check import as_text, summary, write_report
 
 log = logging.getLogger(__name__)
@@ -22,13 +22,9 @@ def check_data(cfg: DictConfig) -> Report:
     Raises:
         UserError: a value out of range, or a fault with which training would fail or its figures would be wrong.
     """
-    if OmegaConf.is_missing(cfg.data, "root"):
-        raise UserError("data.root is not set; give data.root=DIR, the folder that holds the dataset")
-    if "root" not in cfg.data.dataset:
-        raise UserError(f"data={cfg.data.name}: these images are drawn, not read: nothing to check; choose data=...")
+    check_has_files(cfg, "check")
     num_samples = whole("num_samples", cfg.num_samples, 0)
-    num_processes = cfg.num_processes
-    processes = num_cores() if num_processes == "auto" else whole("num_processes", num_processes, 1, also="auto")
+    processes = count_workers("num_processes", cfg.num_processes)
     start, folder = time.perf_counter(), Path(cfg.out).expanduser()
     # Reports name files by paths that do not depend on the folder of the command.
     root = Path(cfg.data.root).expanduser().absolute()

@@ -1,5 +1,6 @@
 """The errors that a user can mend. All others are bugs of this project, which show their traceback."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ class DataError(UserError):
     """A fault of one file of a dataset.
 
     Args:
-        path: the file.
         kind: one of the kinds of faults that `src.check` lists.
         text: the fault and its remedy, without the path.
         counts: pixels of each label or colour that is not allowed, if these are the fault.
@@ -28,17 +28,16 @@ class DataError(UserError):
         return type(self), (self.path, self.kind, self.text, self.counts)
 
 
+def shortened(names: Sequence[str], most: int = 3) -> str:
+    """Lists the first names of a longer list, for a message: `a, b, c, ...`."""
+    return ", ".join([*names[:most], "..."] if len(names) > most else names)
+
+
 def whole(key: str, value: Any, least: int, *, also: str = "") -> int:
     """Returns `value` if it is a whole number of at least `least`; `true` and `false` are none.
 
-    Args:
-        key: dotted key of the configuration, for the message.
-        value: the value given.
-        least: the lowest value allowed.
-        also: other values that the key takes, for the message (`"null"`, `"auto"`).
-
     Raises:
-        UserError: it is not.
+        UserError: it is not; names the key, and `also`, another value that the key takes (`"null"`, `"auto"`).
     """
     if isinstance(value, int) and not isinstance(value, bool) and value >= least:
         return value

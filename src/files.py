@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,8 @@ def write_json(path: Path, content: Any) -> None:
 
 def first_free(path: Path) -> Path:
     """Returns this path, or the first of `path-2`, `path-3`, ... that does not exist."""
-    number = 2
-    free = path
-    while free.exists():
-        free = path.with_name(f"{path.name}-{number}")
-        number += 1
-    return free
+    others = (path.with_name(f"{path.name}-{number}") for number in count(2))
+    return next(free for free in chain([path], others) if not free.exists())
 
 
 def plain(value: Any) -> Any:

@@ -7,9 +7,7 @@ from contextlib import contextmanager
 from urllib.parse import urlparse
 
 # Every variable that this project's processes hand on to each other.
-RUN_VARIABLE = (
-    "STREETSEG_RUN"  # set by rank 0 (src.config.open), read by the ranks that Lightning starts: the run folder
-)
+RUN_VARIABLE = "STREETSEG_RUN"  # set by rank 0 (src.config.open), read by Lightning's other ranks: the run folder
 PARENT_VARIABLE = "STREETSEG_PARENT"  # set for a child, read by it (src.processes.orphans): the process to end with
 SWEEP_VARIABLE = "STREETSEG_SWEEP"  # set by src.config.cli, read by conf/train.yaml: a digest of the sweep's command
 GROUP_VARIABLE = "WANDB_RUN_GROUP"  # W&B's own; set by the commands of several runs: their name in the dashboard
@@ -38,10 +36,9 @@ def reachable(url: str, timeout: float = 3.0) -> bool:
     parts = urlparse(url)
     if os.environ.get(f"{parts.scheme}_proxy") or os.environ.get(f"{parts.scheme.upper()}_PROXY"):
         return True
+    port = parts.port or (443 if parts.scheme == "https" else 80)
     try:
-        with socket.create_connection(
-            (parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)), timeout
-        ):
+        with socket.create_connection((parts.hostname, port), timeout):
             return True
     except OSError:
         return False

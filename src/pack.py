@@ -4,27 +4,22 @@ import logging
 from pathlib import Path
 
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from src.config.checks import check_has_files, count_workers
 from src.config.cli import launch
 from src.data.packed import attach, default_folder
-from src.data.source import FileSource
 from src.data.tools.pack import pack_split, verify_split
-from src.errors import UserError, whole
-from src.machine import num_cores
 
 log = logging.getLogger(__name__)
 
 
 def pack(cfg: DictConfig) -> Path:
     """Packs `cfg.splits` of the dataset. Returns the folder of the pack."""
-    if OmegaConf.is_missing(cfg.data, "root"):
-        raise UserError("data.root is not set; give data.root=DIR, the folder that holds the dataset")
+    check_has_files(cfg, "pack")
     source = instantiate(cfg.data.dataset, _convert_="all")
-    if not isinstance(source, FileSource):
-        raise UserError(f"data={cfg.data.name}: these images are drawn, not read: nothing to pack; choose data=...")
     folder = Path(cfg.out).expanduser() if cfg.out else default_folder(source)
-    num_threads = num_cores() if cfg.num_threads == "auto" else whole("num_threads", cfg.num_threads, 1, also="auto")
+    num_threads = count_workers("num_threads", cfg.num_threads)
     for split in cfg.splits:
         log.info("%s: %s", split, pack_split(source, split, folder, num_threads))
         if cfg.verify:

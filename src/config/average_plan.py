@@ -1,6 +1,7 @@
 """Plans an average: opens its runs, checks that they belong together, and derives the configuration of the winner."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from src.config.build import build_data
-from src.config.flat import digest, flatten
+from src.config.flat import differing_keys, digest, flatten, to_dict
 from src.config.identity import identity
 from src.config.reopen import AS_RUN, load_data, load_run
 from src.data.source import Source
@@ -33,11 +34,6 @@ class OpenedRun:
     source: Source
     digest: str
 
-    @property
-    def has_folds(self) -> bool:
-        """Whether it held out a fold of train."""
-        return self.config.data.num_folds is not None
-
 
 def plan_average(cfg: DictConfig) -> tuple[AveragePlan, DictConfig | None]:
     """Plans an average, as far as that needs no torch; also returns the logger of its runs.
@@ -51,7 +47,7 @@ def plan_average(cfg: DictConfig) -> tuple[AveragePlan, DictConfig | None]:
     run = RunFolder(Path(cfg.out) if cfg.out else runs[0].run.path.parent / f"aggregate-{question}")
     if run.config.is_file() and OmegaConf.select(OmegaConf.load(run.config), "aggregate.digest") != question:
         raise UserError(f"out={run.path}: holds another run; give another out=FOLDER, or leave it out")
-    config = winner_config(cfg, runs, run)
+    config = winner_config(cfg, runs, run, question)
     plan = AveragePlan(
         run,
         # Runs of one folder are those of one command; others have only this average in common.
@@ -84,7 +80,13 @@ def open_runs(cfg: DictConfig) -> list[OpenedRun]:
     """
     if (cfg.runs is None) == (cfg["from"] is None):
         raise UserError("give runs=[runs/A,runs/B,...] or from=FOLDER of run folders, and not both")
-    paths = [Path(path) for path in cfg.runs] if cfg.runs is not None else _find_runs(Path(cfg["from"]))
+    if cfg.runs is not None:
+        paths = [Path(path) for path in cfg.runs]
+    elif Path(cfg["from"]).is_dir():
+        found = sorted(path.parent for path in Path(cfg["from"]).glob("*/config.yaml"))
+        paths = [path for path in found if not (path / AVERAGE).is_file()]
+    else:
+        raise UserError(f"from={cfg['from']}: no such folder")
     if len(paths) < 2 or len({path.resolve() for path in paths}) < len(paths):
         given = ", ".join(map(str, paths)) or "none"
         raise UserError(f"an average needs two runs or more, each once; given: {given}")
@@ -92,13 +94,6 @@ def open_runs(cfg: DictConfig) -> list[OpenedRun]:
     for other in runs[1:]:
         check_same(runs[0], other)
     return runs
-
-
-def _find_runs(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        raise UserError(f"from={folder}: no such folder")
-    found = sorted(path.parent for path in folder.glob("*/config.yaml"))
-    return [path for path in found if not (path / AVERAGE).is_file()]
 
 
 def open_run_to_average(cfg: DictConfig, path: Path) -> OpenedRun:
@@ -126,7 +121,7 @@ def check_same(first: OpenedRun, other: OpenedRun) -> None:
         ("datamodule.dataset", "different data"),
     ):
         values, others = (_leaves(each.config, key) for each in (first, other))
-        if differing := sorted(name for name in values.keys() | others.keys() if values.get(name) != others.get(name)):
+        if differing := differing_keys(values, others):
             name = differing[0]
             remedy = "give inference....=... for all" if key == "task.inference" else "average runs that share it"
             raise UserError(
@@ -147,9 +142,10 @@ def check_selection(cfg: DictConfig, runs: Sequence[OpenedRun]) -> None:
     whole("top_k", cfg.top_k, 2)
     whole("batchnorm_images", cfg.batchnorm_images, 1)
     source = runs[0].source
-    if cfg.select_on == "fold_val" and (without := [each.run.path for each in runs if not each.has_folds]):
+    without = next((each.run.path for each in runs if each.config.data.num_folds is None), None)
+    if cfg.select_on == "fold_val" and without is not None:
         raise UserError(
-            f"select_on=fold_val: {without[0]} held out no fold of train (data.num_folds); choose select_on=holdout "
+            f"select_on=fold_val: {without} held out no fold of train (data.num_folds); choose select_on=holdout "
             "holdout=SPLIT, or select_on=official_val"
         )
     if cfg.select_on == "official_val" and "val" not in source.splits:
@@ -167,22 +163,20 @@ def check_selection(cfg: DictConfig, runs: Sequence[OpenedRun]) -> None:
 
 def question_digest(cfg: DictConfig, runs: Sequence[OpenedRun]) -> str:
     """Hashes the weights of the runs and every option that decides the winner."""
-    content = OmegaConf.to_container(cfg)
-    assert isinstance(content, dict)
+    content = to_dict(cfg)
     return digest([[each.digest for each in runs], {key: content[key] for key in QUESTION}])
 
 
-def winner_config(cfg: DictConfig, runs: Sequence[OpenedRun], run: RunFolder) -> DictConfig:
+def winner_config(cfg: DictConfig, runs: Sequence[OpenedRun], run: RunFolder, question: str) -> DictConfig:
     """Derives the winner's configuration from that of the first run: a run on all of train, without a training."""
-    config = OmegaConf.create(OmegaConf.to_container(runs[0].config))
-    assert isinstance(config, DictConfig)
+    config = deepcopy(runs[0].config)
     for key in ("datamodule.folds.num_folds", "datamodule.folds.fold", "data.num_folds", "data.fold"):
         OmegaConf.update(config, key, None)
     for key in ("init_from", "init_source", "callbacks", "logger", "averaging"):
         config[key] = None
     config.name, config.runs, config.run_dir = run.path.name, str(run.path.parent), str(run.path)
     config.aggregate = {
-        "digest": question_digest(cfg, runs),
+        "digest": question,
         "runs": [str(each.run.path) for each in runs],
         **{key: cfg[key] for key in ("select_on", "holdout", "top_k", "batchnorm_images")},
     }

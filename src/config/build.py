@@ -26,13 +26,7 @@ def build_source(datamodule: DictConfig) -> tuple[Source, Folds]:
 
 
 def build_data(datamodule: DictConfig, source: Source, **changes: Any) -> SegmentationDataModule:
-    """Builds the data module around a dataset that is built already.
-
-    Args:
-        datamodule: the part of the configuration that describes the data module.
-        source: the dataset.
-        changes: arguments of the data module that differ from the configuration's.
-    """
+    """Builds the data module around a dataset that is built already; `changes` win over the configuration."""
     arguments = OmegaConf.create({key: value for key, value in datamodule.items() if key not in ("dataset", *changes)})
     return instantiate(arguments, _partial_=True)(dataset=source, **changes)
 
@@ -42,10 +36,7 @@ def build(
 ) -> tuple[SegmentationDataModule, SegmentationTask, list[Any]]:
     """Builds data, task and callbacks by the run's seed; settles in `cfg` whether BatchNorm is synchronised.
 
-    Args:
-        cfg: the resolved configuration.
-        source: the dataset, as `complete` built it.
-        continues: whether the weights will come from the run's last checkpoint.
+    `cfg` is resolved. `continues`: the weights will come from the run's last checkpoint.
     """
     if cfg.backbone is not None and cfg.backbone.weights == "imagenet":
         spare_hub_retries()

@@ -6,6 +6,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from src.config.flat import flatten, to_dict
 from src.errors import UserError, whole
+from src.machine import num_cores
 
 
 def check_given(cfg: DictConfig) -> None:
@@ -13,6 +14,21 @@ def check_given(cfg: DictConfig) -> None:
     for key, value in flatten(to_dict(cfg)).items():
         if value == "???":
             raise UserError(f"{key} is not set; give {key}=... on the command line")
+
+
+def check_has_files(cfg: DictConfig, purpose: str) -> None:
+    """Raises UserError if a dataset is drawn, or if its folder is not given; `purpose` is what the command does."""
+    if OmegaConf.is_missing(cfg.data, "root"):
+        raise UserError("data.root is not set; give data.root=DIR, the folder that holds the dataset")
+    if "root" not in cfg.data.dataset:
+        raise UserError(
+            f"data={cfg.data.name}: these images are drawn, not read: nothing to {purpose}; choose data=..."
+        )
+
+
+def count_workers(key: str, given: Any) -> int:
+    """Returns how many processes or threads to use; `auto` is one per core that this process may use."""
+    return num_cores() if given == "auto" else whole(key, given, 1, also="auto")
 
 
 def check_ranges(cfg: DictConfig) -> None:

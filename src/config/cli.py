@@ -11,11 +11,10 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from src.config.flat import digest
 from src.config.messages import CONF, user_message
-from src.config.resolvers import register_resolvers
 from src.machine import SWEEP_VARIABLE, environment
 from src.processes.orphans import EXIT_STATUS, end_with_parent
 
@@ -70,3 +69,16 @@ def launch(function: Callable[[DictConfig], Any], config_name: str) -> None:
 def quoted(path: Path) -> str:
     """Quotes a path as a value on a command line, whatever characters it has."""
     return QuotedString(str(path), Quote.single).with_quotes()
+
+
+def register_resolvers() -> None:
+    """Registers `${len:...}`, `${share:...}` and `${whole_share:...}` of conf/; calling it again changes nothing.
+
+    `${share:0.1}` is a tenth of the training, in epochs; `${whole_share:0.1}` is the same as a whole number of at least
+    1. So the warm-up or the decay of a recipe keeps its place if scale=tiny, or the user, changes trainer.max_epochs.
+    """
+    OmegaConf.register_new_resolver("len", len, replace=True)
+    OmegaConf.register_new_resolver("share", lambda part, *, _root_: part * _root_.trainer.max_epochs, replace=True)
+    OmegaConf.register_new_resolver(
+        "whole_share", lambda part, *, _root_: max(1, round(part * _root_.trainer.max_epochs)), replace=True
+    )

@@ -27,13 +27,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Prepared:
-    """A complete configuration with the dataset that it names, which is built once per process.
-
-    Args:
-        config: complete; its interpolations are not resolved.
-        source: the dataset, with its pack if it has one.
-        folds: the part of the dataset that is trained on, and the part that is validated on.
-    """
+    """A complete configuration, not resolved, with the dataset that it names, which is built once per process."""
 
     config: DictConfig
     source: Source
@@ -48,10 +42,10 @@ def complete(cfg: DictConfig) -> Prepared:
     """
     check_given(cfg)
     cfg = deepcopy(cfg)
-    choices = HydraConfig.get().runtime.choices
-    groups = ("data", "model", "backbone", "experiment", "scale")
-    cfg.choices = {group: choices[group] for group in groups if choices.get(group)}
     _settle_backbone(cfg)
+    choices = HydraConfig.get().runtime.choices
+    groups = ("data", "model", *(["backbone"] if "backbone" in cfg.model else []), "experiment", "scale")
+    cfg.choices = {group: choices[group] for group in groups if choices.get(group)}
     check_scheme(cfg.init)
     if cfg.init_from is not None:
         cfg.init_source = asdict(find_origin(cfg.init_from))
@@ -75,7 +69,6 @@ def _settle_backbone(cfg: DictConfig) -> None:
         if given:
             raise UserError(f"{given[0]}: model={choices['model']} has no backbone to choose; leave it out")
         cfg.backbone = None
-        cfg.choices = {group: choice for group, choice in cfg.choices.items() if group != "backbone"}
 
 
 def _fill_class_weights(cfg: DictConfig, source: Source, samples: list[Sample]) -> None:

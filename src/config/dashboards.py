@@ -21,8 +21,6 @@ def publish(
         folder: has an `environment.json` (`RunFolder.note_session`), whose id becomes that of the W&B run.
         kind: W&B's job type.
         pictures: PNG files by name.
-        table: shown as text.
-        figures: figures of the summary.
     """
     if logger is not None and "wandb" in logger:
         dashboard: Dashboard = instantiate(logger.wandb, run_dir=str(folder), job_type=kind)

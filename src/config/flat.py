@@ -31,5 +31,9 @@ def digest(content: Any) -> str:
 
 def changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Lists the differences between two flat configurations as `key: old -> new`, sorted by key."""
-    differing = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-    return [f"{key}: {old.get(key)} -> {new.get(key)}" for key in differing]
+    return [f"{key}: {old.get(key)} -> {new.get(key)}" for key in differing_keys(old, new)]
+
+
+def differing_keys(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Returns the keys of two flat configurations whose values differ, sorted."""
+    return sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))

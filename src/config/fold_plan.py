@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,13 +10,13 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 
 from src.config.cli import quoted
 from src.config.complete import complete
-from src.config.flat import changes
+from src.config.flat import changes, to_dict
 from src.config.identity import derive_name, identity
-from src.errors import UserError
+from src.errors import UserError, shortened
 from src.files import first_free, plain, write_json
 from src.folds.crossval import Fold, FoldsPlan, fold_folder
 from src.runs.folder import RunFolder
@@ -30,14 +31,12 @@ def plan_folds(cfg: DictConfig) -> FoldsPlan:
         UserError: no `data.num_folds`, or a `data.fold`; a sweep; a faulty value; missing data.
     """
     check_folds("src.crossval", cfg)
-    options = OmegaConf.to_container(cfg.crossval)
-    assert isinstance(options, dict)
     shared = shared_overrides(OWN_KEYS)
     with open_dict(cfg):
-        cfg.pop("crossval")
+        options = to_dict(cfg.pop("crossval"))
     cfg.data.fold = 0
-    if options["init_from"] is not None:
-        cfg.init_from = str(fold_folder(Path(options["init_from"]), 0))
+    if (earlier := options["init_from"]) is not None:
+        cfg.init_from = str(fold_folder(Path(earlier), 0))
     prepared = complete(cfg)
     cfg, numbers = prepared.config, range(prepared.config.data.num_folds)
     extra = {int(fold): list(words) for fold, words in (options["overrides"] or {}).items()}
@@ -51,19 +50,11 @@ def plan_folds(cfg: DictConfig) -> FoldsPlan:
     folds = []
     for number in numbers:
         run, overrides = fold_folder(folder, number), extra.get(number, [])
-        start = [] if options["init_from"] is None else [_start(options["init_from"], number)]
+        start = [] if earlier is None else [f"init_from={quoted(fold_folder(Path(earlier), number))}"]
         place = [f"data.fold={number}", f"runs={quoted(folder)}", f"name={run.name}"]
         evaluate = ["src.eval", f"run={quoted(run)}", "split=val", f"accelerator={cfg.trainer.accelerator}"]
-        folds.append(
-            Fold(
-                number,
-                RunFolder(run),
-                folder / f"{run.name}.log",
-                overrides,
-                train=["src.train", *shared, *start, *overrides, *place],
-                evaluate=evaluate if has_official else None,
-            )
-        )
+        train, output = ["src.train", *shared, *start, *overrides, *place], folder / f"{run.name}.log"
+        folds.append(Fold(number, RunFolder(run), output, overrides, train, evaluate if has_official else None))
     return FoldsPlan(
         folder, folds, identity(cfg), devices, cfg.trainer.max_epochs, with_progress=cfg.trainer.enable_progress_bar
     )
@@ -82,8 +73,8 @@ def claimed_folds(plan: FoldsPlan) -> Iterator[None]:
         new = plain({"all": plan.identity, "each": {fold.number: fold.overrides for fold in plan.folds}})
         if differences := _differences(plan, folder.identity, new):
             raise UserError(
-                f"{plan.folder} holds folds of another configuration ({', '.join(differences[:3])}"
-                f"{', ...' if len(differences) > 3 else ''}); give another name=, or resume=false, to start beside it"
+                f"{plan.folder} holds folds of another configuration ({shortened(differences)}); give another "
+                "name=, or resume=false, to start beside it"
             )
         write_json(folder.identity, new)
         folder.note_session("src.crossval")
@@ -113,7 +104,8 @@ def check_folds(module: str, cfg: DictConfig) -> None:
 
 def shared_overrides(without: Sequence[str]) -> list[str]:
     """Returns the overrides of this command line, but for those of some groups or keys of the top level."""
-    return [word for word in HydraConfig.get().overrides.task if _top_key(word) not in without]
+    words = HydraConfig.get().overrides.task
+    return [word for word in words if re.split("[=@.]", word.lstrip("+~"))[0] not in without]
 
 
 def choose_folder(cfg: DictConfig, name: str) -> Path:
@@ -139,12 +131,3 @@ def name_devices(numbers: Sequence[int]) -> list[str]:
             f"crossval.devices={numbers}: no GPU {beyond[0]} among CUDA_VISIBLE_DEVICES={given}, whose first is 0"
         )
     return [visible[number] for number in numbers]
-
-
-def _start(earlier: str, fold: int) -> str:
-    """Returns the override that starts a fold from the same fold of an earlier cross-validation."""
-    return f"init_from={quoted(fold_folder(Path(earlier), fold))}"
-
-
-def _top_key(override: str) -> str:
-    return override.partition("=")[0].lstrip("+~").partition("@")[0].partition(".")[0]

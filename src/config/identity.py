@@ -27,14 +27,11 @@ def identity(cfg: DictConfig) -> dict[str, Any]:
 def derive_name(cfg: DictConfig, *, all_folds: bool = False) -> str:
     """Derives a readable name, the same for the same command: the choices, the seed, and a digest of the identity.
 
-    Args:
-        cfg: a complete configuration, with its interpolations.
-        all_folds: whether the name is that of a cross-validation, `cfg` being the configuration of one of its folds.
+    `cfg` is complete, not resolved. `all_folds`: the name is that of a cross-validation, `cfg` one of its folds'.
     """
     choices = cfg.choices
-    parts = [choices.get("experiment")] if choices.get("experiment") else [choices.data, choices.model]
-    if choices.get("backbone") and not choices.get("experiment"):
-        parts.append(choices.backbone)
+    experiment, backbone = choices.get("experiment"), choices.get("backbone")
+    parts = [experiment] if experiment else [choices.data, choices.model, *([backbone] if backbone else [])]
     if choices.get("scale", "full") != "full":
         parts.append(choices.scale)
     if cfg.data.num_folds is not None:

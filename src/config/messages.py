@@ -11,31 +11,24 @@ from hydra.errors import HydraException
 from omegaconf.errors import ConfigAttributeError, OmegaConfBaseException
 
 from src.config.flat import flatten, to_dict
-from src.errors import UserError
+from src.errors import UserError, shortened
 
 CONF = Path(__file__).parents[2] / "conf"
 
 
 def user_message(error: BaseException, config_name: str) -> str | None:
     """Returns one line for an error that the user can mend; None for a bug."""
-    chain: list[BaseException] = []
-    link: BaseException | None = error
-    while link is not None and link not in chain:
+    chain = [error]
+    while (link := chain[-1].__cause__ or chain[-1].__context__) is not None and link not in chain:
         chain.append(link)
-        link = link.__cause__ or link.__context__
     for link in chain:
         if isinstance(link, UserError):
-            return _one_line(str(link))
-    in_job = GlobalHydra.instance().is_initialized()
-    if isinstance(error, ConfigAttributeError) and in_job:
+            return " ".join(str(link).split())
+    if isinstance(error, ConfigAttributeError) and GlobalHydra.instance().is_initialized():  # within the command
         return None  # a key that this program asks for and the configuration has not: no user wrote it
     if isinstance(error, (HydraException, OmegaConfBaseException)):
-        return _one_line(_with_nearest(" ".join(str(link) for link in chain[:2]), config_name))
+        return " ".join(_with_nearest(" ".join(str(link) for link in chain[:2]), config_name).split())
     return None
-
-
-def _one_line(message: str) -> str:
-    return re.sub(r"\s+", " ", message).strip()
 
 
 def _with_nearest(message: str, config_name: str) -> str:
@@ -62,6 +55,4 @@ def _keys(config_name: str) -> set[str]:
 def _nearest(given: str, options: set[str]) -> str:
     names = sorted(options)
     near = difflib.get_close_matches(given, names, 3, cutoff=0.5)
-    if near:
-        return f"the nearest are {', '.join(near)}"
-    return f"allowed are {', '.join(names[:30])}{', ...' if len(names) > 30 else ''}"
+    return f"the nearest are {', '.join(near)}" if near else f"allowed are {shortened(names, 30)}"

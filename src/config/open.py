@@ -12,8 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 from src.config.complete import Prepared
 from src.config.flat import changes, to_dict
 from src.config.identity import derive_name, identity
-from src.errors import UserError
-from src.files import first_free, write_json, write_text
+from src.errors import UserError, shortened
+from src.files import first_free, plain, write_json, write_text
 from src.machine import RUN_VARIABLE, environment, is_first_process
 from src.runs.folder import RunFolder
 from src.runs.leakage import image_ids, note_leakage
@@ -37,7 +37,10 @@ def open_run(prepared: Prepared) -> tuple[RunFolder, DictConfig]:
     if not inherited and is_first_process() and _differences(cfg, run):
         run.path.mkdir(parents=True, exist_ok=True)
         with run.lock():  # another process may train here, and have no checkpoint yet
-            _make_room(cfg, run)
+            if not run.has_weights:
+                run.clear()
+            elif run.config.is_file():
+                check_configuration(cfg, run)
             _write_records(run, prepared, resolved)
     return run, resolved
 
@@ -72,9 +75,8 @@ def check_configuration(cfg: DictConfig, run: RunFolder) -> None:
     """Raises UserError if the folder is of another configuration."""
     if found := _differences(cfg, run):
         raise UserError(
-            f"{run.path} holds a run of another configuration ({', '.join(found[:3])}"
-            f"{', ...' if len(found) > 3 else ''}); give another name= (to src.crossval or src.stages, if one of these "
-            "runs it), or resume=false, to start beside it"
+            f"{run.path} holds a run of another configuration ({shortened(found)}); give another name= (to "
+            "src.crossval or src.stages, if one of these runs it), or resume=false, to start beside it"
         )
 
 
@@ -82,15 +84,7 @@ def _differences(cfg: DictConfig, run: RunFolder) -> list[str]:
     """Differences from the folder's saved configuration; the config path if there is none yet."""
     if not run.config.is_file():
         return [str(run.config)]
-    return changes(json.loads(run.identity.read_text()), json.loads(json.dumps(identity(cfg))))
-
-
-def _make_room(cfg: DictConfig, run: RunFolder) -> None:
-    """Clears a folder without weights. Raises UserError if it has weights of another configuration."""
-    if not run.has_weights:
-        run.clear()
-    elif run.config.is_file():
-        check_configuration(cfg, run)
+    return changes(json.loads(run.identity.read_text()), plain(identity(cfg)))
 
 
 def _write_records(run: RunFolder, prepared: Prepared, resolved: DictConfig) -> None:

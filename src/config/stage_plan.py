@@ -1,15 +1,13 @@
 """Plans staged training: composes the commands of every stage, so that a faulty override is found before the first."""
 
-from pathlib import Path
-from typing import Any
-
 from hydra import compose
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 
 from src.config.cli import quoted
-from src.config.flat import digest
+from src.config.flat import digest, to_dict
 from src.config.fold_plan import check_folds, choose_folder, shared_overrides
 from src.config.identity import identity
 from src.errors import UserError, whole
@@ -29,17 +27,19 @@ def plan_stages(cfg: DictConfig) -> StagesPlan:
     """Plans all stages.
 
     Raises:
-        UserError: no folds, a sweep, epochs or a start that the stages decide, an unknown lineage, a stage without
-            epochs, an override that does not compose.
+        UserError: no list of stages, no folds, a sweep, epochs or a start that the stages decide, an unknown lineage, a
+            stage without epochs, an override that does not compose.
     """
+    if "stages" not in cfg:
+        lists = GlobalHydra.instance().config_loader().get_group_options("stages")
+        raise UserError(f"stages is not set; give stages=NAME, one of {', '.join(lists)}")
     for key, remedy in DECIDED.items():
         if any(word.startswith(f"{key}=") for word in HydraConfig.get().overrides.task):
             raise UserError(f"{key}: is each stage's own; {remedy}")
     if cfg.lineage not in LINEAGES:
         raise UserError(f"lineage={cfg.lineage}: must be one of {', '.join(LINEAGES)}")
     check_folds("src.stages", cfg)
-    content = OmegaConf.to_container(cfg)
-    assert isinstance(content, dict)
+    content = to_dict(cfg)
     options = {key: content[key] for key in ("stages", "lineage", "aggregate")}
     with open_dict(cfg):
         for key in (*options, "crossval"):
@@ -52,25 +52,17 @@ def plan_stages(cfg: DictConfig) -> StagesPlan:
         place = folder / f"{number}_{key}"
         words = [*(given.get("overrides") or []), *shared_overrides(OWN_KEYS), f"trainer.max_epochs={epochs}"]
         if stages:
-            words.append(_start(stages[-1].folder, options["lineage"]))
+            before = stages[-1].folder
+            is_shared = options["lineage"] == "aggregate"
+            start = f"init_from={quoted(before / WINNER)}" if is_shared else f"crossval.init_from={quoted(before)}"
+            words.append(start)
         words += [f"runs={quoted(folder)}", f"name={place.name}"]
         try:
             compose("crossval", words)
         except HydraException as error:
             raise UserError(f"stages.{key} with this command line: {' '.join(str(error).split())[:300]}") from error
-        average = ["src.aggregate", *_average_words(place, options["aggregate"], cfg.trainer.accelerator)]
+        average = ["src.aggregate", f"from={quoted(place)}", f"out={quoted(place / WINNER)}"]
+        average += [f"{key}={'null' if value is None else value}" for key, value in options["aggregate"].items()]
+        average.append(f"accelerator={cfg.trainer.accelerator}")
         stages.append(Stage(place, ["src.crossval", *words], average, cfg.data.num_folds, epochs))
     return StagesPlan(folder, stages, with_progress=cfg.trainer.enable_progress_bar)
-
-
-def _start(before: Path, lineage: str) -> str:
-    """Returns the override that starts a stage from the winner, or from the folds, of the stage before."""
-    if lineage == "aggregate":
-        return f"init_from={quoted(before / WINNER)}"
-    return f"crossval.init_from={quoted(before)}"
-
-
-def _average_words(place: Path, options: dict[str, Any], accelerator: str) -> list[str]:
-    """Returns the overrides of src.aggregate for the folds of a stage."""
-    chosen = [f"{key}={'null' if value is None else value}" for key, value in options.items()]
-    return [f"from={quoted(place)}", f"out={quoted(place / WINNER)}", *chosen, f"accelerator={accelerator}"]

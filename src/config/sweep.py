@@ -75,8 +75,5 @@ def summary(folder: Path) -> str:
             figures = "not finished | | "
         lines.append(f"| {job.name} | {name} | {figures} |")
     if any(MARK in line for line in lines):
-        lines += [
-            "",
-            f"{MARK} on images that the weights were trained or chosen on; the run's results.json says how",
-        ]
+        lines += ["", f"{MARK} on images that the weights were trained or chosen on; the run's results.json says how"]
     return "\n".join(lines)

@@ -22,7 +22,6 @@ from src.folds.soup import State, check_same_tensors, greedy_soup, mean_state, r
 from src.inference import Ensemble
 from src.metrics import figures
 from src.models.network import Network
-from src.models.weights import select
 from src.runs.folder import RunFolder
 from src.runs.leakage import image_ids, leakage_before
 from src.runs.records import CandidateRecord, Checkpoint, Evaluation, Leakage
@@ -222,5 +221,6 @@ def read_member(run: RunFolder, data: SegmentationDataModule) -> Member:
     content = torch.load(run.checkpoint("best"), "cpu", weights_only=True)
     checkpoint = Checkpoint("best", content["epoch"] + 1, content["global_step"])
     leakage = Leakage(trained=frozenset(Part(data, "train").ids)) | leakage_before(run.path)
-    state, own = select(content["state_dict"], PREFIX), Part(data, data.validation_split)
+    tensors, own = content["state_dict"].items(), Part(data, data.validation_split)
+    state = {key.removeprefix(PREFIX): value for key, value in tensors if key.startswith(PREFIX)}
     return Member(run.path.name, state, checkpoint, leakage, own)

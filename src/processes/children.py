@@ -13,15 +13,12 @@ PROMPT = "$ python -m "  # stands before each command in a log
 
 
 def run_module(command: Sequence[str], log: Path, device: str | None = None) -> int:
-    """Runs a module in a child process to its end; the child ends if this process does.
+    """Runs a module in a child process, which ends if this process does; returns its status, negative for a signal.
 
     Args:
         command: name of the module and its arguments.
         log: file that the command line and all output are added to.
         device: value of CUDA_VISIBLE_DEVICES for the child; None leaves it as it is here.
-
-    Returns:
-        The exit status; negative if a signal ended the child.
     """
     env = {name: value for name, value in child_environment().items() if name != RUN_VARIABLE}
     if device is not None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from src.runs.folder import RunFolder
 from src.runs.metrics_csv import read_metrics
@@ -21,7 +21,6 @@ def show_progress(runs: Mapping[str, RunFolder], epochs: int, *, enabled: bool) 
 
     Args:
         runs: by the name beside the bar.
-        epochs: number of epochs of each.
         enabled: if false, or if stderr is no terminal, nothing is shown.
     """
     console = Console(stderr=True)
@@ -30,11 +29,12 @@ def show_progress(runs: Mapping[str, RunFolder], epochs: int, *, enabled: bool) 
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     progress, ended = Progress(*columns, console=console), threading.Event()
+    tasks = {progress.add_task(name, total=epochs): run for name, run in runs.items()}
 
-    def follow(tasks: dict[str, TaskID]) -> None:
+    def follow() -> None:
         while not ended.wait(EVERY_S):
-            for name, task in tasks.items():
-                progress.update(task, completed=epochs_done(runs[name]))
+            for task, run in tasks.items():
+                progress.update(task, completed=epochs_done(run))
 
     outside = sys.stdout
     with progress:
@@ -46,8 +46,7 @@ def show_progress(runs: Mapping[str, RunFolder], epochs: int, *, enabled: bool) 
         ]
         for handler in handlers:
             handler.setStream(sys.stdout)
-        tasks = {name: progress.add_task(name, total=epochs) for name in runs}
-        thread = threading.Thread(target=follow, args=(tasks,), daemon=True)
+        thread = threading.Thread(target=follow, daemon=True)
         thread.start()
         try:
             yield

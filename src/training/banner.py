@@ -18,12 +18,7 @@ def banner(
 ) -> str:
     """Describes data, network, weights, protocol, device and run folder; then notes what may not be intended.
 
-    Args:
-        cfg: the resolved configuration of the run.
-        run: its folder.
-        data: its data module.
-        task: its task, with the first weights.
-        trainer: its trainer, before it trains.
+    `cfg` is the run's resolved configuration, `task` has its first weights.
     """
     source, network = data.source, task.network
     counts = ", ".join(f"{len(data.samples(split))} {split}" for split in ("train", data.validation_split))
@@ -33,6 +28,8 @@ def banner(
     image, _ = source.read(data.samples("train")[0])
     name, root, backbone = cfg["data"]["name"], cfg["data"]["root"], cfg["backbone"]
     backbone_name = f", backbone {backbone['name']}" if backbone else ""
+    schedule = f"lr {cfg['optimizer']['lr']:g}, {_last(cfg['scheduler'])}"
+    average = f", validates its {_last(cfg['averaging'])}" if cfg["averaging"] else ""
     lines = {
         "data": f"{name}{f' in {root}' if root else ''}: {counts}, {source.num_classes} classes ({source.labels}), "
         f"crops {_by(crop_size)}",
@@ -40,7 +37,7 @@ def banner(
         "weights": _weights(cfg),
         "training": f"{trainer.max_epochs} epochs, batch {total_batch} ({batch_size} x {trainer.world_size} "
         f"devices x {trainer.accumulate_grad_batches}), seed {cfg['seed']}",
-        "optimiser": _optimiser(cfg),
+        "optimiser": f"{_last(cfg['optimizer']['optimizer'])}, {schedule}{average}",
         "protocol": f"{data.folds.describe(source, data.validation_split)}, {task.protocol}, figures at the labels' "
         "own size",
         "device": f"{_device(trainer)}, {trainer.world_size} process(es), precision {trainer.precision}",
@@ -80,27 +77,25 @@ def batchnorm_notes(cfg: dict[str, Any], task: SegmentationTask, trainer: Traine
     return notes
 
 
-def _optimiser(cfg: dict[str, Any]) -> str:
-    name, schedule = _last(cfg["optimizer"]["optimizer"]), _last(cfg["scheduler"])
-    average = f", validates its {_last(cfg['averaging'])}" if cfg["averaging"] else ""
-    return f"{name}, lr {cfg['optimizer']['lr']:g}, {schedule}{average}"
-
-
 def _weights(cfg: dict[str, Any]) -> str:
     if cfg["init_from"] is not None:
         return f"from {cfg['init_source']['path']}, as far as they fit"
-    weights = None if cfg["backbone"] is None else cfg["backbone"]["weights"]
+    if cfg["backbone"] is None:
+        return f"random, by seed {cfg['seed']}"
+    weights = cfg["backbone"]["weights"]
     if weights is None:
-        why = "" if cfg["backbone"] is None else " (backbone.weights=null)"
-        return f"random{why}, by seed {cfg['seed']}"
+        return f"random (backbone.weights=null), by seed {cfg['seed']}"
     source = "ImageNet, by smp / timm" if weights == "imagenet" else weights
     return f"backbone: {source}; the rest random, by seed {cfg['seed']}"
 
 
 def _device(trainer: Trainer) -> str:
-    if trainer.strategy.root_device.type == "cuda":
-        return torch.cuda.get_device_name(trainer.strategy.root_device)
-    return f"{trainer.strategy.root_device.type} ({torch.get_num_threads()} threads)"
+    device = trainer.strategy.root_device
+    return (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"{device.type} ({torch.get_num_threads()} threads)"
+    )
 
 
 def _by(size: Any) -> str:

@@ -1,6 +1,7 @@
 """The exact measuring of BatchNorm's statistics for weights that no training step had: averages of weights."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
+from functools import partial
 
 import torch
 import torch.distributed as dist
@@ -16,7 +17,7 @@ def remeasure(network: nn.Module, batches: Iterable[Tensor], skip: Collection[st
 
     In one pass each layer normalises by its batch, as in training, and everything else is as in evaluation (no
     dropout). The result is no running average: it sums over all batches, and over all processes of a distributed run.
-    A layer that evaluation does not reach (auxiliary heads) keeps its statistics. Modes and momenta are restored.
+    A layer that evaluation does not reach (auxiliary heads) keeps its statistics. Modes are restored.
 
     Args:
         network: takes the batches; on any device.
@@ -31,19 +32,15 @@ def remeasure(network: nn.Module, batches: Iterable[Tensor], skip: Collection[st
     """
     layers = {name: layer for name, layer in batchnorm_layers(network).items() if name not in skip}
     modes = {module: module.training for module in network.modules()}
-    momenta = {layer: layer.momentum for layer in layers.values()}
-    counters = [
-        (counter, counter.clone()) for layer in layers.values() if (counter := layer.num_batches_tracked) is not None
-    ]
     tallies: dict[str, _Moments] = {}
-    hooks = [layer.register_forward_pre_hook(_recorder(name, tallies)) for name, layer in layers.items()]
+    hooks = [layer.register_forward_pre_hook(partial(_record, name, tallies)) for name, layer in layers.items()]
     device = next(network.parameters()).device
     images = 0
     try:
         network.eval()
         for layer in layers.values():
             layer.train()
-            layer.momentum = 0.0  # the old statistics stay until all are measured
+            layer.track_running_stats = False  # the old statistics stay until all are measured
         for batch in batches:
             network(batch.to(device))
             images += len(batch)
@@ -52,10 +49,8 @@ def remeasure(network: nn.Module, batches: Iterable[Tensor], skip: Collection[st
             hook.remove()
         for module, mode in modes.items():
             module.training = mode
-        for layer, momentum in momenta.items():
-            layer.momentum = momentum
-        for counter, before in counters:
-            counter.copy_(before)
+        for layer in layers.values():
+            layer.track_running_stats = True
     if images == 0:
         raise UserError("BatchNorm cannot be measured again on no images; give at least one batch")
     for name, moments in tallies.items():
@@ -109,16 +104,12 @@ class _Moments:
         return mean, squares / (count - 1)
 
 
-def _recorder(name: str, tallies: dict[str, _Moments]) -> Callable[[nn.Module, tuple[Tensor]], None]:
-    """Makes a hook that adds a layer's input to its moments."""
-
-    def record(layer: nn.Module, inputs: tuple[Tensor]) -> None:
-        (x,) = inputs
-        if x.numel() == x.shape[1]:
-            raise UserError(
-                f"BatchNorm layer {name} has one value per channel in a batch of one image; measure it on batches of "
-                "two or more"
-            )
-        tallies.setdefault(name, _Moments(x)).add(x)
-
-    return record
+def _record(name: str, tallies: dict[str, _Moments], layer: nn.Module, inputs: tuple[Tensor]) -> None:
+    """Adds a layer's input to its moments; a hook."""
+    (x,) = inputs
+    if x.numel() == x.shape[1]:
+        raise UserError(
+            f"BatchNorm layer {name} has one value per channel in a batch of one image; measure it on batches of two "
+            "or more"
+        )
+    tallies.setdefault(name, _Moments(x)).add(x)

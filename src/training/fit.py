@@ -36,7 +36,6 @@ def synchronises_batchnorm(given: bool | str, accelerator: str, *, several_devic
     Args:
         given: `trainer.sync_batchnorm`: true, false or `auto`, which is true on several GPUs.
         accelerator: `trainer.accelerator`; `auto` takes GPUs if there are any.
-        several_devices: whether the run may use more than one device.
 
     Raises:
         UserError: true on several CPUs, which have no SyncBatchNorm.
@@ -56,7 +55,6 @@ def fit(
 
     Args:
         run: the run folder, which this process has locked.
-        data: what is trained and validated on.
         task: with its first weights, which those of the last checkpoint replace.
         trainer: its loggers are those of `conf/logger`: context managers with `mark` and `publish`.
         config: the resolved configuration of the run, for the banner and the loggers.

@@ -31,13 +31,11 @@ class Suggestion:
     has_turned: bool
 
     def __str__(self) -> str:
-        text = (
+        note = "" if self.has_turned else "\nnote: the loss never rose again; raise lr_range.highest until it does"
+        return (
             f"suggestion: optimizer.lr={self.lr:.1e}, a tenth of {self.lowest:.1e}, at which the smoothed training "
-            "loss is lowest"
+            f"loss is lowest{note}"
         )
-        if not self.has_turned:
-            text += "\nnote: the loss never rose again; raise lr_range.highest until it does"
-        return text
 
 
 def check_range(lowest: float, highest: float, steps: int) -> None:
@@ -90,10 +88,8 @@ def write_range(path: Path, points: list[Point]) -> None:
 
 def plot_range(points: list[Point], suggestion: Suggestion, path: Path, title: str) -> None:
     """Plots loss and mIoU of a range test's batches against the learning rate, and the suggestion, as a PNG."""
-    import matplotlib  # here, because commands import this module before their work begins
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+    # Here, because commands import this module before their work begins.
+    from src.reports.plotting import plt, save_figure
 
     rates, losses = [point.lr for point in points], [point.loss for point in points]
     figure, panels = plt.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
@@ -111,6 +107,4 @@ def plot_range(points: list[Point], suggestion: Suggestion, path: Path, title: s
     panels[1].set_ylim(0, None)
     panels[0].legend(fontsize="small")
     figure.suptitle(title)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110)
-    plt.close(figure)
+    save_figure(figure, path)

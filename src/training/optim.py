@@ -26,9 +26,7 @@ def build_optimizer(
     """Builds an optimizer over the groups `backbone` and `head`, each with a part without weight decay.
 
     Args:
-        network: whose parameters are trained.
         optimizer: torch's class with its own options bound (momentum, betas).
-        lr: base learning rate.
         weight_decay: of the parts with weight decay.
         backbone_lr_scale: factor on `lr` for the encoder.
         head_lr_scale: factor on `lr` for all the rest.
@@ -41,58 +39,32 @@ def build_optimizer(
         UserError: a factor for a backbone or a head if the network has no encoder; an encoder whose layers are unknown.
     """
     encoder = network.encoder
-    if encoder is None:
-        _refuse_scales(backbone_lr_scale=backbone_lr_scale, head_lr_scale=head_lr_scale)
-    layers = _layers(encoder, layer_decay) if layer_decay is not None else {}
-    depth = max(layers.values(), default=0) + 1
-    named = list(encoder.named_parameters()) if encoder is not None else []
-    in_backbone = {id(parameter): name for name, parameter in named}
-    spared = _spared(encoder) if encoder is not None else set()
-
-    groups: dict[str, list[nn.Parameter]] = {}
-    rates: dict[str, float] = {}
-    for parameter in network.parameters():
-        if not parameter.requires_grad:
-            continue
-        name, rate = "head", lr * head_lr_scale
-        if id(parameter) in in_backbone:
-            name, rate = "backbone", lr * backbone_lr_scale
-            if layer_decay is not None:
-                layer = layers[in_backbone[id(parameter)]]
-                name, rate = f"backbone/layer_{layer:02d}", rate * layer_decay ** (depth - layer)
-        decays = decay_norm_and_bias or (parameter.ndim > 1 and id(parameter) not in spared)
-        name = name if decays else name + NO_DECAY
-        groups.setdefault(name, []).append(parameter)
-        rates[name] = rate
-    return optimizer(
-        [
-            {
-                "params": parameters,
-                "name": name,
-                "lr": rates[name],
-                "weight_decay": 0.0 if name.endswith(NO_DECAY) else weight_decay,
-            }
-            for name, parameters in sorted(groups.items())
-        ],
-        lr=lr,
-    )
-
-
-def _refuse_scales(**scales: float) -> None:
-    """Raises UserError if a factor is not 1."""
-    for key, scale in scales.items():
-        if scale != 1:
+    for key, scale in (("backbone_lr_scale", backbone_lr_scale), ("head_lr_scale", head_lr_scale)):
+        if encoder is None and scale != 1:
             raise UserError(
                 f"optimizer.{key}={scale}: this network has no backbone, so it is all one group; set it to 1 and "
                 "choose optimizer.lr"
             )
+    layers = _layers(encoder, layer_decay) if layer_decay is not None else {}
+    depth = max(layers.values(), default=0) + 1
+    in_backbone = {id(parameter): name for name, parameter in encoder.named_parameters()} if encoder is not None else {}
+    model: Any = getattr(encoder, "model", None)  # timm's
+    spared = model.no_weight_decay() if hasattr(model, "no_weight_decay") else ()
 
-
-def _spared(encoder: nn.Module) -> set[int]:
-    """Finds the ids of the parameters that should not decay according to timm."""
-    model: Any = getattr(encoder, "model", None)
-    names = model.no_weight_decay() if hasattr(model, "no_weight_decay") else set()
-    return {id(parameter) for name, parameter in encoder.named_parameters() if name.removeprefix("model.") in names}
+    groups: dict[str, dict[str, Any]] = {}
+    for parameter in network.parameters():
+        if not parameter.requires_grad:
+            continue
+        own = in_backbone.get(id(parameter))
+        name, rate = ("head", lr * head_lr_scale) if own is None else ("backbone", lr * backbone_lr_scale)
+        if own is not None and layer_decay is not None:
+            name, rate = f"backbone/layer_{layers[own]:02d}", rate * layer_decay ** (depth - layers[own])
+        is_spared = own is not None and own.removeprefix("model.") in spared
+        decays = decay_norm_and_bias or (parameter.ndim > 1 and not is_spared)
+        name = name if decays else name + NO_DECAY
+        group = {"params": [], "name": name, "lr": rate, "weight_decay": weight_decay if decays else 0.0}
+        groups.setdefault(name, group)["params"].append(parameter)
+    return optimizer([group for _, group in sorted(groups.items())], lr=lr)
 
 
 def _layers(encoder: nn.Module | None, layer_decay: float) -> dict[str, int]:
@@ -105,8 +77,8 @@ def _layers(encoder: nn.Module | None, layer_decay: float) -> dict[str, int]:
     if not 0 < layer_decay <= 1:
         raise UserError(f"{given}: must be above 0 and at most 1, or null")
     model: Any = getattr(encoder, "model", None)
-    matcher = _group_matcher(model, getattr(encoder, "name", None)) if model is not None else None
-    if model is None or matcher is None:
+    matcher = _group_matcher(model, getattr(encoder, "name", None))
+    if matcher is None:
         reason = "this network has no backbone" if encoder is None else "the layers of this backbone are unknown"
         raise UserError(
             f"{given}: {reason}; set it to null, or choose one of timm's backbones (backbone=vit_base, convnext_tiny, "
@@ -126,7 +98,7 @@ def _group_matcher(model: Any, name: str | None) -> dict | None:
     import torch
 
     if not hasattr(model, "group_matcher"):
-        if name is None or not timm.is_model(name):
+        if model is None or name is None or not timm.is_model(name):
             return None
         with torch.device("meta"):
             model = timm.create_model(name, pretrained=False)

@@ -12,14 +12,11 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from src.errors import UserError, whole
 
+Curve = Callable[[float], float]  # of the fraction done
+
 
 def poly(
-    optimizer: Optimizer,
-    total_steps: int,
-    steps_per_epoch: int,
-    power: float,
-    warmup_epochs: float,
-    floor: float = 0.0,
+    optimizer: Optimizer, total_steps: int, steps_per_epoch: int, power: float, warmup_epochs: float, floor: float = 0.0
 ) -> LambdaLR:
     """Scales lr by floor + (1 - floor) (1 - t / T)^power at step t (Chen et al. 2017), after a linear warm-up.
 
@@ -32,25 +29,18 @@ def cosine(
     optimizer: Optimizer, total_steps: int, steps_per_epoch: int, warmup_epochs: float, floor: float
 ) -> LambdaLR:
     """Lowers lr by half a cosine to `floor` times lr (Loshchilov & Hutter 2017), after a linear warm-up."""
-
-    def half(done: float) -> float:
-        return (1 + math.cos(math.pi * done)) / 2
-
-    return _with_warmup(optimizer, total_steps, steps_per_epoch, warmup_epochs, half, floor)
+    return _with_warmup(
+        optimizer, total_steps, steps_per_epoch, warmup_epochs, lambda done: (1 + math.cos(math.pi * done)) / 2, floor
+    )
 
 
 def constant(optimizer: Optimizer, total_steps: int, steps_per_epoch: int, warmup_epochs: float) -> LambdaLR:
     """Keeps lr after a linear warm-up."""
-    return _with_warmup(optimizer, total_steps, steps_per_epoch, warmup_epochs, lambda done: 1.0)
+    return _with_warmup(optimizer, total_steps, steps_per_epoch, warmup_epochs, lambda done: 1.0, floor=0.0)
 
 
 def step(
-    optimizer: Optimizer,
-    total_steps: int,
-    steps_per_epoch: int,
-    every_epochs: int,
-    gamma: float,
-    warmup_epochs: float,
+    optimizer: Optimizer, total_steps: int, steps_per_epoch: int, every_epochs: int, gamma: float, warmup_epochs: float
 ) -> LambdaLR:
     """Scales lr by gamma^(epoch // every_epochs), epochs counted from the run's start, with a linear warm-up within.
 
@@ -59,11 +49,8 @@ def step(
     """
     whole("scheduler.every_epochs", every_epochs, 1)
     warmup = _warmup_steps(total_steps, steps_per_epoch, warmup_epochs)
-
-    def factor(now: int) -> float:
-        return _warm(now, warmup) * gamma ** (now // (every_epochs * steps_per_epoch))
-
-    return LambdaLR(optimizer, factor)
+    length = every_epochs * steps_per_epoch
+    return LambdaLR(optimizer, lambda now: _warm(now, warmup) * gamma ** (now // length))
 
 
 def one_cycle(
@@ -78,9 +65,6 @@ def one_cycle(
     """Builds torch's 1cycle (Smith & Topin 2018): lr is the peak, reached by a cosine after a share of the run.
 
     Args:
-        optimizer: whose groups have their peaks as learning rates.
-        total_steps: of the run.
-        steps_per_epoch: not used.
         rise: share of the run in which the learning rate rises.
         start: the first learning rate, as a fraction of lr.
         end: the last learning rate, as a fraction of lr.
@@ -93,10 +77,9 @@ def one_cycle(
         raise UserError(f"scheduler.rise={rise}: must be above 0 and below 1")
     if not 0 < end <= start <= 1:
         raise UserError(f"scheduler.start={start}, scheduler.end={end}: must be 0 < end <= start <= 1")
-    peaks = [group["lr"] for group in optimizer.param_groups]
     return OneCycleLR(
         optimizer,
-        max_lr=peaks,
+        max_lr=[group["lr"] for group in optimizer.param_groups],
         total_steps=total_steps,
         pct_start=rise,
         cycle_momentum=cycle_momentum,
@@ -105,52 +88,41 @@ def one_cycle(
     )
 
 
-def plateau(
-    optimizer: Optimizer,
-    total_steps: int,
-    steps_per_epoch: int,
-    factor: float,
-    patience: int,
-    warmup_epochs: float,
-    threshold: float = 1e-4,
-    floor: float = 0.0,
-) -> "Plateau":
-    """Builds a `Plateau` after a linear warm-up.
+class Plateau(LRScheduler):
+    """Scales lr by factor^n; n grows by one after more than `patience` validations in a row without a better figure.
+
+    It follows a linear warm-up. It replaces torch's ReduceLROnPlateau, which has no warm-up and which Lightning (2.6.6)
+    steps after writing the epoch's checkpoint, so that a resumed run would not know of the last validation. Here
+    `observe` takes each figure.
+
+    Args:
+        factor: in (0, 1).
+        threshold: a figure is better if it is above best (1 + threshold).
+        floor: fraction of lr below which it does not fall.
 
     Raises:
         UserError: a factor outside (0, 1), a patience that is no whole number of at least 0.
     """
-    _check_floor(floor)
-    if not 0 < factor < 1:
-        raise UserError(f"scheduler.factor={factor}: must be above 0 and below 1")
-    whole("scheduler.patience", patience, 0)
-    warmup = _warmup_steps(total_steps, steps_per_epoch, warmup_epochs)
-    return Plateau(optimizer, factor, patience, threshold, floor, warmup)
-
-
-class Plateau(LRScheduler):
-    """Scales lr by factor^n; n grows by one after more than `patience` validations in a row without a better figure.
-
-    It replaces torch's ReduceLROnPlateau, which has no warm-up and which Lightning (2.6.6) steps after writing the
-    epoch's checkpoint, so that a resumed run would not know of the last validation. Here `observe` takes each figure.
-
-    Args:
-        optimizer: whose groups have their base learning rates.
-        factor: in (0, 1).
-        patience: number of validations.
-        threshold: a figure is better if it is above best (1 + threshold).
-        floor: fraction of lr below which it does not fall.
-        warmup: in steps.
-    """
 
     def __init__(
-        self, optimizer: Optimizer, factor: float, patience: int, threshold: float, floor: float, warmup: int
+        self,
+        optimizer: Optimizer,
+        total_steps: int,
+        steps_per_epoch: int,
+        factor: float,
+        patience: int,
+        warmup_epochs: float,
+        threshold: float = 1e-4,
+        floor: float = 0.0,
     ) -> None:
+        _check_floor(floor)
+        if not 0 < factor < 1:
+            raise UserError(f"scheduler.factor={factor}: must be above 0 and below 1")
         self.factor = factor
-        self.patience = patience
+        self.patience = whole("scheduler.patience", patience, 0)
         self.threshold = threshold
         self.floor = floor
-        self.warmup = warmup
+        self.warmup = _warmup_steps(total_steps, steps_per_epoch, warmup_epochs)
         self.best = -math.inf
         self.num_bad = 0
         self.num_cuts = 0
@@ -174,13 +146,11 @@ class Plateau(LRScheduler):
             group["lr"] = lr
 
 
+plateau = Plateau  # conf/scheduler names it like the functions
+
+
 def _with_warmup(
-    optimizer: Optimizer,
-    total_steps: int,
-    steps_per_epoch: int,
-    warmup_epochs: float,
-    curve: Callable[[float], float],
-    floor: float = 0.0,
+    optimizer: Optimizer, total_steps: int, steps_per_epoch: int, warmup_epochs: float, curve: Curve, floor: float
 ) -> LambdaLR:
     """Gives step i of the warm-up's W steps (i + 1) / W of the learning rate, and follows `curve` thereafter.
 

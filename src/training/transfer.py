@@ -1,17 +1,19 @@
 """Transfer: copies the weights of another training, `init_from=RUN|FILE`, as far as they fit by name and shape."""
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import cast
 
 import lightning as L
 import torch
-from rich.table import Table
+from rich.table import Column, Table
 from torch import Tensor, nn
 
-from src.errors import UserError
+from src.errors import UserError, shortened
 from src.machine import is_first_process
 from src.models.network import Network
 from src.models.weights import read_weights, strip
@@ -33,7 +35,6 @@ def start_from(
     """Returns the task with the weights of `origin`, over pretrained ones if `origin` does not have the whole encoder.
 
     Args:
-        origin: the source of the weights.
         task: built without pretrained weights.
         seed: of the weights that are drawn anew.
         of_other_classes: builds the same architecture for another number of classes.
@@ -80,7 +81,8 @@ class Transfer:
     def has_encoder(self) -> bool:
         """Whether every tensor of the encoder is among the loaded ones."""
         there = [name for name in self.loaded if name.startswith("encoder.")]
-        lacking = [*self.reshaped, *self.anew, *(name for name in self.missing if not _is_counter(name))]
+        counter = "num_batches_tracked"  # which files of weights may leave out
+        lacking = [*self.reshaped, *self.anew, *(name for name in self.missing if not name.endswith(counter))]
         return bool(there) and not any(name.startswith("encoder.") for name in lacking)
 
 
@@ -89,7 +91,6 @@ def plan_transfer(architecture: nn.Module, origin: Origin, class_tensors: set[st
 
     Args:
         architecture: the network without its normalisation.
-        origin: the source of the weights.
         class_tensors: names of tensors that must not be taken over, as they belong to other classes.
 
     Raises:
@@ -97,7 +98,7 @@ def plan_transfer(architecture: nn.Module, origin: Origin, class_tensors: set[st
     """
     content = read_weights(Path(origin.path))
     given = strip({name: value for name, value in content.items() if not name.startswith("confusion.")})
-    normalisation = (given.pop("mean", None), given.pop("std", None))
+    mean, std = given.pop("mean", None), given.pop("std", None)
     expected = architecture.state_dict()
     loaded, reshaped, anew, missing = {}, {}, [], []
     for name, tensor in expected.items():
@@ -118,7 +119,6 @@ def plan_transfer(architecture: nn.Module, origin: Origin, class_tensors: set[st
             "backbone, backbone.weights=FILE"
         )
     unused = [name for name in given if name not in expected]
-    mean, std = normalisation
     return Transfer(loaded, reshaped, anew, missing, unused, None if mean is None or std is None else (mean, std))
 
 
@@ -135,16 +135,12 @@ def class_tensors(first: nn.Module, second: nn.Module) -> set[str]:
 
 def describe(transfer: Transfer, origin: Origin, classes: list[str], mean: Tensor, std: Tensor) -> str:
     """Tabulates what was loaded, what was not and why; then states the fate of classifier and normalisation."""
-    table = Table("part")
-    columns = {
-        "loaded": transfer.loaded, "skipped: shape": transfer.reshaped, "skipped: classes": transfer.anew,
-        "new": transfer.missing,
-    }  # fmt: skip
-    for column in columns:
-        table.add_column(column, justify="right")
-    for part in dict.fromkeys(_part(name) for names in columns.values() for name in names):
-        counts = [sum(_part(name) == part for name in names) for names in columns.values()]
-        table.add_row(part, *(str(count) if count else "" for count in counts))
+    skipped = {"skipped: shape": transfer.reshaped, "skipped: classes": transfer.anew}
+    columns = {"loaded": transfer.loaded, **skipped, "new": transfer.missing}
+    table = Table("part", *(Column(name, justify="right") for name in columns))
+    counts = [Counter(name.split(".")[0] for name in names) for names in columns.values()]
+    for part in dict.fromkeys(chain(*counts)):
+        table.add_row(part, *(str(count[part] or "") for count in counts))
     lines = [f"init_from {origin.path}", render(table)]
     for name, (there, here) in list(transfer.reshaped.items())[:MOST_NAMED]:
         lines.append(f"skipped {name}: {'x'.join(map(str, there))} there, {'x'.join(map(str, here))} here")
@@ -177,12 +173,4 @@ def _describe_normalisation(source: tuple[Tensor, Tensor], mean: Tensor, std: Te
 
 
 def _short(names: list[str]) -> str:
-    return f"{len(names)} classes ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
-
-
-def _part(name: str) -> str:
-    return name.split(".")[0]
-
-
-def _is_counter(name: str) -> bool:
-    return name.endswith("num_batches_tracked")
+    return f"{len(names)} classes ({shortened(names)})"

@@ -13,6 +13,7 @@ from PIL import Image
 
 from src.config.cli import launch
 from tests.support.paths import ROOT, TINY
+from tests.test_floors import COMMANDS
 
 Fails = Callable[..., str]
 CAMVID = (
@@ -133,7 +134,7 @@ def test_hydra_full_error_shows_the_traceback(cli, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.e2e
 @pytest.mark.parametrize(
-    "words", ["train --help", "train optimizer.lrr=1", "eval --help", "draw foldr=x", "find_lr --help"]
+    "words", [*(f"{command} --help" for command in sorted(COMMANDS)), "train optimizer.lrr=1", "draw foldr=x"]
 )
 def test_help_and_typos_answer_at_once_without_torch(words: str) -> None:
     """Also prints what was imported, by a hook at exit in the same process."""

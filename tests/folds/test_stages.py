@@ -140,6 +140,10 @@ def test_mistakes_are_found_before_anything_starts(tmp_path: Path, arguments: li
     assert not any(tmp_path.iterdir())
 
 
+def test_a_command_without_a_list_of_stages_names_those_there_are(fails) -> None:
+    assert fails("stages", "data.num_folds=2") == "stages is not set; give stages=NAME, one of r2, two"
+
+
 @pytest.mark.parametrize("name", LISTS)
 def test_every_list_of_stages_composes(name: str) -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
