@@ -1,8 +1,27 @@
-"""One labelled image, of which windows are read."""
+"""One labelled image: its sample, and the frame whose windows are read."""
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One labelled image: `name` is unique in its split, `group` must never be on two sides of a split (a drive)."""
+
+    name: str
+    group: str
+    image: Path | None = None
+    mask: Path | None = None
+
+    @property
+    def files(self) -> tuple[Path, Path]:
+        """The image file and the mask file of a labelled sample of a `FileSource`."""
+        assert self.image is not None
+        assert self.mask is not None
+        return self.image, self.mask
 
 
 class Frame(ABC):

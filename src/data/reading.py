@@ -5,19 +5,16 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from rich.progress import Progress
 
-from src.data.frame import ArrayFrame
+from src.data.frame import ArrayFrame, Sample
 from src.errors import DataError
 from src.machine import is_first_process
-
-if TYPE_CHECKING:
-    from src.data.source import Sample
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -27,7 +24,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 class FileFrame(ArrayFrame):
     """An image file and its mask file. The image is decoded at once, the mask when a window of it is read."""
 
-    def __init__(self, sample: "Sample", read_labels: Callable[[Path], np.ndarray]) -> None:
+    def __init__(self, sample: Sample, read_labels: Callable[[Path], np.ndarray]) -> None:
         assert sample.image is not None, "a frame of files has an image file"
         self.sample, self.read_labels = sample, read_labels
         self._image = read_image(sample.image)
@@ -105,7 +102,7 @@ def in_threads(
         pool.shutdown(cancel_futures=True)
 
 
-def wrong_size(sample: "Sample", mask: tuple[int, ...], image: tuple[int, ...]) -> DataError:
+def wrong_size(sample: Sample, mask: tuple[int, ...], image: tuple[int, ...]) -> DataError:
     """Describes the fault of a mask whose size (height, width) is not its image's."""
     image_file, mask_file = sample.files
     text = (

@@ -5,39 +5,20 @@ No module of datasets imports torch: a dataset is checked before torch is loaded
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 
 from src.data.frame import ArrayFrame, Frame
+from src.data.frame import Sample as Sample
 from src.data.listing import list_images
 from src.data.reading import FileFrame, read_mask
 from src.errors import DataError, UserError
 
-if TYPE_CHECKING:
-    from src.data.packed import PackedFrames
-
 Colour = tuple[int, int, int]  # RGB, 0..255
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One labelled image: `name` is unique in its split, `group` must never be on two sides of a split (a drive)."""
-
-    name: str
-    group: str
-    image: Path | None = None
-    mask: Path | None = None
-
-    @property
-    def files(self) -> tuple[Path, Path]:
-        """The image file and the mask file of a labelled sample of a `FileSource`."""
-        assert self.image is not None
-        assert self.mask is not None
-        return self.image, self.mask
 
 
 def find_root(root: str, inside: str, remedy: str) -> Path:
@@ -121,7 +102,7 @@ class FileSource(Source):
     dataset: str
     table: dict[int, int]
     colours: dict[Colour, int] = {}
-    pack: "PackedFrames | None" = None  # frames are read from it, as far as it has them
+    pack: "Pack | None" = None  # frames are read from it, as far as it has them
 
     def images(self, split: str) -> Iterable[Sample | DataError]:
         """Samples of a split without their masks, in a fixed order; a DataError in place of an image to be refused.
@@ -230,3 +211,10 @@ class FileSource(Source):
 
 def _ambiguous(first: Path, second: Path) -> DataError:
     return DataError(second, "listing", f"{first.name} has the same name; keep one of them")
+
+
+class Pack(Protocol):
+    """Decoded frames of one source (`src.data.packed.PackedFrames`)."""
+
+    def open(self, sample: Sample) -> Frame | None:
+        """The frame of a sample; None if it is not in the pack."""
