@@ -104,17 +104,17 @@ class FileSource(Source):
     colours: dict[Colour, int] = {}
     pack: "Pack | None" = None  # frames are read from it, as far as it has them
 
+    @abstractmethod
     def images(self, split: str) -> Iterable[Sample | DataError]:
         """Samples of a split without their masks, in a fixed order; a DataError in place of an image to be refused.
 
         Raises:
             UserError: the split as a whole cannot be listed.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def mask_of(self, image: Path) -> Path:
         """The path of an image's mask, which may have any suffix of an image file."""
-        raise NotImplementedError
 
     def image_of(self, mask: Path) -> Path | None:
         """The path of a mask's image but for its suffix; None if the file does not have the name of a mask."""

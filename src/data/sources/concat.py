@@ -53,6 +53,15 @@ class Concat(FileSource):
         self.unlabelled = tuple(key for key, dataset, split in members if split in dataset.unlabelled)
         self.extra_splits = tuple(key for key, dataset, split in members if split in dataset.extra_splits)
 
+    def images(self, split: str) -> Iterator[Sample | DataError]:
+        for name, own in self.members[split]:
+            yield from self.datasets[name].images(own)
+
+    def mask_of(self, image: Path) -> Path:
+        dataset = self._owner(image)
+        assert dataset is not None
+        return dataset.mask_of(image)
+
     def _pair(self, split: str) -> Iterator[Sample | DataError]:
         for name, own in self.members[split]:
             for found in self.datasets[name].pairs(own):
