@@ -216,5 +216,7 @@ def _ambiguous(first: Path, second: Path) -> DataError:
 class Pack(Protocol):
     """Decoded frames of one source (`src.data.packed.PackedFrames`)."""
 
+    folder: Path
+
     def open(self, sample: Sample) -> Frame | None:
         """The frame of a sample; None if it is not in the pack."""
