@@ -20,7 +20,7 @@ from src.labels import IGNORE_INDEX
 from src.machine import CACHE_VARIABLE, num_cores
 
 log = logging.getLogger(__name__)
-CACHE_FORMAT = 2
+CACHE_FORMAT = 3
 LARGEST = 5.0  # weight that inverse_sqrt gives the rarest class (R3)
 BETA = 0.999  # beta of effective_number
 
