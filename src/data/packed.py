@@ -77,7 +77,7 @@ def pack_fingerprint(source: FileSource, samples: Sequence[Sample], *, times: bo
         for sample in samples
     ]
     labels = [source.labels, list(source.classes.items()), sorted(source.table.items()), sorted(source.colours.items())]
-    content = [FORMAT, labels, source.masks, frames]
+    content = [FORMAT, labels, source.mask_kind, frames]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 

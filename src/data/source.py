@@ -98,14 +98,14 @@ class FileSource(Source):
 
     `table` maps each raw label that may stand in a file to an id 0..K-1 or 255; any other label is an error, because
     silently ignoring it would hide a wrong label set. `colours` does the same for masks of colours. `dataset` begins
-    the ids of its images, in every label set. `masks` says how masks are read, if a source can do it in several ways.
+    the ids of its images, in every label set. `mask_kind` says how masks are read, if that can vary.
     """
 
     root: Path
     dataset: str
     table: dict[int, int]
     colours: dict[Colour, int] = {}
-    masks: str = ""
+    mask_kind: str = ""
     pack: "Pack | None" = None  # frames are read from it, as far as it has them
 
     @abstractmethod

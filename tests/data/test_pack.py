@@ -254,7 +254,7 @@ def remove_a_frame(source: CamVid) -> None:
             lambda source: setattr(source, "table", source.table | {12: 3}),
             "another order, grouping, label table or way",
         ),
-        (lambda source: setattr(source, "masks", "colour"), "another order, grouping, label table or way to read"),
+        (lambda source: setattr(source, "mask_kind", "colour"), "another order, grouping, label table or way to read"),
         (lambda source: setattr(source, "labels", "camvid-12"), "labels camvid-11-merged, not camvid-12"),
     ],
 )

@@ -53,7 +53,7 @@ class Folder(FileSource):
         self.root = find_root(root, "", "holds images/ and masks/")
         if masks not in KINDS:
             raise UserError(f"masks={masks}: must be auto, index or colour")
-        self.masks, self.suffix, self.group = masks, suffix, group
+        self.mask_kind, self.suffix, self.group = masks, suffix, group
         try:
             has_group = group is None or re.compile(group).groups > 0
         except re.error:
