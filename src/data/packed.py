@@ -14,7 +14,7 @@ from src.data.frame import Frame
 from src.data.source import FileSource, Sample, Source
 from src.errors import UserError
 
-FORMAT = 1
+FORMAT = 2
 AUTO = "auto"
 KEPT = 2**28  # bytes of an array that a process has mapped at most, plus one frame
 
@@ -77,7 +77,7 @@ def pack_fingerprint(source: FileSource, samples: Sequence[Sample], *, times: bo
         for sample in samples
     ]
     labels = [source.labels, list(source.classes.items()), sorted(source.table.items()), sorted(source.colours.items())]
-    content = [FORMAT, labels, frames]
+    content = [FORMAT, labels, source.mask_kind, frames]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
@@ -92,7 +92,7 @@ def difference(source: FileSource, samples: Sequence[Sample], index: dict[str, A
     for names, change in ((new.keys() - old.keys(), "new"), (old.keys() - new.keys(), "gone"), (changed, "changed")):
         if names:
             return f"{change}: {', '.join(sorted(names)[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
-    return "another order, grouping or label table"
+    return "another order, grouping, label table or way to read masks"
 
 
 class PackedFrames:

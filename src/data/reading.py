@@ -1,8 +1,11 @@
 """Reads image and mask files, upright, whole or not at all; errors name the file. Does not import torch."""
 
 import io
+import re
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -13,7 +16,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from rich.progress import Progress
 
 from src.data.frame import ArrayFrame, Sample
-from src.errors import DataError
+from src.errors import DataError, UserError
 from src.machine import is_first_process
 
 Item = TypeVar("Item")
@@ -42,13 +45,29 @@ def read_image(path: Path) -> np.ndarray:
     """Returns RGB uint8 `(H, W, 3)`, turned upright by its EXIF tag.
 
     Raises:
-        DataError: the file cannot be decoded whole, or has more than 8 bits.
+        DataError: the file cannot be decoded whole, has more than 8 bits per channel, or transparent pixels.
     """
     image = _upright(path)
-    if image.mode.startswith(("I", "F")):
-        text = f"{image.mode} pixels have more than 8 bits; convert the image to 8-bit RGB"
-        raise DataError(path, "pixel format", text)
+    _check_opaque(path, image)
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def open_mask(path: Path) -> Image.Image:
+    """Decodes a mask of mode L, P, 1 or RGB, whose pixels are exactly those that were saved.
+
+    Raises:
+        DataError: the file cannot be decoded, or its format changes or hides labels: lossy compression, more than 8
+            bits, greys of 2 or 4 bits (decoders scale them), transparent pixels, several pictures, other channels.
+    """
+    mask = _upright(path, is_mask=True)
+    if mask.mode != "P":
+        _check_opaque(path, mask)
+    if mask.mode in ("RGBA", "LA"):
+        mask = mask.convert("RGB" if mask.mode == "RGBA" else "L")
+    if mask.mode not in ("L", "P", "1", "RGB"):
+        text = f"a mask holds labels (PNG mode L or P) or RGB colours, this one is {mask.mode}; save it as PNG"
+        raise DataError(path, "pixel format", text)
+    return mask
 
 
 def read_mask(path: Path, table: dict[int, int]) -> np.ndarray:
@@ -57,11 +76,15 @@ def read_mask(path: Path, table: dict[int, int]) -> np.ndarray:
     Raises:
         DataError: the file cannot be decoded, does not hold one label per pixel, or has a label outside the table.
     """
-    mask = _upright(path)
-    if mask.mode not in ("L", "P", "1"):
-        text = f"a mask holds one label per pixel (PNG mode L or P), this one is {mask.mode}"
+    mask = open_mask(path)
+    if mask.mode == "RGB":
+        text = "a mask holds one label per pixel (PNG mode L or P), this one is RGB"
         raise DataError(path, "pixel format", text)
-    raw = np.asarray(mask, dtype=np.uint8)
+    return ids_of_labels(path, np.asarray(mask, dtype=np.uint8), table)
+
+
+def ids_of_labels(path: Path, raw: np.ndarray, table: dict[int, int]) -> np.ndarray:
+    """Maps the raw labels uint8 `(H, W)` of a file to ids. DataError names labels outside the table."""
     ids, unknown = np.zeros(256, dtype=np.uint8), np.ones(256, dtype=np.uint8)
     ids[list(table)], unknown[list(table)] = list(table.values()), 0
     # OpenCV's tables are four times as fast as numpy's.
@@ -80,11 +103,45 @@ def read_size(path: Path) -> tuple[int, int]:
     Raises:
         DataError: the file has no header of an image.
     """
+    check_regular(path)
+    with _faults_of(path), Image.open(path) as image:
+        return image.height, image.width
+
+
+def read_text(path: Path) -> str:
+    """Reads a text that a user wrote: UTF-8, with or without a byte-order mark.
+
+    Raises:
+        UserError: the file cannot be read, or has another encoding.
+    """
     try:
-        with Image.open(path) as image:
-            return image.height, image.width
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:  # UTF-16 without a byte-order mark is valid UTF-8, with a zero beside each letter
+        raise UserError(f"{path}: is not UTF-8 text; save it in the encoding UTF-8")
+    return text
+
+
+def read_beginning(path: Path, num_bytes: int) -> bytes:
+    """Reads the first bytes of a file. DataError if it cannot be read."""
+    check_regular(path)
+    with _faults_of(path), path.open("rb") as file:
+        return file.read(num_bytes)
+
+
+def check_regular(path: Path) -> None:
+    """Raises DataError if a path is not a regular file: reading a FIFO or a device may never end."""
+    try:
+        mode = path.stat().st_mode
     except OSError as error:
         raise _unreadable(path, error) from error
+    if not stat.S_ISREG(mode):
+        kinds = {stat.S_IFIFO: "a FIFO", stat.S_IFDIR: "a folder", stat.S_IFSOCK: "a socket"}
+        kind = kinds.get(stat.S_IFMT(mode), "a device")
+        raise DataError(path, "unreadable", f"cannot be read (it is {kind}, no regular file); remove it")
 
 
 def in_threads(
@@ -105,28 +162,70 @@ def in_threads(
 def wrong_size(sample: Sample, mask: tuple[int, ...], image: tuple[int, ...]) -> DataError:
     """Describes the fault of a mask whose size (height, width) is not its image's."""
     image_file, mask_file = sample.files
-    text = (
-        f"mask is {mask[0]}x{mask[1]} (HxW) but its image {image_file} is {image[0]}x{image[1]}; make them the same "
-        "size, without interpolating labels"
-    )
+    stored = read_size(image_file)
+    turned = f" when its EXIF tag has turned it ({stored[0]}x{stored[1]} as stored)" if stored != image else ""
+    remedy = "turn the mask the same way" if turned else "make them the same size, without interpolating labels"
+    text = f"mask is {mask[0]}x{mask[1]} (HxW) but its image {image_file} is {image[0]}x{image[1]}{turned}; {remedy}"
     return DataError(mask_file, "size", text)
 
 
-def _upright(path: Path) -> Image.Image:
-    """Decodes a file and turns the image by its EXIF tag."""
-    try:
+def _upright(path: Path, is_mask: bool = False) -> Image.Image:
+    """Decodes a file and turns the image by its EXIF tag. DataError if decoding would drop bits."""
+    check_regular(path)
+    with _faults_of(path):
         data = path.read_bytes()
         with Image.open(io.BytesIO(data)) as image:
             image.verify()  # a PNG's checksums, which decoding ignores: damage could be wrong pixels (.6 ms for 2.5 MB)
         with Image.open(io.BytesIO(data)) as image:
+            packing = " ".join(str(tile.args) for tile in image.tile)  # such as RGB;16B, which is decoded to 8 bits
+            fault = _mask_fault(image, data, packing) if is_mask else None
             ImageOps.exif_transpose(image, in_place=True)
-            return image
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    if image.mode.startswith(("I", "F")) or (image.format in ("PNG", "TIFF") and re.search(r";(16|32|64)", packing)):
+        fault = f"{image.mode} pixels have more than 8 bits; convert the file to 8 bits per channel"
+    if fault:
+        raise DataError(path, "pixel format", fault)
+    return image
+
+
+def _mask_fault(image: Image.Image, data: bytes, packing: str) -> str | None:
+    """Returns why the format of an opened file may change or hide labels; None if it does not."""
+    is_lossy_webp = image.format == "WEBP" and b"VP8 " in data[:64]
+    if image.format in ("JPEG", "MPO") or image.info.get("compression") == "jpeg" or is_lossy_webp:
+        return f"lossy compression ({image.format}) blends labels; export the mask again as PNG"
+    if found := re.search(r"\bL;([24])\b", packing):
+        return f"greys of {found.group(1)} bits are no plain labels; save the mask with 8 bits per pixel"
+    if getattr(image, "n_frames", 1) > 1:
+        return f"holds {getattr(image, 'n_frames', 1)} pictures; save the mask as a PNG with one"
+    return None
+
+
+def _check_opaque(path: Path, image: Image.Image) -> None:
+    """Raises DataError if pixels are transparent: a viewer hides the colours that would be read."""
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        alpha = np.asarray(image.convert("RGBA").getchannel("A"))
+        if transparent := int((alpha < 255).sum()):
+            text = f"{transparent} pixels are transparent; flatten the picture and save it without alpha"
+            raise DataError(path, "pixel format", text)
+
+
+@contextmanager
+def _faults_of(path: Path) -> Iterator[None]:
+    """Makes any error a DataError: a decoder of a damaged file may raise anything."""
+    try:
+        yield
+    except Exception as error:
         raise _unreadable(path, error) from error
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:
-    reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
+    if isinstance(error, PermissionError):
+        return DataError(path, "unreadable", "cannot be read (Permission denied); make it readable for you (chmod)")
+    if isinstance(error, Image.DecompressionBombError):
+        return DataError(path, "unreadable", f"cannot be read ({error}); cut it into tiles, or make it smaller")
+    known = (OSError, SyntaxError, ValueError)
+    reason = str(error) if isinstance(error, known) else f"{type(error).__name__}: {error}"
+    if isinstance(error, UnidentifiedImageError):
+        reason = "not an image"
     return DataError(path, "unreadable", f"cannot be read ({reason}); replace or remove the file")
 
 

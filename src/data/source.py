@@ -3,6 +3,7 @@
 No module of datasets imports torch: a dataset is checked before torch is loaded.
 """
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -15,7 +16,7 @@ import numpy as np
 from src.data.frame import ArrayFrame, Frame
 from src.data.frame import Sample as Sample
 from src.data.listing import list_images
-from src.data.reading import FileFrame, read_mask
+from src.data.reading import FileFrame, check_regular, read_mask
 from src.errors import DataError, UserError
 
 Colour = tuple[int, int, int]  # RGB, 0..255
@@ -27,6 +28,8 @@ def find_root(root: str, inside: str, remedy: str) -> Path:
     if not (path / inside).is_dir():
         fault = f"no folder {inside}/ there" if inside else "no such folder"
         raise UserError(f"data.root={root}: {fault}; give the folder that {remedy}")
+    if not os.access(path, os.R_OK | os.X_OK):
+        raise UserError(f"data.root={root}: no permission to list this folder; make it readable for you (chmod)")
     return path
 
 
@@ -95,13 +98,14 @@ class FileSource(Source):
 
     `table` maps each raw label that may stand in a file to an id 0..K-1 or 255; any other label is an error, because
     silently ignoring it would hide a wrong label set. `colours` does the same for masks of colours. `dataset` begins
-    the ids of its images, in every label set.
+    the ids of its images, in every label set. `mask_kind` says how masks are read, if that can vary.
     """
 
     root: Path
     dataset: str
     table: dict[int, int]
     colours: dict[Colour, int] = {}
+    mask_kind: str = ""
     pack: "Pack | None" = None  # frames are read from it, as far as it has them
 
     @abstractmethod
@@ -167,9 +171,20 @@ class FileSource(Source):
                 assert found.image is not None
                 if first.setdefault(found.name, found.image) != found.image:
                     found = _ambiguous(first[found.name], found.image)
-                elif split not in self.unlabelled:
-                    found = self._with_mask(found, found.image, split)
+                else:
+                    found = self._checked(found, found.image, split)
             yield found
+
+    def _checked(self, sample: Sample, image: Path, split: str) -> Sample | DataError:
+        """Adds the mask, if the split has masks; a DataError if one of the two is missing or no regular file."""
+        found = sample if split in self.unlabelled else self._with_mask(sample, image, split)
+        try:
+            for file in (image, found.mask) if isinstance(found, Sample) else ():
+                if file:
+                    check_regular(file)
+        except DataError as fault:
+            return fault
+        return found
 
     def _with_mask(self, sample: Sample, image: Path, split: str) -> Sample | DataError:
         expected = self.mask_of(image)

@@ -20,8 +20,9 @@ from src.labels import IGNORE_INDEX
 from src.machine import CACHE_VARIABLE, num_cores
 
 log = logging.getLogger(__name__)
-CACHE_FORMAT = 2
+CACHE_FORMAT = 3
 LARGEST = 5.0  # weight that inverse_sqrt gives the rarest class (R3)
+NUM_COUNTED = 1000  # images whose masks are counted only for a note, in a few seconds
 BETA = 0.999  # beta of effective_number
 
 
@@ -121,6 +122,18 @@ def training_statistics(source: Source, samples: Sequence[Sample]) -> Statistics
     if not counts[chosen].any():
         raise UserError(f"no pixel of the {len(samples)} training images is labelled; look at their masks")
     return Statistics(counts[chosen], ignored[chosen])
+
+
+def absent_classes(source: Source, samples: Sequence[Sample]) -> list[str]:
+    """Names the classes without a pixel in the training samples; none if they are too many to count, or drawn."""
+    splits = ("train", *source.extra_splits)
+    is_known = all(split in _counted.get(source, {}) for split in splits)
+    if not is_known and not (
+        isinstance(source, FileSource) and sum(len(source.samples(split)) for split in splits) <= NUM_COUNTED
+    ):
+        return []
+    pixels = training_statistics(source, samples).pixels
+    return [name for name, count in zip(source.classes, pixels, strict=True) if not count]
 
 
 _counted: WeakKeyDictionary[Source, dict[str, Statistics]] = WeakKeyDictionary()

@@ -6,6 +6,8 @@ import torch
 from lightning import Trainer
 
 from src.data.datamodule import SegmentationDataModule
+from src.data.statistics import absent_classes
+from src.errors import shortened
 from src.runs.folder import RunFolder
 from src.task import SegmentationTask
 from src.training.batchnorm import batchnorm_layers
@@ -46,6 +48,8 @@ def banner(
     text = [f"{key:<9} {value}" for key, value in lines.items()]
     if folds := data.folds.note(source):
         text.append(f"note: {folds}")
+    if absent := absent_classes(source, data.samples("train")):
+        text.append(f"note: no training image has a pixel of {shortened(absent)}: not learnt, and an IoU of 0 or none")
     if any(crop > side for crop, side in zip(crop_size, image.shape[:2], strict=True)):
         text.append(
             f"note: crops of {_by(crop_size)} are larger than the images ({_by(image.shape[:2])}): padded, and the "

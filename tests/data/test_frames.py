@@ -131,3 +131,12 @@ def test_sources_without_files_have_frames_too() -> None:
     assert frame.size == (64, 96)
     assert np.array_equal(frame.image(10, 20, 30, 40), image[10:40, 20:60])
     assert np.array_equal(frame.whole()[1], mask)
+
+
+def test_a_mask_of_the_pixels_as_stored_is_refused_with_a_word_of_exif(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.jpg", Image.fromarray(PIXELS), exif=with_exif())
+    mask = save(tmp_path / "mask.png", Image.fromarray(np.zeros((60, 45), dtype=np.uint8)))
+    frame = FileFrame(Sample("a", "a", path, mask), lambda path: read_mask(path, {0: 0}))
+    message = r"mask is 60x45 \(HxW\) but its image .*a.jpg is 45x60 when its EXIF tag has turned it \(60x45 as stored"
+    with pytest.raises(UserError, match=message):
+        frame.mask(0, 0, 1, 1)

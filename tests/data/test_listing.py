@@ -1,5 +1,6 @@
 """Tests of listing datasets: once per process, and with faults: missing pairs in every layout, broken lists, links."""
 
+import os
 import pickle
 import shutil
 from collections import Counter
@@ -8,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from torch._utils import ExceptionWrapper
 
 from src.data.folds import Folds
 from src.data.packed import attach
+from src.data.reading import open_mask, read_beginning, read_image, read_size
 from src.data.source import FileSource, Sample
 from src.data.sources.camvid import CamVid
 from src.data.sources.cityscapes import Cityscapes
@@ -226,3 +229,63 @@ def test_pairs_that_no_split_lists_are_not_orphans(tmp_path: Path) -> None:
     (own / "train.txt").write_text("a\n")
     report = check(Folder(str(own), suffix="_mask"), ["train"])
     assert kinds_and_files(report) == [("mask without image", (own / "masks" / "c_mask.png",))]
+
+
+# What is no regular file
+
+
+@pytest.mark.parametrize("kind", ["images", "masks"])
+@pytest.mark.parametrize("what", ["a FIFO", "a device", "a broken link"])
+def test_what_is_no_regular_file_is_refused_by_name(tmp_path: Path, kind: str, what: str) -> None:
+    """Reading a FIFO or a device would never end. src.check names it and reads the others."""
+    root = write_folder(tmp_path)
+    path = root / kind / "train" / "a" / "0.png"
+    path.unlink()
+    if what == "a FIFO":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero" if what == "a device" else tmp_path / "gone.png")
+    source = Folder(str(root))
+    with pytest.raises(DataError, match=rf"{kind}/train/a/0.png: cannot be read \(") as error:
+        source.samples("train")
+    assert (error.value.path, error.value.kind) == (path, "unreadable")
+    assert what == "a broken link" or what in error.value.text
+    report = check(source)
+    assert [(fault.kind, fault.files) for fault in report.errors] == [("unreadable", (path,))]
+    assert len(report.readings["train"]) == 2
+
+
+def test_no_reader_opens_a_fifo(tmp_path: Path) -> None:
+    os.mkfifo(path := tmp_path / "a.png")
+    readers = (read_image, read_size, open_mask, lambda path: read_beginning(path, 1))
+    for reader in readers:
+        with pytest.raises(DataError, match=r"a.png: cannot be read \(it is a FIFO, no regular file\); remove it"):
+            reader(path)
+
+
+def test_files_and_folders_without_permission_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may read everything, so that the refusal of the system is imitated."""
+    path = write_folder(tmp_path) / "images" / "train" / "a" / "0.png"
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", refuse)
+        patch.setattr(Path, "open", refuse)
+        for reader in (read_image, open_mask, lambda path: read_beginning(path, 1)):
+            with pytest.raises(DataError, match=r"0.png: cannot be read \(Permission denied\); make it readable"):
+                reader(path)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(ValueError, match=r"data.root=.*: no permission to list this folder; make it readable"):
+        Folder(str(tmp_path))
+
+
+def test_pictures_beyond_the_limit_of_the_decoder_are_refused_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_folder(tmp_path) / "images" / "train" / "a" / "0.png"
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 48 * 80 // 2 - 1)
+    for reader in (read_image, read_size, open_mask):
+        with pytest.raises(DataError, match=r"0.png: cannot be read \(Image size \(3840 pixels\) exceeds .*into tiles"):
+            reader(path)

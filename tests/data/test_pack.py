@@ -250,7 +250,11 @@ def remove_a_frame(source: CamVid) -> None:
         (change_times, "changed: 0001TP_00002"),
         (add_a_frame, "new: 0001TP_99999"),
         (remove_a_frame, "gone: 0001TP_00002"),
-        (lambda source: setattr(source, "table", source.table | {12: 3}), "another order, grouping or label table"),
+        (
+            lambda source: setattr(source, "table", source.table | {12: 3}),
+            "another order, grouping, label table or way",
+        ),
+        (lambda source: setattr(source, "mask_kind", "colour"), "another order, grouping, label table or way to read"),
         (lambda source: setattr(source, "labels", "camvid-12"), "labels camvid-11-merged, not camvid-12"),
     ],
 )

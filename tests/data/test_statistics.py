@@ -20,6 +20,7 @@ from src.data.sources.folder import Folder
 from src.data.sources.kitti import Kitti
 from src.data.statistics import (
     Statistics,
+    absent_classes,
     cache_folder,
     split_statistics,
     training_statistics,
@@ -226,3 +227,18 @@ def test_the_folder_of_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/home/me")
     assert cache_folder() == Path("/home/me/.cache/streetseg")
+
+
+def test_classes_without_a_pixel_in_train_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only in the images that are trained on, and only if few masks must be read for it."""
+    source = Folder(str(write_folder(tmp_path)))
+    samples = source.samples("train")
+    for sample in samples[:2]:
+        Image.fromarray(np.where(np.asarray(Image.open(sample.mask)) == 1, 0, 2).astype(np.uint8)).save(sample.mask)
+    monkeypatch.setattr(module, "NUM_COUNTED", 2)
+    assert absent_classes(source, samples[:2]) == []
+    monkeypatch.setattr(module, "NUM_COUNTED", 3)
+    assert absent_classes(source, samples[:2]) == ["traffic light"]
+    assert absent_classes(source, samples) == []
+    monkeypatch.setattr(module, "NUM_COUNTED", 2)
+    assert absent_classes(source, samples[:2]) == ["traffic light"], "counted already"

@@ -1,4 +1,4 @@
-"""The notes of the banner: few images for BatchNorm, crops larger than the images."""
+"""The notes of the banner: few images for BatchNorm, crops larger than the images, absent classes."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +17,10 @@ from tests.support.paths import TINY
 from tests.support.small import Small, small_task
 
 
-def test_crops_larger_than_the_images_are_noted(tmp_path: Path) -> None:
+def test_crops_larger_than_the_images_and_absent_classes_are_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("src.training.banner.absent_classes", lambda source, samples: ["car"] * len(samples))
     cfg = composed(tmp_path, *TINY, "data.crop_size=[96,128]")
     cfg.choices = {"model": "unet_small"}
     config = resolve(cfg)
@@ -27,6 +30,7 @@ def test_crops_larger_than_the_images_are_noted(tmp_path: Path) -> None:
     text = banner(to_dict(config), RunFolder(tmp_path), data, task, trainer)
     assert data.source is source
     assert "note: crops of 96x128 are larger than the images (64x96): padded, and the padding labelled 255" in text
+    assert "note: no training image has a pixel of car, car, car, ...: not learnt, and an IoU of 0 or none" in text
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from src.data.reading import read_image
+from src.data.reading import open_mask
 from src.data.source import Colour
 from src.errors import DataError
 
@@ -19,7 +19,12 @@ def read_colours(path: Path, table: dict[Colour, int]) -> np.ndarray:
     Raises:
         DataError: the file cannot be read, or has colours outside the table; `counts` are the most frequent of them.
     """
-    image = read_image(path)
+    mask = open_mask(path)
+    return ids_of_colours(path, np.asarray(mask.convert("RGB")), table)
+
+
+def ids_of_colours(path: Path, image: np.ndarray, table: dict[Colour, int]) -> np.ndarray:
+    """Maps the colours uint8 `(H, W, 3)` of a file to ids. DataError names the most frequent outside the table."""
     padded = np.zeros((*image.shape[:2], 4), dtype=np.uint8)
     padded[..., :3] = image
     codes = padded.view("<u4")[..., 0]

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from src.data.listing import is_image, walk
-from src.data.reading import IMAGE_SUFFIXES, read_mask
+from src.data.reading import IMAGE_SUFFIXES, read_beginning, read_text
 from src.data.source import Colour, FileSource, Sample, find_root
-from src.data.sources.colours import read_colours
+from src.data.sources.own_masks import KINDS, OwnMasks
 from src.errors import UserError
 from src.labels import IGNORE_INDEX
 
@@ -36,8 +35,8 @@ class Folder(FileSource):
     name; else all images are one group, which folds cut into blocks of neighbours.
 
     Args:
-        masks: `auto`: RGB files are colours, and all others, palette PNGs too, are index masks; `index`; or `colour`:
-            palette PNGs are read by the colours of their palette.
+        masks: `auto`: each file shows whether it holds labels or colours, or is refused (see `OwnMasks`); `index`; or
+            `colour`: grey and palette PNGs too are read by their colours.
         suffix: the end of a mask's name that its image's does not have (`_mask`).
         group: regular expression whose first group, found in a name, is the group of the image: `^([^_]+)_`.
         labels: a name for the label set, which is part of every figure's protocol.
@@ -52,9 +51,9 @@ class Folder(FileSource):
         self, root: str, masks: str = "auto", suffix: str = "", group: str | None = None, labels: str = "own"
     ) -> None:
         self.root = find_root(root, "", "holds images/ and masks/")
-        if masks not in ("auto", "index", "colour"):
+        if masks not in KINDS:
             raise UserError(f"masks={masks}: must be auto, index or colour")
-        self.masks, self.suffix, self.group = masks, suffix, group
+        self.mask_kind, self.suffix, self.group = masks, suffix, group
         try:
             has_group = group is None or re.compile(group).groups > 0
         except re.error:
@@ -65,6 +64,9 @@ class Folder(FileSource):
         if file is None:
             raise UserError(f"{self.root}: no classes.txt; write one, with one line `name: RED GREEN BLUE` per class")
         self.classes, self.colours, self.table = read_classes(file)
+        void_is_listed = IGNORE_INDEX in self.table
+        self.table.setdefault(IGNORE_INDEX, IGNORE_INDEX)
+        self.reader = OwnMasks(masks, self.colours, self.table, void_is_listed)
         self.labels = f"{labels}-{len(self.classes)}"
         self.folders = self._find_splits()
         self.splits = tuple(self.folders)
@@ -134,14 +136,12 @@ class Folder(FileSource):
     def image_id(self, sample: Sample) -> str:
         """Identifies an image by its name and content: only these distinguish `train/0001` of two users."""
         assert sample.image is not None
-        with sample.image.open("rb") as file:
-            beginning = file.read(ID_BYTES)
+        beginning = read_beginning(sample.image, ID_BYTES)
         content = hashlib.sha256(beginning + str(sample.image.stat().st_size).encode()).hexdigest()[:16]
         return f"{self.dataset}/{sample.image.stem}-{content}"
 
     def read_labels(self, mask: Path) -> np.ndarray:
-        by_colour = self.masks == "colour" or (self.masks == "auto" and _mode(mask).startswith("RGB"))
-        return read_colours(mask, self.colours) if by_colour else read_mask(mask, self.table)
+        return self.reader.read(mask)
 
 
 def read_classes(file: Path) -> tuple[dict[str, Colour], dict[Colour, int], dict[int, int]]:
@@ -149,7 +149,7 @@ def read_classes(file: Path) -> tuple[dict[str, Colour], dict[Colour, int], dict
     classes: dict[str, Colour] = {}
     colours: dict[Colour, int] = {}
     table: dict[int, int] = {}
-    for row, line in enumerate(file.read_text().splitlines(), 1):
+    for row, line in enumerate(read_text(file).splitlines(), 1):
         if not (text := line.partition("#")[0].strip()):
             continue
         found = re.fullmatch(r"([^:]+):[\s\[]*(\d+)[\s,]+(\d+)[\s,]+(\d+)(?:[\s,]+(\d+))?[\s\]]*", text)
@@ -171,22 +171,13 @@ def read_classes(file: Path) -> tuple[dict[str, Colour], dict[Colour, int], dict
             entries[key] = index
     if not 2 <= len(classes) <= 254:
         raise UserError(f"{file}: {len(classes)} classes; list 2 to 254, one line `name: RED GREEN BLUE` each")
-    table.setdefault(IGNORE_INDEX, IGNORE_INDEX)
     return classes, colours, table
 
 
 def read_list(file: Path) -> list[str]:
     """Reads names, one per line, without the suffixes of images. UserError if one is listed twice."""
-    lines = [line.strip() for line in file.read_text().splitlines() if line.strip()]
+    lines = [line.strip() for line in read_text(file).splitlines() if line.strip()]
     names = [line[: -len(Path(line).suffix)] if line.lower().endswith(IMAGE_SUFFIXES) else line for line in lines]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise UserError(f"{file}: {twice[0]!r} is listed twice; correct the list")
     return names
-
-
-def _mode(path: Path) -> str:
-    try:
-        with Image.open(path) as image:  # reads only the header
-            return image.mode
-    except OSError:
-        return ""  # read_mask names the fault

@@ -15,8 +15,8 @@ from src.labels import IGNORE_INDEX
 
 # With errors training would fail, or its figures would be wrong; with warnings it would not.
 ERRORS = (
-    "missing mask", "listing", "split", "unreadable", "pixel format", "label", "colour", "size", "leak",
-    "contradiction",
+    "missing mask", "listing", "split", "unreadable", "pixel format", "kind of mask", "label", "colour", "size",
+    "leak", "contradiction",
 )  # fmt: skip
 WARNINGS = (
     "mask without image", "alpha or CMYK", "turned by EXIF", "blank image", "void mask", "duplicate", "shared mask",
