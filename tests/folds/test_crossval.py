@@ -7,6 +7,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from tests.support.compose import composed
 from tests.support.fake_commands import THREE_FOLDS, FakeFolds
 from tests.support.paths import ROOT, SMALL
 from tests.support.processes import assert_same_weights, finish, kill_then_finish
-from tests.support.records import evaluation
+from tests.support.records import DATA, evaluation
 from tests.support.trees import write_camvid
 
 
@@ -299,7 +300,7 @@ def test_real_processes(tmp_path: Path) -> None:
 
 
 def test_the_official_evaluation_has_the_protocol_of_the_training(tmp_path: Path) -> None:
-    def add(split: str | Split, **options: str) -> Evaluation:
+    def add(split: str | Split, **options: Any) -> Evaluation:
         found = evaluation(split, **options)
         run.add_evaluation(found, finished=isinstance(split, Split))
         return found
@@ -311,12 +312,13 @@ def test_the_official_evaluation_has_the_protocol_of_the_training(tmp_path: Path
         ("val", {"inference": "whole, flip"}),
         ("val", {"checkpoint": "last"}),
         ("val", {"precision": "bf16-mixed"}),
+        ("val", {"data": "ffffffffffff", "is_other_data": True}),
     ):
         add(split, **options)
-        assert official_evaluation(run) is None
+        assert official_evaluation(run, DATA) is None
     own = add("val")
-    assert official_evaluation(run) == own
-    assert len(run.read_results().evaluations) == 6, "none took the place of another"
+    assert official_evaluation(run, DATA) == own
+    assert len(run.read_results().evaluations) == 7, "none took the place of another"
 
 
 def test_a_missing_val_is_found_before_the_first_fold(tmp_path: Path) -> None:

@@ -46,6 +46,8 @@ def test_an_evaluation_has_texts_and_their_fields() -> None:
         "labels": "streets-11",
         "split": split,
         "images": 2,
+        "data": "0123456789ab",
+        "is_other_data": False,
         "inference": "whole",
         "precision": "32-true",
         "taints": texts,
