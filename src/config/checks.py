@@ -1,6 +1,7 @@
 """The checks of a configuration that need neither data nor torch, so that a wrong value is answered in a second."""
 
 import math
+from functools import cache
 from typing import Any
 
 from hydra import compose
@@ -57,10 +58,16 @@ def check_kinds(cfg: DictConfig) -> None:
         return
     others = [word for word in words if word not in values and not word.startswith("~")]
     search = [word for word in hydra.overrides.hydra if word.startswith("hydra.searchpath")]
-    usual = compose(hydra.job.config_name, [*search, *others])
+    usual = _compose_usual(hydra.job.config_name, (*search, *others))
     for key in dict.fromkeys(word.partition("=")[0] for word in values):
         for inner, given in flatten(_plain(cfg, key), key).items():
             _check_kind(inner, given, _plain(usual, inner))
+
+
+@cache
+def _compose_usual(config_name: str, words: tuple[str, ...]) -> DictConfig:
+    """Composes a configuration; once per process, for the jobs of a sweep that differ only in values."""
+    return compose(config_name, list(words))
 
 
 def _plain(cfg: DictConfig, key: str) -> Any:

@@ -154,7 +154,7 @@ def test_folds_of_another_configuration_are_refused(fake: FakeFolds, tmp_path: P
         return fake.commands
 
     fake.failing = {("src.train", fold) for fold in range(3)}
-    train("optimizer.lr=-1")
+    train("optimizer.lr=9")
     fake.failing = {("src.train", 1)}
     train()  # no fold has weights yet: the folder is free
     identity = (tmp_path / "x" / "identity.json").read_text()
@@ -222,13 +222,13 @@ def test_commands_of_the_folds(tmp_path: Path) -> None:
     folds = plan(
         f"runs={tmp_path}",
         f"crossval.init_from={tmp_path / 'first'}",
-        'crossval.overrides={1:["optimizer.lr=-1"]}',
+        'crossval.overrides={1:["optimizer.lr=9"]}',
         "crossval.official_val=false",
     ).folds
     commands = [fold.train for fold in folds]
     assert [command[0] for command in commands] == ["src.train"] * 3
-    assert [[word for word in command if "optimizer" in word] for command in commands] == [[], ["optimizer.lr=-1"], []]
-    assert [fold.overrides for fold in folds] == [[], ["optimizer.lr=-1"], []]
+    assert [[word for word in command if "optimizer" in word] for command in commands] == [[], ["optimizer.lr=9"], []]
+    assert [fold.overrides for fold in folds] == [[], ["optimizer.lr=9"], []]
     assert not [word for command in commands for word in command if "crossval" in word]
     assert all(f"init_from='{tmp_path}/first/fold{fold}'" in commands[fold] for fold in range(3))
     assert all(set(THREE_FOLDS) <= set(command) for command in commands)
