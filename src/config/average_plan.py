@@ -106,9 +106,10 @@ def open_run_to_average(cfg: DictConfig, path: Path) -> OpenedRun:
     if not run.read_results().finished:
         raise UserError(f"{path} is not finished; repeat the command that began it, or leave it out of runs=[...]")
     source, _, _ = load_data(wanted, run, config)
-    config.data.fingerprint = training_fingerprints(source, Folds(**config.datamodule.folds))
+    data = training_fingerprints(source, Folds(**config.datamodule.folds))  # as the files are now
     if "val" in source.splits and "val" not in source.unlabelled:
-        config.data.fingerprint.val = fingerprint(source, source.samples("val"))
+        data["val"] = fingerprint(source, source.samples("val"))
+    config.data.fingerprint = data
     return OpenedRun(run, config, source, find_origin(str(path)).digest)
 
 
