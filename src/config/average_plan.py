@@ -14,6 +14,8 @@ from src.config.build import build_data
 from src.config.flat import differing_keys, digest, flatten, to_dict
 from src.config.identity import identity
 from src.config.reopen import AS_RUN, load_data, load_run
+from src.data.fingerprint import fingerprint, training_fingerprints
+from src.data.folds import Folds
 from src.data.source import Source
 from src.errors import UserError, whole
 from src.folds.aggregate import AveragePlan, RunToAverage
@@ -104,13 +106,17 @@ def open_run_to_average(cfg: DictConfig, path: Path) -> OpenedRun:
     if not run.read_results().finished:
         raise UserError(f"{path} is not finished; repeat the command that began it, or leave it out of runs=[...]")
     source, _, _ = load_data(wanted, run, config)
+    data = training_fingerprints(source, Folds(**config.datamodule.folds))  # as the files are now
+    if "val" in source.splits and "val" not in source.unlabelled:
+        data["val"] = fingerprint(source, source.samples("val"))
+    config.data.fingerprint = data
     return OpenedRun(run, config, source, find_origin(str(path)).digest)
 
 
 def check_same(first: OpenedRun, other: OpenedRun) -> None:
     """Raises UserError, with the names of both runs, if their weights or figures do not belong together."""
     one, two = first.run.path, other.run.path
-    if (first.source.labels, first.source.classes) != (other.source.labels, other.source.classes):
+    if _label_set(first.source) != _label_set(other.source):
         raise UserError(
             f"{one} and {two} have different label sets: {first.source.labels} and {other.source.labels}; average runs "
             "of one label set"
@@ -127,6 +133,10 @@ def check_same(first: OpenedRun, other: OpenedRun) -> None:
             raise UserError(
                 f"{one} and {two} have {subject}: {key}.{name} is {values.get(name)} and {others.get(name)}; {remedy}"
             )
+
+
+def _label_set(source: Source) -> tuple[str, list[str]]:
+    return source.labels, list(source.classes)
 
 
 def _leaves(config: DictConfig, key: str) -> dict[str, Any]:
@@ -162,9 +172,12 @@ def check_selection(cfg: DictConfig, runs: Sequence[OpenedRun]) -> None:
 
 
 def question_digest(cfg: DictConfig, runs: Sequence[OpenedRun]) -> str:
-    """Hashes the weights of the runs and every option that decides the winner."""
+    """Hashes the weights of the runs, the data as they are now, and every option that decides the winner."""
     content = to_dict(cfg)
-    return digest([[each.digest for each in runs], {key: content[key] for key in QUESTION}])
+    data = [to_dict(each.config.data.fingerprint) for each in runs]
+    if cfg.holdout is not None:
+        data.append({cfg.holdout: fingerprint(runs[0].source, runs[0].source.samples(cfg.holdout))})
+    return digest([[each.digest for each in runs], data, {key: content[key] for key in QUESTION}])
 
 
 def winner_config(cfg: DictConfig, runs: Sequence[OpenedRun], run: RunFolder, question: str) -> DictConfig:

@@ -13,6 +13,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from src.config.checks import check_kinds
 from src.config.flat import digest
 from src.config.messages import CONF, user_message
 from src.machine import SWEEP_VARIABLE, environment
@@ -44,6 +45,7 @@ def launch(function: Callable[[DictConfig], Any], config_name: str) -> None:
     def job(cfg: DictConfig) -> Any:
         with environment(FULL_ERROR, full):
             try:
+                check_kinds(cfg)
                 return function(cfg)
             except Exception as error:
                 if is_printed(error) and HydraConfig.get().mode == RunMode.RUN:

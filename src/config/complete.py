@@ -12,11 +12,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.config.build import build_source
 from src.config.checks import check_given, check_ranges
-from src.config.flat import digest, flatten, to_dict
+from src.config.flat import flatten, to_dict
+from src.data.fingerprint import training_fingerprints
 from src.data.folds import Folds
 from src.data.packed import attach
 from src.data.source import Sample, Source
-from src.data.statistics import class_weights, training_statistics
+from src.data.statistics import check_any_label, class_weights, training_statistics
 from src.errors import UserError
 from src.machine import is_first_process
 from src.models.init import check_scheme
@@ -37,10 +38,14 @@ class Prepared:
 def complete(cfg: DictConfig) -> Prepared:
     """Returns a completed copy of a composed configuration, and its dataset.
 
+    Values are checked before data are read.
+
     Raises:
-        UserError: a missing value, missing data, a backbone for a network without one, a value out of range.
+        UserError: a missing value, missing data, a backbone for a network without one, a value of another kind or out
+            of range, no labelled pixel to validate on.
     """
     check_given(cfg)
+    check_ranges(cfg)
     cfg = deepcopy(cfg)
     _settle_backbone(cfg)
     choices = HydraConfig.get().runtime.choices
@@ -53,8 +58,9 @@ def complete(cfg: DictConfig) -> Prepared:
     attach(source, cfg.data.pack)  # a stale pack is refused before torch is loaded
     samples = {split: folds.samples(source, split) for split in ("train", folds.validation_split)}
     cfg.data.classes = {name: list(colour) for name, colour in source.classes.items()}
-    cfg.data.fingerprint = digest([source.labels, {split: [s.name for s in samples[split]] for split in samples}])
-    check_ranges(cfg)
+    cfg.data.fingerprint = training_fingerprints(source, folds)
+    for split, found in samples.items():
+        check_any_label(source, found, split)
     _fill_class_weights(cfg, source, samples["train"])
     return Prepared(cfg, source, folds)
 

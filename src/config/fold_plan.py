@@ -16,6 +16,7 @@ from src.config.cli import quoted
 from src.config.complete import complete
 from src.config.flat import changes, to_dict
 from src.config.identity import derive_name, identity
+from src.data.fingerprint import fingerprint
 from src.errors import UserError, shortened
 from src.files import first_free, plain, write_json
 from src.folds.crossval import Fold, FoldsPlan, fold_folder
@@ -44,8 +45,8 @@ def plan_folds(cfg: DictConfig) -> FoldsPlan:
         raise UserError(f"crossval.overrides: there is no fold {unknown[0]}, only 0 to {numbers[-1]}")
     devices = name_devices(options["devices"] or [])
     has_official = options["official_val"] and "val" in prepared.source.splits
-    if has_official:
-        prepared.source.samples("val")  # raises for missing files now, instead of after the first fold
+    # Raises for missing files now, instead of after the first fold.
+    official_data = fingerprint(prepared.source, prepared.source.samples("val")) if has_official else None
     folder = choose_folder(cfg, cfg.name or derive_name(cfg, all_folds=True))
     folds = []
     for number in numbers:
@@ -56,7 +57,13 @@ def plan_folds(cfg: DictConfig) -> FoldsPlan:
         train, output = ["src.train", *shared, *start, *overrides, *place], folder / f"{run.name}.log"
         folds.append(Fold(number, RunFolder(run), output, overrides, train, evaluate if has_official else None))
     return FoldsPlan(
-        folder, folds, identity(cfg), devices, cfg.trainer.max_epochs, with_progress=cfg.trainer.enable_progress_bar
+        folder,
+        folds,
+        identity(cfg),
+        official_data,
+        devices,
+        cfg.trainer.max_epochs,
+        with_progress=cfg.trainer.enable_progress_bar,
     )
 
 

@@ -10,7 +10,7 @@ from src.config.checks import check_given, check_inference, check_workers
 from src.config.flat import flatten, to_dict
 from src.data.folds import HELD_OUT
 from src.data.source import Sample, Source
-from src.errors import UserError
+from src.errors import UserError, shortened
 from src.runs.folder import RunFolder
 
 AS_RUN = "run"  # in eval.yaml, predict.yaml and aggregate.yaml: the value that the run had
@@ -60,13 +60,31 @@ def _change_data(given: DictConfig, config: DictConfig) -> None:
         config.datamodule.dataset.root = given.root
 
 
+def check_classes(run: RunFolder, learnt: list[str], source: Source) -> None:
+    """Raises UserError unless a dataset has the classes that a run learnt, in the same order."""
+    given = list(source.classes)
+    if given == learnt:
+        return
+    if changed := [f"{name!r} is missing" for name in learnt if name not in given]:
+        pass
+    elif not (changed := [f"{name!r} is new" for name in given if name not in learnt]):
+        place = next(index for index, name in enumerate(learnt) if given[index] != name)
+        changed = [f"class {place} is {given[place]!r} and was {learnt[place]!r}"]
+    raise UserError(
+        f"{run.path}: the data have other classes than this run learnt, or another order ({shortened(changed)}); give "
+        f"data with the classes {', '.join(learnt)}, in this order"
+    )
+
+
 def load_data(cfg: DictConfig, run: RunFolder, config: DictConfig) -> tuple[Source, str, list[Sample]]:
     """Returns the dataset of a run, and the name and the samples of `cfg.split`.
 
     Raises:
-        UserError: missing data, a split that the dataset does not have, other files in a fold than the run had.
+        UserError: missing data, other classes than the run learnt, a split that the dataset does not have, other files
+            in a fold than the run had.
     """
     source, folds = build_source(config.datamodule)
+    check_classes(run, list(config.data.classes), source)
     split = folds.validation_split if cfg.split == AS_RUN else cfg.split
     lists = folds.lists(source) if split in ("train", HELD_OUT) else {}
     for name, text in lists.items():

@@ -6,10 +6,13 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, open_dict
 
+from src.config.build import build_source
+from src.config.checks import check_given
 from src.config.cli import quoted
 from src.config.flat import digest, to_dict
 from src.config.fold_plan import check_folds, choose_folder, shared_overrides
 from src.config.identity import identity
+from src.data.fingerprint import training_fingerprints
 from src.errors import UserError, whole
 from src.folds.stages import WINNER, Stage, StagesPlan
 
@@ -45,8 +48,10 @@ def plan_stages(cfg: DictConfig) -> StagesPlan:
         for key in (*options, "crossval"):
             cfg.pop(key)
     choice = HydraConfig.get().runtime.choices["stages"]
-    name = cfg.name or f"stages-{choice}-{cfg.data.num_folds}folds-s{cfg.seed}-{digest([identity(cfg), options])}"
-    folder, stages = choose_folder(cfg, name), []
+    if cfg.name is None:
+        key = digest([identity(cfg), options, data_fingerprints(cfg)])
+        cfg.name = f"stages-{choice}-{cfg.data.num_folds}folds-s{cfg.seed}-{key}"
+    folder, stages = choose_folder(cfg, cfg.name), []
     for number, (key, given) in enumerate(options["stages"].items(), 1):
         epochs = whole(f"stages.{key}.epochs", given.get("epochs"), 1)
         place = folder / f"{number}_{key}"
@@ -66,3 +71,11 @@ def plan_stages(cfg: DictConfig) -> StagesPlan:
         average.append(f"accelerator={cfg.trainer.accelerator}")
         stages.append(Stage(place, ["src.crossval", *words], average, cfg.data.num_folds, epochs))
     return StagesPlan(folder, stages, with_progress=cfg.trainer.enable_progress_bar)
+
+
+def data_fingerprints(cfg: DictConfig) -> dict[str, str]:
+    """Returns the fingerprints of the data of all folds. Raises UserError if the data are missing or faulty."""
+    check_given(cfg)
+    first = cfg.copy()
+    first.data.fold = 0
+    return training_fingerprints(*build_source(first.datamodule))

@@ -85,6 +85,10 @@ class Source(ABC):
     def image_id(self, sample: Sample) -> str:
         """The image's name, the same wherever the data are, in any split, layout, label set or join of datasets."""
 
+    def drawing(self, sample: Sample) -> str:
+        """The settings that decide a sample that is drawn, not read from files."""
+        return sample.name
+
     def official_path(self, sample: Sample) -> str:
         """Path at which a benchmark's server expects this prediction in an archive. UserError if it has no server."""
         raise UserError(f"format=labelids: no benchmark takes files of {self.labels}; use format=pictures")

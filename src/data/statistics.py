@@ -136,6 +136,19 @@ def absent_classes(source: Source, samples: Sequence[Sample]) -> list[str]:
     return [name for name, count in zip(source.classes, pixels, strict=True) if not count]
 
 
+def check_any_label(source: Source, samples: Sequence[Sample], split: str) -> None:
+    """Raises UserError if no pixel of these samples is labelled; usually only the first mask is read.
+
+    Raises:
+        DataError: a mask that cannot be read, or with labels that are not in the table.
+    """
+    if not any((_read_ids(source, sample) != IGNORE_INDEX).any() for sample in samples):
+        raise UserError(
+            f"no pixel of the {len(samples)} images of split {split!r} is labelled; look at their masks, or choose "
+            "other images"
+        )
+
+
 _counted: WeakKeyDictionary[Source, dict[str, Statistics]] = WeakKeyDictionary()
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from src.data.datamodule import SegmentationDataModule
+from src.data.fingerprint import fingerprint
 from src.errors import UserError
 from src.evaluation.quiet import quieten
 from src.metrics import figures
@@ -27,7 +28,7 @@ def evaluate(
     checkpoint = Checkpoint(which, *load_weights(task, run.checkpoint(which)))
     matrix, described = count(trainer, task, data, split), protocol(trainer, task, data, split)
     described = replace(described, taints=find_taints(data, split, leakage_before(run.path)))
-    return describe_evaluation(matrix, task.classes, described, checkpoint)
+    return run.read_results().place(describe_evaluation(matrix, task.classes, described, checkpoint))
 
 
 def describe_evaluation(
@@ -56,8 +57,10 @@ def find_taints(data: SegmentationDataModule, split: str, before: Leakage) -> tu
 
 def count(trainer: L.Trainer, task: SegmentationTask, data: SegmentationDataModule, split: str) -> np.ndarray:
     """Counts the confusion matrix int64 `(K, K)`, rows truth, of the task's weights as they are on a split."""
-    trainer.validate(task, dataloaders=data.eval_dataloader(split), verbose=False)
+    loader = data.eval_dataloader(split)
+    trainer.validate(task, dataloaders=loader, verbose=False)
     assert task.matrix is not None
+    assert trainer.num_val_batches == [len(loader)], "a figure is of all images"
     return task.matrix.numpy()
 
 
@@ -67,6 +70,7 @@ def protocol(trainer: L.Trainer, task: SegmentationTask, data: SegmentationDataM
         labels=data.source.labels,
         splits=(data.folds.describe(data.source, split),),
         images=len(data.samples(split)),
+        data=fingerprint(data.source, data.samples(split)),
         inference=str(task.protocol),
         precision=str(trainer.precision),
     )

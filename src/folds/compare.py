@@ -180,6 +180,7 @@ class AverageComparison:
             protocols[0],
             splits=tuple(split for each in protocols for split in each.splits),
             images=sum(each.images for each in protocols),
+            data=" ".join(each.data for each in protocols),
             taints=leakage.taints(image for part in parts for image in part.ids),
         )
         matrix = self._sum(parts, candidate.members, candidate.is_ensemble)

@@ -43,6 +43,7 @@ class FoldsPlan:
     folder: Path  # has the run folders of the folds, their logs and the record
     folds: list[Fold]
     identity: dict[str, Any]  # configuration that all folds share, by dotted key
+    official_data: str | None  # fingerprint of the dataset's val as it is now; None if folds are not evaluated on it
     # GPUs, as CUDA_VISIBLE_DEVICES names them, that train a fold each at the same time; empty: one fold after another.
     devices: list[str]
     epochs: int  # per fold
@@ -87,7 +88,7 @@ def train_folds(plan: FoldsPlan) -> dict[int, str]:
     def work(fold: Fold) -> str | None:
         device = devices.get()
         try:
-            return train_fold(fold, device)
+            return train_fold(fold, plan.official_data, device)
         finally:
             devices.put(device)
 
@@ -98,12 +99,12 @@ def train_folds(plan: FoldsPlan) -> dict[int, str]:
         return {fold.number: why for fold, why in reasons if why is not None}
 
 
-def train_fold(fold: Fold, device: str | None) -> str | None:
+def train_fold(fold: Fold, official_data: str | None, device: str | None) -> str | None:
     """Trains and evaluates a fold as far as that is not done; returns the reason if it fails, else None."""
     commands = []
     if not fold.run.read_results().finished:
         commands.append(("trains", fold.train))
-    if fold.evaluate is not None and official_evaluation(fold.run) is None:
+    if fold.evaluate is not None and official_evaluation(fold.run, official_data) is None:
         commands.append(("is evaluated on val", fold.evaluate))
     if not commands:
         log.info("fold %d: is done", fold.number)
@@ -115,13 +116,16 @@ def train_fold(fold: Fold, device: str | None) -> str | None:
     return None
 
 
-def official_evaluation(run: RunFolder) -> Evaluation | None:
-    """Returns a run's evaluation of `best` on val by the protocol of its training; None if there is none yet."""
+def official_evaluation(run: RunFolder, data: str | None) -> Evaluation | None:
+    """Returns a run's evaluation of `best` on val by the protocol of its training; None if there is none yet.
+
+    `data`: fingerprint of val. An evaluation of other data does not count.
+    """
     results = run.read_results()
     for evaluation in results.evaluations.values():
         protocol, own = evaluation.protocol, results.own.protocol
         is_same = all(getattr(protocol, key) == getattr(own, key) for key in ("inference", "precision", "labels"))
-        if protocol.split == "val" and is_same and evaluation.checkpoint.name == "best":
+        if protocol.split == "val" and protocol.data == data and is_same and evaluation.checkpoint.name == "best":
             return evaluation
     return None
 
@@ -132,7 +136,7 @@ def collect(plan: FoldsPlan, failed: dict[int, str]) -> FoldsRecord:
     for fold in plan.folds:
         results, why = fold.run.read_results(), failed.get(fold.number)
         own = results.own if results.finished else None
-        official = official_evaluation(fold.run) if fold.evaluate is not None else None
+        official = official_evaluation(fold.run, plan.official_data) if fold.evaluate is not None else None
         state = "done" if why is None else "failed"
         folds.append(FoldRecord(fold.number, str(fold.run.path), str(fold.log), state, why, own, official))
     record = FoldsRecord(tuple(folds), {})

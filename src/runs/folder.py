@@ -98,11 +98,16 @@ class RunFolder:
         return read_record(self.results, Results) if self.results.is_file() else Results(False, {})
 
     def add_evaluation(self, evaluation: Evaluation, *, finished: bool) -> None:
-        """Adds an evaluation under its tag, in place of an earlier one of the same protocol and checkpoint.
+        """Adds an evaluation under its tag, in place of an earlier one of the same protocol, data and checkpoint.
 
-        The evaluation that finishes the training stands first, whenever it is made: tables and sweeps report it.
+        The evaluation that finishes the training stands first, whenever it is made: tables and sweeps report it, and no
+        later one takes its place.
         """
         results = self.read_results()
+        if results.finished and not finished and results.evaluations and evaluation.tag == results.own.tag:
+            return
+        if finished:
+            evaluation = replace(evaluation, protocol=replace(evaluation.protocol, is_other_data=False))
         own = {evaluation.tag: evaluation}
         evaluations = (own if finished else {}) | results.evaluations | own
         write_json(self.results, replace(results, finished=results.finished or finished, evaluations=evaluations))

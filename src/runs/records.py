@@ -8,7 +8,7 @@ split, a taint), it has the fields of that text beside it, under `fields`, and o
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from src.data.folds import Split, join_splits
@@ -61,9 +61,12 @@ class Protocol:
     labels: str  # name of the label set
     splits: tuple[Split, ...]  # the splits whose images were counted together; usually one
     images: int
+    data: str  # fingerprint of these images and their masks (`src.data.fingerprint`)
     inference: str  # `src.inference.Protocol` as text
     precision: str  # precision of the trainer, such as `32-true`
     taints: tuple[Taint, ...] = ()  # empty if the weights have seen none of the images
+    # Whether the run was evaluated before on other data of the same split: the tag then names the fingerprint.
+    is_other_data: bool = False
 
     @property
     def split(self) -> str:
@@ -106,6 +109,8 @@ class Evaluation:
         """The protocol and the checkpoint as text; the same ones in one run folder replace each other."""
         protocol = self.protocol
         tag = f"{protocol.labels} {protocol.split} ({protocol.images} images), {protocol.inference}"
+        if protocol.is_other_data:
+            tag += f", other data {protocol.data}"
         if protocol.precision != "32-true":
             tag += f", {protocol.precision}"
         if self.checkpoint.name != "best":
@@ -130,6 +135,13 @@ class Results:
     def own(self) -> Evaluation:
         """The evaluation that finished the training, or the first of a run that is not finished."""
         return next(iter(self.evaluations.values()))
+
+    def place(self, evaluation: Evaluation) -> Evaluation:
+        """Returns the evaluation with a word of its data if an earlier one is of other data of the same split."""
+        protocol = evaluation.protocol
+        earlier = [each.protocol for each in self.evaluations.values() if each.protocol.splits == protocol.splits]
+        is_other = bool(earlier) and earlier[0].data != protocol.data
+        return replace(evaluation, protocol=replace(protocol, is_other_data=is_other))
 
 
 @dataclass(frozen=True)

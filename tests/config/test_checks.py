@@ -7,8 +7,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from src.config.checks import check_given, check_one_device, check_ranges, has_several_devices
+from src.config.checks import check_given, check_kinds, check_one_device, check_ranges, has_several_devices
 from src.errors import UserError, whole
+from tests.support.compose import composed as command_line
 from tests.support.paths import CONF
 
 
@@ -43,6 +44,11 @@ def cfg(composed: DictConfig) -> DictConfig:
         ("inference.overlap", 1, "inference.overlap=1: must be at least 0 and below 1"),
         ("inference.scales", [], "inference.scales=[]: must be one or more factors above 0"),
         ("inference.scales", [1.0, 0], "inference.scales=[1.0, 0]: must be one or more factors above 0"),
+        ("inference.scales", 1.0, "inference.scales=1.0: must be one or more factors above 0"),
+        ("inference.flip", "both", "inference.flip=both: must be true or false"),
+        ("optimizer.lr", 0, "optimizer.lr=0: must be a number above 0"),
+        ("optimizer.lr", "abc", "optimizer.lr=abc: must be a number above 0"),
+        ("trainer.check_val_every_n_epoch", 0, "trainer.check_val_every_n_epoch=0: must be a whole number, at least 1"),
         ("trainer.sync_batchnorm", "maybe", "trainer.sync_batchnorm=maybe: must be auto, true or false"),
     ],
 )
@@ -51,6 +57,76 @@ def test_values_out_of_range(cfg: DictConfig, key: str, value: Any, message: str
     OmegaConf.update(cfg, key, value)
     with pytest.raises(UserError, match=f"^{re.escape(message)}$"):
         check_ranges(cfg)
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("resume=runs/mine", "resume=runs/mine: must be true or false"),
+        ("resume=1", "resume=1: must be true or false"),
+        ("inference.flip=yess", "inference.flip=yess: must be true or false"),
+        ("task.compile=all", "task.compile=all: must be true or false"),
+        ("trainer.benchmark=fast", "trainer.benchmark=fast: must be true or false"),
+        ("optimizer.lr=abc", "optimizer.lr=abc: must be a number, such as 0.0"),
+        ("optimizer.lr=nan", "optimizer.lr=nan: must be a number, such as 0.0"),
+        ("optimizer.weight_decay=true", "optimizer.weight_decay=True: must be a number, such as "),
+        ("scheduler.warmup_epochs=half", "scheduler.warmup_epochs=half: must be a number, such as "),
+        ("data.mean=[a,b,c]", "data.mean=['a', 'b', 'c']: must be numbers, such as [0.485, 0.456, 0.406]"),
+        ("inference.scales=[one]", "inference.scales=['one']: must be numbers, such as [1.0]"),
+    ],
+)
+def test_values_of_another_kind(word: str, message: str) -> None:
+    with command_line("train", word) as cfg, pytest.raises(UserError, match=f"^{re.escape(message)}"):
+        check_kinds(cfg)
+
+
+def test_the_kind_is_that_of_the_chosen_groups() -> None:
+    good = ("model=deeplabv3plus", "optimizer=sgd", "resume=false", "optimizer.lr=1", "trainer.devices=auto", "name=1")
+    with command_line("train", *good, "data.num_workers=2", "+trainer.limit_train_batches=2") as cfg:
+        check_kinds(cfg)
+    message = r"^optimizer\.optimizer\.momentum=much: must be a number, such as 0\.9"
+    words = ("optimizer=sgd", "optimizer.optimizer.momentum=much")
+    with command_line("train", *words) as cfg, pytest.raises(UserError, match=message):
+        check_kinds(cfg)
+    with command_line("eval", "run=x", "precision=32-true") as cfg:
+        check_kinds(cfg)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("overfit_batches", 1, "trainer.overfit_batches=1: this program does not take it; give data of a few images"),
+        ("fast_dev_run", True, "trainer.fast_dev_run=True: this program does not take it; for a first try give scale"),
+        ("limit_val_batches", 1, "trainer.limit_val_batches=1: this program does not take it; figures are of all imag"),
+        (
+            "limit_test_batches",
+            1,
+            "trainer.limit_test_batches=1: this program does not take it; of Lightning",
+        ),
+        ("callbacks", [], "trainer.callbacks=[]: this program does not take it; give +callbacks.NAME._target_=CLASS"),
+        ("profiler", "simple", "trainer.profiler=simple: this program does not take it; profile the command from outs"),
+        ("max_steps", 1, "trainer.max_steps=1: this program does not take it; give trainer.max_epochs, and for short"),
+        ("barebones", True, "trainer.barebones=True: this program does not take it"),
+        ("enable_checkpointing", False, "trainer.enable_checkpointing=False: must be true, for the best checkpoint"),
+        ("use_distributed_sampler", True, "trainer.use_distributed_sampler=True: must be false, for the data module"),
+        ("check_val_every_n_epoch", 9, "trainer.check_val_every_n_epoch=9: no epoch of trainer.max_epochs=8 would be"),
+        ("limit_train_batches", 0, "trainer.limit_train_batches=0: must be a number of batches per epoch, at least 1"),
+        ("limit_train_batches", 1.5, "trainer.limit_train_batches=1.5: must be a number of batches per epoch"),
+    ],
+)
+def test_options_of_the_trainer_that_are_not_honoured(cfg: DictConfig, key: str, value: Any, message: str) -> None:
+    OmegaConf.update(cfg, f"trainer.{key}", value, force_add=True)
+    with pytest.raises(UserError, match=f"^{re.escape(message)}"):
+        check_ranges(cfg)
+
+
+OPTIONS = [("limit_train_batches", 2), ("limit_train_batches", 0.5), ("detect_anomaly", True)]
+
+
+@pytest.mark.parametrize(("key", "value"), OPTIONS)
+def test_options_of_the_trainer_that_are(cfg: DictConfig, key: str, value: Any) -> None:
+    OmegaConf.update(cfg, f"trainer.{key}", value, force_add=True)
+    check_ranges(cfg)
 
 
 def test_a_mandatory_value_that_is_missing(cfg: DictConfig) -> None:

@@ -302,6 +302,8 @@ def test_another_question_is_another_average(folders: Path, opened: list[OpenedR
     digests.add(question_digest(OmegaConf.create(asked), opened[::-1]))
     assert len(digests) == len(others) + 2
     assert question_digest(OmegaConf.create(asked), open_two(folders)) in digests
+    opened[1].config.data.fingerprint.val = "ffffffffffff"
+    assert question_digest(OmegaConf.create(asked), opened) not in digests, "data changed in place"
 
 
 def test_an_unfinished_run_is_refused(folders: Path) -> None:

@@ -7,6 +7,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from tests.support.compose import composed
 from tests.support.fake_commands import THREE_FOLDS, FakeFolds
 from tests.support.paths import ROOT, SMALL
 from tests.support.processes import assert_same_weights, finish, kill_then_finish
-from tests.support.records import evaluation
+from tests.support.records import DATA, evaluation
 from tests.support.trees import write_camvid
 
 
@@ -153,7 +154,7 @@ def test_folds_of_another_configuration_are_refused(fake: FakeFolds, tmp_path: P
         return fake.commands
 
     fake.failing = {("src.train", fold) for fold in range(3)}
-    train("optimizer.lr=-1")
+    train("optimizer.lr=9")
     fake.failing = {("src.train", 1)}
     train()  # no fold has weights yet: the folder is free
     identity = (tmp_path / "x" / "identity.json").read_text()
@@ -221,13 +222,13 @@ def test_commands_of_the_folds(tmp_path: Path) -> None:
     folds = plan(
         f"runs={tmp_path}",
         f"crossval.init_from={tmp_path / 'first'}",
-        'crossval.overrides={1:["optimizer.lr=-1"]}',
+        'crossval.overrides={1:["optimizer.lr=9"]}',
         "crossval.official_val=false",
     ).folds
     commands = [fold.train for fold in folds]
     assert [command[0] for command in commands] == ["src.train"] * 3
-    assert [[word for word in command if "optimizer" in word] for command in commands] == [[], ["optimizer.lr=-1"], []]
-    assert [fold.overrides for fold in folds] == [[], ["optimizer.lr=-1"], []]
+    assert [[word for word in command if "optimizer" in word] for command in commands] == [[], ["optimizer.lr=9"], []]
+    assert [fold.overrides for fold in folds] == [[], ["optimizer.lr=9"], []]
     assert not [word for command in commands for word in command if "crossval" in word]
     assert all(f"init_from='{tmp_path}/first/fold{fold}'" in commands[fold] for fold in range(3))
     assert all(set(THREE_FOLDS) <= set(command) for command in commands)
@@ -299,7 +300,7 @@ def test_real_processes(tmp_path: Path) -> None:
 
 
 def test_the_official_evaluation_has_the_protocol_of_the_training(tmp_path: Path) -> None:
-    def add(split: str | Split, **options: str) -> Evaluation:
+    def add(split: str | Split, **options: Any) -> Evaluation:
         found = evaluation(split, **options)
         run.add_evaluation(found, finished=isinstance(split, Split))
         return found
@@ -311,12 +312,13 @@ def test_the_official_evaluation_has_the_protocol_of_the_training(tmp_path: Path
         ("val", {"inference": "whole, flip"}),
         ("val", {"checkpoint": "last"}),
         ("val", {"precision": "bf16-mixed"}),
+        ("val", {"data": "ffffffffffff", "is_other_data": True}),
     ):
         add(split, **options)
-        assert official_evaluation(run) is None
+        assert official_evaluation(run, DATA) is None
     own = add("val")
-    assert official_evaluation(run) == own
-    assert len(run.read_results().evaluations) == 6, "none took the place of another"
+    assert official_evaluation(run, DATA) == own
+    assert len(run.read_results().evaluations) == 7, "none took the place of another"
 
 
 def test_a_missing_val_is_found_before_the_first_fold(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from src.data.folds import Split
 from src.files import plain, write_json
+from src.runs.folder import RunFolder
 from src.runs.records import AverageRecord, FoldsRecord, Leakage, LeakageRecord, Results, StageRecord, Taint
 from src.runs.serial import is_written, read_record
 from tests.support.records import average_record, candidate, evaluation, fold_record, fold_split, folds_record
@@ -46,6 +47,8 @@ def test_an_evaluation_has_texts_and_their_fields() -> None:
         "labels": "streets-11",
         "split": split,
         "images": 2,
+        "data": "0123456789ab",
+        "is_other_data": False,
         "inference": "whole",
         "precision": "32-true",
         "taints": texts,
@@ -75,3 +78,21 @@ def test_figures_that_do_not_exist_are_null(tmp_path: Path) -> None:
     back = read_record(tmp_path / "results.json", Results)
     assert np.isnan(back.own.accuracy["b"])
     assert is_written(tmp_path / "results.json", back)
+
+
+def test_the_evaluation_of_the_training_stays(tmp_path: Path) -> None:
+    """Whatever is evaluated later: again, or on other data of the same split, which the tag then names."""
+    run, own = RunFolder(tmp_path), evaluation()
+    run.add_evaluation(own, finished=True)
+    other = np.array([[0, 4], [4, 0]])
+    run.add_evaluation(run.read_results().place(evaluation(matrix=other)), finished=False)
+    assert run.read_results().evaluations == {own.tag: own}
+    placed = run.read_results().place(evaluation(matrix=other, data="ffffffffffff"))
+    assert placed.tag == "streets-11 val (2 images), whole, other data ffffffffffff"
+    run.add_evaluation(placed, finished=False)
+    assert run.read_results().evaluations == {own.tag: own, placed.tag: placed}
+    assert (
+        json.loads((tmp_path / "results.json").read_text())["evaluations"][placed.tag]["protocol"]["data"] == "f" * 12
+    )
+    test = run.read_results().place(evaluation("test", data="eeeeeeeeeeee"))
+    assert test.tag == "streets-11 test (2 images), whole", "no earlier evaluation of this split"

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from src.data.fingerprint import fingerprint
 from src.data.folds import Split
+from src.data.streets.source import Streets
 from src.files import write_json
 from src.folds.crossval import summarise
 from src.folds.stages import WINNER
@@ -66,7 +68,10 @@ class FakeFolds:
         own = module == "src.train"
         hits = (10 if own else 20) + fold
         split = Split("fold", fold, 3, "block", gap=0) if own else "val"
-        run.add_evaluation(evaluation(split, matrix=np.array([[hits, 40 - hits], [40 - hits, hits]])), finished=own)
+        source = Streets(size=(64, 96), num_train=4, num_val=3)  # of TINY
+        data = fingerprint(source, source.samples("train" if own else "val"))
+        matrix = np.array([[hits, 40 - hits], [40 - hits, hits]])
+        run.add_evaluation(evaluation(split, matrix=matrix, data=data), finished=own)
         run.metrics.write_text("step,epoch,val/miou\n9,0,0.5\n")
         return 0
 

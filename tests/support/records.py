@@ -21,6 +21,7 @@ from src.runs.records import (
     Taint,
 )
 
+DATA = "0123456789ab"  # fingerprint
 MATRIX = np.array([[3, 1], [0, 4]])  # mIoU 0.775
 
 
@@ -40,7 +41,7 @@ def evaluation(
 ) -> Evaluation:
     """An evaluation of two images of `val` of streets-11, unless said otherwise."""
     splits = (Split(split),) if isinstance(split, str) else (split,) if isinstance(split, Split) else tuple(split)
-    defaults = {"labels": "streets-11", "images": 2, "inference": "whole", "precision": "32-true"}
+    defaults = {"labels": "streets-11", "images": 2, "data": DATA, "inference": "whole", "precision": "32-true"}
     described = Protocol(splits=splits, taints=tuple(taints), **{**defaults, **protocol})
     return describe_evaluation(matrix, list(classes), described, Checkpoint(checkpoint, epoch=1, step=2))
 

@@ -62,6 +62,9 @@ class Streets(Source):
         """Returns the scene's name with its seed; a scene of another size has the same id."""
         return f"{self.labels}/{self.seed}/{sample.name}"
 
+    def drawing(self, sample: Sample) -> str:
+        return f"{self.seed} {self.size} {sample.name}"
+
     def samples(self, split: str) -> list[Sample]:
         self.check_split(split)
         if not self.counts[split]:
