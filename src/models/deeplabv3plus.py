@@ -28,7 +28,7 @@ class DeepLabV3Plus(Architecture):
         aspp_separable: depthwise separable 3x3 convolutions in the ASPP, as in the paper's best networks;
             `decoder_separable` in the decoder.
         separable_norm: BatchNorm and ReLU between depthwise and pointwise convolution, as in the authors' code; False
-            for the form of VainF's network, on which R4 builds.
+            for that of smp and of VainF's separable network.
         num_decoder_convs: 3x3 convolutions after the join: 2 as in the paper, or 1.
         dropout: after the ASPP's projection; `decoder_dropout` before the classifier (the authors have none).
         align_corners: of the upsampling of the ASPP's map and of the logits.
