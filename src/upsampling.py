@@ -11,15 +11,16 @@ def upsample(logits: Tensor, size: tuple[int, int], align_corners: bool) -> Tens
     """Brings logits `(B, K, h, w)` of a network at stride s to `(B, K, *size)`.
 
     A network pads its input to a multiple of its stride and returns ceil(size / s) rows, so scaling by size / h would
-    stretch the map by up to one stride; this scales by s exactly and crops. With `align_corners` the corners of map and
-    image coincide and the map is stretched, as the networks that ask for it do (PSPNet's 8n + 1 inputs).
+    stretch the map by up to one stride; this scales by s exactly and crops.
+
+    With `align_corners` the corners of map and image coincide. A network that pads to s n + 1 returns
+    ceil((size - 1) / s) + 1 rows, the last of them on the last padded row: it too is brought up by s exactly, and
+    cropped. Any other is stretched to the image, as the code of the networks that ask for it does.
     """
     if tuple(logits.shape[-2:]) == tuple(size):
         return logits
-    if align_corners:
-        return F.interpolate(logits, size=size, mode="bilinear", align_corners=True)
-    height, width = (rows * _stride(pixels, rows) for pixels, rows in zip(size, logits.shape[-2:], strict=True))
-    full = F.interpolate(logits, size=(height, width), mode="bilinear", align_corners=False)
+    height, width = (_covered(*sides, align_corners) for sides in zip(size, logits.shape[-2:], strict=True))
+    full = F.interpolate(logits, size=(height, width), mode="bilinear", align_corners=align_corners)
     return full[..., : size[0], : size[1]]
 
 
@@ -56,17 +57,24 @@ class RowUpsampling:
         first = self.needed(start, stop).start
         above, below = upper.long(), (upper.long() + 1).clamp_max(last)
         mixed = torch.lerp(part.index_select(2, above - first), part.index_select(2, below - first), weight)
-        width = self.size[1]
-        if not self.align_corners:
-            width = self.source[1] * _stride(width, self.source[1])
+        width = _covered(self.size[1], self.source[1], self.align_corners)
         full = F.interpolate(mixed, (stop - start, width), mode="bilinear", align_corners=self.align_corners)
         return full[..., : self.size[1]]
 
     def _step(self) -> float:
         """Rows of the logits per row of the result."""
         if self.align_corners:
-            return (self.source[0] - 1) / max(1, self.size[0] - 1)
+            return (self.source[0] - 1) / max(1, _covered(self.size[0], self.source[0], True) - 1)
         return 1 / _stride(self.size[0], self.source[0])
+
+
+def _covered(pixels: int, rows: int, align_corners: bool) -> int:
+    """Rows of the padded image that a map of so many rows stands for."""
+    stride = _stride(pixels, rows)
+    if not align_corners:
+        return rows * stride
+    # One row more than ceil(pixels / stride): a network of s n + 1 rows. Below 2 s pixels it may be taken for another.
+    return (rows - 1) * stride + 1 if (rows - 1) * stride >= pixels - 1 else pixels
 
 
 def _stride(pixels: int, rows: int) -> int:

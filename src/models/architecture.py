@@ -23,7 +23,8 @@ class Encoder(nn.Module):
 class Architecture(nn.Module):
     """A network without normalisation and padding; `Network` is the shell around it.
 
-    `forward(image)` takes a normalised float `(B, 3, H, W)` whose sides are multiples of `divisor`. It returns a tuple
+    `forward(image)` takes a normalised float `(B, 3, H, W)` whose sides are multiples of `divisor`, or one more if
+    `corner_stride` is set. It returns a tuple
     of logits `(B, K, h, w)`, each at a stride of its own: the main ones first, in training mode auxiliary ones after
     them. One that is trained by a teacher returns `AlignedLogits`, which is such a tuple too.
 
@@ -36,10 +37,13 @@ class Architecture(nn.Module):
     Attributes:
         align_corners: how the logits are to be brought up to the image, see `src.upsampling.upsample`.
         divisor: of both sides of an image.
+        corner_stride: set by a network that takes sides of divisor n + 1, so that the first and last cells of its maps
+            lie on the corners of the image: the stride of its main logits.
     """
 
-    align_corners = False
+    align_corners: bool = False
     divisor: int
+    corner_stride: int | None = None
     aux_head: nn.Module | None
 
     def __init__(self, encoder: Encoder | None = None) -> None:

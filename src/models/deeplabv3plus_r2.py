@@ -23,6 +23,7 @@ class DeepLabV3PlusR2(DeepLabV3Plus):
             decoder_separable=False,
             dropout=dropout,
             decoder_dropout=0.0,
+            align_corners=False,
             contract_dilation=False,
         )
         initialise(self, "kaiming")

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from src.errors import UserError
 from src.models.architecture import Encoder
+from src.models.swin import pad_before_shift
 from src.models.weights import ENCODER_WRAPPERS, find_weights, first_line, load_weights, read_weights, strip
 
 ALLOWED = "a .safetensors or .pth file, imagenet, or null"  # as backbone.weights
@@ -47,6 +48,7 @@ def build_encoder(backbone: dict, output_stride: int = 32, contract_dilation: bo
     )
     with _explained(backbone, no_dilation if output_stride != 32 else None):
         encoder = cast(Encoder, get_encoder(name, **options, **_given_weights(backbone, "weights")))
+    pad_before_shift(encoder)
     if output_stride != 32:
         # Measured, for smp takes the output stride of a MiT silently and gives it another.
         if map_sides(encoder, 128)[-1] != 128 // output_stride or hasattr(encoder, "patch_embed1"):
@@ -120,8 +122,10 @@ def contract(encoder: nn.Module, output_stride: int, contract_dilation: bool) ->
         stages = {8: (model.layer3, model.layer4), 16: (model.layer4,)}[output_stride]
         for rate, stage in zip((2, 4), stages, strict=False):
             for index, block in enumerate(stage):
-                # A bottleneck has one 3x3. A basic block has two, and only the first reads the map of the stage before.
-                _dilate(block, [rate // 2 if contract_dilation and index == 0 else rate, rate])
+                first = rate // 2 if contract_dilation and index == 0 else rate
+                # All 3x3 of a bottleneck read the map of the stage before: Res2Net's branches stand side by side. Of a
+                # basic block's two only the first does.
+                _dilate(block, repeat(first) if hasattr(block, "conv3") else [first, rate])
     elif type(model).__name__.startswith("MobileNetV3") and output_stride == 16:
         _dilate(model.blocks[5], repeat(2))
 

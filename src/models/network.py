@@ -59,20 +59,28 @@ class Network(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Computes the logits of `Architecture`, `(B, K, ceil(H / s), ceil(W / s))` each, s the stride of its own.
 
+        Those of a network with `corner_stride` have ceil((H - 1) / s) + 1 rows, and columns likewise.
+
         Args:
             image: `(B, 3, H, W)`, uint8 or float in 0..255.
         """
         height, width = image.shape[-2:]
         x = (image - self.mean) / self.std
         divisor = self.architecture.divisor
+        corner_stride: int | None = getattr(self.architecture, "corner_stride", None)
         if divisor > 1:
             # No floor division of negative numbers, here and below: ONNX rounds it towards zero.
-            x = F.pad(x, (0, (divisor - width % divisor) % divisor, 0, (divisor - height % divisor) % divisor))
+            beyond = 0 if corner_stride is None else 1
+            right, down = ((divisor - (side - beyond) % divisor) % divisor for side in (width, height))
+            x = F.pad(x, (0, right, 0, down))
         if self.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
         logits: tuple[Tensor, ...] = self.architecture(x)
         if divisor == 1:
             return logits
+        if corner_stride is not None:
+            rows, columns = ((side + corner_stride - 2) // corner_stride + 1 for side in (height, width))
+            return tuple(output[..., :rows, :columns] for output in logits)
         cropped = tuple(self._crop(output, x, height, width) for output in logits)
         # The maps of an aligned network are compared with a teacher's maps of the same padded image.
         return AlignedLogits(cropped, logits.pairs) if isinstance(logits, AlignedLogits) else cropped

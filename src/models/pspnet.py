@@ -15,6 +15,9 @@ class PSPNet(Architecture):
     The deep stem of the paper's own code (semseg; 3x3 convolutions of 64, 64 and 128 channels) is that of timm's
     backbones: backbone=resnet50s, resnet101s, resnet152s. backbone=resnet50 has the plain 7x7 stem.
 
+    An image is padded to 8n + 1 pixels a side, for which semseg is written: bilinear maps then have their corners on
+    those of the image. With a backbone of patches (ConvNeXt), whose cells have no such centres, it is not.
+
     Args:
         output_stride: of the encoder and of the logits, 8, 16 or 32.
         bins: sides of the pooled maps; each map has the encoder's channels divided by the number of bins.
@@ -25,8 +28,6 @@ class PSPNet(Architecture):
     Raises:
         UserError: a backbone that cannot be dilated to the output stride.
     """
-
-    align_corners = True  # as in semseg, whose inputs have 8n + 1 pixels a side
 
     def __init__(
         self,
@@ -43,12 +44,14 @@ class PSPNet(Architecture):
         # Every 3x3 of a dilated stage has the full rate, as in semseg.
         super().__init__(build_encoder(backbone, output_stride, contract_dilation=False))
         *_, middle, deep = self.encoder.out_channels
-        self.ppm = PyramidPooling(deep, deep // len(bins), bins, align_corners=True) if use_ppm else nn.Identity()
+        if self.encoder.divisor == 1:
+            self.align_corners, self.divisor, self.corner_stride = True, output_stride, output_stride
+        self.ppm = PyramidPooling(deep, deep // len(bins), bins, self.align_corners) if use_ppm else nn.Identity()
         pooled = deep + deep // len(bins) * len(bins) if use_ppm else deep
         self.head = FCNHead(pooled, channels, num_classes, dropout)
         self.aux_head = FCNHead(middle, aux_channels, num_classes, dropout) if aux else None
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """`(B, 3, H, W)` to `(B, K, H / s, W / s)` each, sides rounded up, s the output stride."""
+        """`(B, 3, H, W)`, sides s n + 1, to `(B, K, n + 1, m + 1)` each, s the output stride."""
         *_, middle, deep = self.encoder(image)
         return self.with_aux(self.head(self.ppm(deep)), middle)

@@ -42,7 +42,8 @@ def test_any_size(model: str, network: Network, size: tuple[int, int]) -> None:
     stride = read_header(model).stride
     with torch.no_grad():
         (logits,) = network(images(1, size))
-    assert logits.shape == (1, K, *(-(-side // stride) for side in size))
+    corner = network.architecture.corner_stride is not None  # a cell on either edge
+    assert logits.shape == (1, K, *(-(-(side - corner) // stride) + corner for side in size))
     assert logits.isfinite().all()
     assert logits.std() > 0, "logits are constant"
 
@@ -92,7 +93,8 @@ def test_recorded_parameters_and_strides(model: str) -> None:
     used = sum(p.numel() for p in whole.parameters() if p.grad is not None)
     total = sum(p.numel() for p in whole.parameters())
     assert (used, total - used) == (header.parameters, header.training_only), f"{used:,}; {total - used:,} more"
-    assert tuple(logits.shape[-2:]) == (256 // header.stride, 384 // header.stride)
+    corner = whole.architecture.corner_stride is not None
+    assert tuple(logits.shape[-2:]) == (256 // header.stride + corner, 384 // header.stride + corner)
     if maps is not None and isinstance(maps[0], Tensor):  # a plain vision transformer gives tokens beside its maps
         deepest = maps[-1].shape[-2:]
         assert tuple(deepest) == (256 // header.encoder_stride, 384 // header.encoder_stride)

@@ -15,7 +15,7 @@ from tests.config.test_configs import CONF, composed
 KEYS = {
     "deeplabv3": "dropout", "deeplabv3plus": "dropout", "deeplabv3plus_r2": "dropout", "fcn_resnet": "dropout",
     "pspnet": "dropout", "segnetwork": "dropout", "sct_resnet": "dropout", "upernet": "dropout",
-    "sctnet_s": "drop_path",
+    "sctnet_s": "drop_path", "segformer": "dropout",
 }  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Atrous spatial pyramid pooling: that of DeepLab, and the variant of report R3."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,7 @@ class ASPP(nn.Module):
         channels: of each branch and of the output.
         separable: whether the 3x3 convolutions are depthwise separable (Chen et al. 2018).
         dropout: after the projection.
+        norm_between: BatchNorm and ReLU within the separable convolutions, see `separable_conv_bn_relu`.
     """
 
     def __init__(
@@ -35,9 +37,10 @@ class ASPP(nn.Module):
         rates: Sequence[int] = (6, 12, 18),
         separable: bool = False,
         dropout: float = 0.5,
+        norm_between: bool = True,
     ) -> None:
         super().__init__()
-        atrous = separable_conv_bn_relu if separable else conv_bn_relu
+        atrous = partial(separable_conv_bn_relu, norm_between=norm_between) if separable else conv_bn_relu
         self.branches = nn.ModuleList([conv_bn_relu(in_channels, channels, kernel_size=1)])
         self.branches.extend(atrous(in_channels, channels, dilation=rate) for rate in rates)
         self.pooled = conv_bn_relu(in_channels, channels, kernel_size=1)

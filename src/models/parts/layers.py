@@ -20,10 +20,18 @@ def conv_bn_relu(in_channels: int, out_channels: int, kernel_size: int = 3, dila
     return with_bn_relu(nn.Conv2d(in_channels, out_channels, kernel_size, 1, padding, dilation, bias=False))
 
 
-def separable_conv_bn_relu(in_channels: int, out_channels: int, dilation: int = 1) -> nn.Sequential:
-    """Depthwise 3x3, pointwise 1x1, BatchNorm, ReLU (Chen et al. 2018, atrous separable convolution)."""
+def separable_conv_bn_relu(
+    in_channels: int, out_channels: int, dilation: int = 1, norm_between: bool = True
+) -> nn.Sequential:
+    """Depthwise 3x3, BatchNorm, ReLU, pointwise 1x1, BatchNorm, ReLU (Chen et al. 2018, atrous separable convolution).
+
+    Args:
+        norm_between: the first BatchNorm and ReLU, as in the authors' `split_separable_conv2d`; smp and VainF's network
+            have none.
+    """
+    depthwise = nn.Conv2d(in_channels, in_channels, 3, 1, dilation, dilation, groups=in_channels, bias=False)
     return nn.Sequential(
-        nn.Conv2d(in_channels, in_channels, 3, 1, dilation, dilation, groups=in_channels, bias=False),
+        *(with_bn_relu(depthwise) if norm_between else [depthwise]),
         *conv_bn_relu(in_channels, out_channels, kernel_size=1),
     )
 
