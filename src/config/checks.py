@@ -59,6 +59,10 @@ def check_inference(inference: DictConfig) -> None:
     """Raises UserError if a value of the inference protocol is out of range."""
     for key in ("size", "window"):
         _check_size(f"inference.{key}", inference[key])
+    if inference.short_side is not None:
+        whole("inference.short_side", inference.short_side, 1, also="null")
+        if inference.size is not None:
+            raise UserError(f"inference.short_side={inference.short_side}: inference.size is given too; give one")
     if not 0 <= inference.overlap < 1:
         raise UserError(f"inference.overlap={inference.overlap}: must be at least 0 and below 1")
     if not inference.scales or min(inference.scales) <= 0:

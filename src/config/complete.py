@@ -15,6 +15,7 @@ from src.config.checks import check_given, check_ranges
 from src.config.flat import digest, flatten, to_dict
 from src.data.folds import Folds
 from src.data.packed import attach
+from src.data.reading import read_size
 from src.data.source import Sample, Source
 from src.data.statistics import class_weights, training_statistics
 from src.errors import UserError
@@ -54,9 +55,17 @@ def complete(cfg: DictConfig) -> Prepared:
     samples = {split: folds.samples(source, split) for split in ("train", folds.validation_split)}
     cfg.data.classes = {name: list(colour) for name, colour in source.classes.items()}
     cfg.data.fingerprint = digest([source.labels, {split: [s.name for s in samples[split]] for split in samples}])
+    cfg.data.image_size = list(_image_size(source, samples["train"][0]))
     check_ranges(cfg)
     _fill_class_weights(cfg, source, samples["train"])
     return Prepared(cfg, source, folds)
+
+
+def _image_size(source: Source, sample: Sample) -> tuple[int, int]:
+    """Returns height and width of an image; from the header of its file, if it has one."""
+    if sample.image is not None and sample.image.is_file():
+        return read_size(sample.image)
+    return source.open(sample).size
 
 
 def _settle_backbone(cfg: DictConfig) -> None:
