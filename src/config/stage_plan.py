@@ -6,10 +6,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, open_dict
 
-from src.config.cli import quoted
 from src.config.flat import digest, to_dict
 from src.config.fold_plan import check_folds, choose_folder, shared_overrides
 from src.config.identity import identity
+from src.config.words import quoted
 from src.errors import UserError, whole
 from src.folds.stages import WINNER, Stage, StagesPlan
 
