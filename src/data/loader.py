@@ -79,9 +79,9 @@ def _too_large(batch: Batch) -> UserError | None:
     if size * worker.num_workers <= free:
         return None
     return UserError(
-        f"shared memory ({SHARED_MEMORY}) has {free / 1e6:.0f} MB left: {worker.num_workers} data processes with batches "
-        f"of {size / 1e6:.0f} MB each need about {2 * size * worker.num_workers / 1e6:.0f} MB; start the container "
-        "with --shm-size=8g or --ipc=host, or set data.num_workers lower (0: no data processes)"
+        f"shared memory ({SHARED_MEMORY}) has {free / 1e6:.0f} MB left: {worker.num_workers} data processes with "
+        f"batches of {size / 1e6:.0f} MB each need about {2 * size * worker.num_workers / 1e6:.0f} MB; start "
+        "the container with --shm-size=8g or --ipc=host, or set data.num_workers lower (0: no data processes)"
     )
 
 
