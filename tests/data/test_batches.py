@@ -154,9 +154,7 @@ def test_batches_that_shared_memory_cannot_hold_are_refused(monkeypatch: pytest.
     assert isinstance(collate([sample] * 8), dict)
     monkeypatch.setattr("src.data.loader.get_worker_info", lambda: SimpleNamespace(num_workers=9))
     message = str(collate([sample] * 8))
-    assert message.startswith(
-        "shared memory (/dev/shm) has 67 MB left: 9 data processes with batches of 8 MB each need"
-    )
+    assert message.startswith("shared memory (/dev/shm) has 67 MB left: 9 data processes with batches of 8 MB")
     assert "--shm-size" in message
     assert "data.num_workers" in message
 
