@@ -22,6 +22,7 @@ class Protocol:
     Args:
         size: `(H, W)` to which the image is resized for the network, or None for its own size. Scores always have the
             image's own size, which is that of the labels.
+        short_side: in place of `size`, the length of the shorter side that the image is resized to, in its own shape.
         window: `(H, W)` of a sliding window, or None for the whole image at once.
         overlap: of neighbouring windows, a fraction in [0, 1).
         scales: factors on the size; probabilities are averaged over them.
@@ -29,16 +30,25 @@ class Protocol:
     """
 
     size: tuple[int, int] | None = None
+    short_side: int | None = None
     window: tuple[int, int] | None = None
     overlap: float = 1 / 3
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
 
     def __str__(self) -> str:
-        size = "x".join(map(str, self.size)) if self.size else "own size"
+        own = "own size" if self.short_side is None else f"short side {self.short_side}"
+        size = "x".join(map(str, self.size)) if self.size else own
         window = f"window {'x'.join(map(str, self.window))} overlap {self.overlap:.2g}" if self.window else "whole"
         scales = "" if self.scales == (1.0,) else f", scales {' '.join(f'{scale:g}' for scale in self.scales)}"
         return f"{window} at {size}{scales}{', flip' if self.flip else ''}"
+
+    def seen_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Returns the `(H, W)` at which the network sees an image of `size`, before `scales`."""
+        if self.short_side is None:
+            return self.size or size
+        factor = self.short_side / min(size)
+        return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
 
 class Ensemble(nn.ModuleList):
@@ -61,7 +71,7 @@ def predict_scores(network: Network | Ensemble, image: Tensor, protocol: Protoco
 def _view_logits(image: Tensor, protocol: Protocol, network: Network, scale: float, mirrored: bool) -> Tensor:
     """Computes the logits of the resized and mirrored image, and brings them back to the image's own frame."""
     size = (image.shape[-2], image.shape[-1])
-    height, width = protocol.size or size
+    height, width = protocol.seen_size(size)
     target = (max(1, round(height * scale)), max(1, round(width * scale)))
     view = image
     if target != size:

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlparse
@@ -56,6 +57,22 @@ def spare_hub_retries() -> None:
 def num_cores() -> int:
     """Returns how many cores this process may use: a scheduler may have given it fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def ensure_home() -> None:
+    """Sets HOME for a user without one (a container's): libraries would make a folder called `~` where they stand."""
+    if os.path.expanduser("~") == "~":
+        os.environ["HOME"] = tempfile.mkdtemp(prefix="streetseg-home-")
+
+
+def drop_stray_ranks() -> None:
+    """Removes ranks that no launcher gave: without a number of processes, this process is the only one.
+
+    A stray RANK=1 of a shell would otherwise make it wait, or train without a log and a checkpoint.
+    """
+    if not any(name in os.environ for name in ("WORLD_SIZE", "MASTER_ADDR", "TORCHELASTIC_RUN_ID")):
+        for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK"):
+            os.environ.pop(name, None)
 
 
 def is_first_process() -> bool:

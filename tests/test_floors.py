@@ -21,7 +21,19 @@ FLOORS = (
     {"training"},
     {"callbacks", "folds"},
     {"config"},
-    {"aggregate", "check", "crossval", "draw", "eval", "find_lr", "pack", "predict", "stages", "train"},  # commands
+    {
+        "aggregate",
+        "check",
+        "crossval",
+        "draw",
+        "eval",
+        "export",
+        "find_lr",
+        "pack",
+        "predict",
+        "stages",
+        "train",
+    },  # commands
 )
 COMMANDS = FLOORS[-1]
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
@@ -34,7 +46,7 @@ LIBRARIES = {
 }
 WITHOUT_TORCH = ("config/", "runs/", "processes/", "data/sources/")
 HEAVY = {"torch", "torchvision", "lightning", "torchmetrics", "timm", "segmentation_models_pytorch", "albumentations"}
-FILES = sorted(path.relative_to(SRC).as_posix() for path in SRC.rglob("*.py"))
+FILES = sorted(path.relative_to(SRC).as_posix() for path in SRC.rglob("*.py") if path != SRC / "__init__.py")
 
 
 def room(file: str) -> str:

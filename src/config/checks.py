@@ -176,6 +176,10 @@ def check_inference(inference: DictConfig) -> None:
         _check_size(f"inference.{key}", inference[key])
     if not isinstance(inference.flip, bool):
         raise UserError(f"inference.flip={inference.flip}: must be true or false")
+    if inference.short_side is not None:
+        whole("inference.short_side", inference.short_side, 1, also="null")
+        if inference.size is not None:
+            raise UserError(f"inference.short_side={inference.short_side}: inference.size is given too; give one")
     if not _is_number(inference.overlap) or not 0 <= inference.overlap < 1:
         raise UserError(f"inference.overlap={inference.overlap}: must be at least 0 and below 1")
     scales = inference.scales

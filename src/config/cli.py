@@ -1,22 +1,24 @@
 """Starts a command: composes its configuration, calls it, and prints the errors that a user can mend in one line."""
 
 import functools
+import io
+import itertools
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from src.config.checks import check_kinds
 from src.config.flat import digest
-from src.config.messages import CONF, user_message
-from src.machine import SWEEP_VARIABLE, environment
+from src.config.messages import CONF, printable, user_message
+from src.config.words import home_path, prepare_word, settle_paths
+from src.errors import UserError
+from src.machine import SWEEP_VARIABLE, drop_stray_ranks, ensure_home, environment
 from src.processes.orphans import EXIT_STATUS, end_with_parent
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -30,14 +32,19 @@ def launch(function: Callable[[DictConfig], Any], config_name: str) -> None:
     does so.
     """
     end_with_parent()
+    accept_any_text()
+    ensure_home()
+    drop_stray_ranks()
     register_resolvers()
+    sys.argv[1:] = map(prepare_word, sys.argv[1:])
+    jobs = itertools.count()
     full = os.environ.get(FULL_ERROR)
     printed: list[Exception] = []
 
     def is_printed(error: Exception) -> bool:
         """Prints an error that a user can mend, once; False for one that is a bug."""
         if full != "1" and error not in printed and (message := user_message(error, config_name)):
-            print(f"error: {message}", file=sys.stderr, flush=True)
+            print(f"error: {printable(message)}", file=sys.stderr, flush=True)
             printed.append(error)
         return error in printed
 
@@ -45,6 +52,8 @@ def launch(function: Callable[[DictConfig], Any], config_name: str) -> None:
     def job(cfg: DictConfig) -> Any:
         with environment(FULL_ERROR, full):
             try:
+                next(jobs)
+                settle_paths(cfg)
                 check_kinds(cfg)
                 return function(cfg)
             except Exception as error:
@@ -59,6 +68,11 @@ def launch(function: Callable[[DictConfig], Any], config_name: str) -> None:
         # Hydra prints its errors, at length, and exits, unless this is set; then it raises them.
         with environment(FULL_ERROR, "1"):
             main()
+        if next(jobs) == 0 and _is_sweep(sys.argv[1:]):
+            raise UserError(
+                "this sweep has no job: glob(...) takes only the choices directly in a group, range(...) may be empty; "
+                "give the choices with commas, such as experiment=r2/a,r2/b"
+            )
     except SystemExit as stop:
         # Lightning's for SIGTERM has no status, which is that of success.
         sys.exit(EXIT_STATUS if stop.code is None else stop.code)
@@ -68,18 +82,28 @@ def launch(function: Callable[[DictConfig], Any], config_name: str) -> None:
         sys.exit(1)
 
 
-def quoted(path: Path) -> str:
-    """Quotes a path as a value on a command line, whatever characters it has."""
-    return QuotedString(str(path), Quote.single).with_quotes()
+def accept_any_text() -> None:
+    """Prints a character that the terminal's encoding lacks as `?`: a table's lines must not end a training."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _is_sweep(words: list[str]) -> bool:
+    """Returns whether the command line asks for jobs that run in this process."""
+    asks = {"-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-p", "--package", "-i", "--info"}
+    is_sweep = any(word in ("-m", "--multirun") for word in words)
+    return is_sweep and not any(word.split("=")[0] in asks | {"hydra/launcher"} for word in words)
 
 
 def register_resolvers() -> None:
-    """Registers `${len:...}`, `${share:...}` and `${whole_share:...}` of conf/; calling it again changes nothing.
+    """Registers `${len:...}`, `${home:...}`, `${share:...}` and `${whole_share:...}` of conf/.
 
     `${share:0.1}` is a tenth of the training, in epochs; `${whole_share:0.1}` is the same as a whole number of at least
     1. So the warm-up or the decay of a recipe keeps its place if scale=tiny, or the user, changes trainer.max_epochs.
     """
     OmegaConf.register_new_resolver("len", len, replace=True)
+    OmegaConf.register_new_resolver("home", home_path, replace=True)
     OmegaConf.register_new_resolver("share", lambda part, *, _root_: part * _root_.trainer.max_epochs, replace=True)
     OmegaConf.register_new_resolver(
         "whole_share", lambda part, *, _root_: max(1, round(part * _root_.trainer.max_epochs)), replace=True

@@ -16,6 +16,7 @@ from src.config.flat import flatten, to_dict
 from src.data.fingerprint import training_fingerprints
 from src.data.folds import Folds
 from src.data.packed import attach
+from src.data.reading import read_size
 from src.data.source import Sample, Source
 from src.data.statistics import check_any_label, class_weights, training_statistics
 from src.errors import UserError
@@ -61,8 +62,16 @@ def complete(cfg: DictConfig) -> Prepared:
     cfg.data.fingerprint = training_fingerprints(source, folds)
     for split, found in samples.items():
         check_any_label(source, found, split)
+    cfg.data.image_size = list(_image_size(source, samples["train"][0]))
     _fill_class_weights(cfg, source, samples["train"])
     return Prepared(cfg, source, folds)
+
+
+def _image_size(source: Source, sample: Sample) -> tuple[int, int]:
+    """Returns height and width of an image; from the header of its file, if it has one."""
+    if sample.image is not None and sample.image.is_file():
+        return read_size(sample.image)
+    return source.open(sample).size
 
 
 def _settle_backbone(cfg: DictConfig) -> None:

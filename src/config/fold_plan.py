@@ -12,10 +12,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
-from src.config.cli import quoted
 from src.config.complete import complete
 from src.config.flat import changes, to_dict
 from src.config.identity import derive_name, identity
+from src.config.words import quoted
 from src.data.fingerprint import fingerprint
 from src.errors import UserError, shortened
 from src.files import first_free, plain, write_json

@@ -1,19 +1,42 @@
 """Messages of one line for the errors that a user can mend: this project's, and Hydra's in a shorter form."""
 
 import difflib
+import errno
+import logging
 import re
 import sys
 from pathlib import Path
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import ConfigAttributeError, OmegaConfBaseException
 
 from src.config.flat import flatten, to_dict
+from src.config.words import shell_word
 from src.errors import UserError, shortened
 
 CONF = Path(__file__).parents[2] / "conf"
+# What the machine refuses, not what this program does wrong.
+REFUSALS = {
+    errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOTDIR,
+    errno.EISDIR, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ELOOP,
+}  # fmt: skip
+FULL = "free some space or inodes there, or choose another folder (runs=, out=, output=)"
+MOST = 8  # names in a message; a dataset's or network's choices may be a hundred
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def printable(text: str) -> str:
+    """Writes control characters as escapes: a path or a class name must not command the terminal."""
+    return CONTROL.sub(lambda found: f"\\x{ord(found.group()):02x}", text)
+
+
+class PlainFormatter(logging.Formatter):
+    """The format of all log lines on the terminal: names of users are printed, not interpreted."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 def user_message(error: BaseException, config_name: str) -> str | None:
@@ -24,6 +47,12 @@ def user_message(error: BaseException, config_name: str) -> str | None:
     for link in chain:
         if isinstance(link, UserError):
             return " ".join(str(link).split())
+    if (line := _refusal(error)) is not None:
+        return line
+    if any(isinstance(link, OverrideParseException) for link in chain):
+        return _unparsed(next(link.override for link in chain if isinstance(link, OverrideParseException)))
+    if isinstance(error, ValueError) and str(error).startswith("Config group override must be a string"):
+        return "a group takes the name of one of its choices, not a number; --help lists the groups"
     if isinstance(error, ConfigAttributeError) and GlobalHydra.instance().is_initialized():  # within the command
         return None  # a key that this program asks for and the configuration has not: no user wrote it
     if isinstance(error, (HydraException, OmegaConfBaseException)):
@@ -31,13 +60,49 @@ def user_message(error: BaseException, config_name: str) -> str | None:
     return None
 
 
+def _refusal(error: BaseException) -> str | None:
+    """Describes an error of the file system that is not of this program's making; None for others."""
+    links: list[BaseException] = [error]
+    while (cause := links[-1].__cause__) is not None and cause not in links:
+        links.append(cause)
+    for link in links:
+        if isinstance(link, OSError) and link.errno in REFUSALS:
+            full = link.errno in (errno.ENOSPC, errno.EDQUOT)
+            remedy = FULL if full else "mend its permissions or its place, or choose another folder (runs=, out=)"
+            return f"{link.filename or 'a file could not be written'}: {link.strerror}; {remedy}"
+        if isinstance(link, RuntimeError) and (killed := re.search(r"DataLoader worker .*signal: (\w+)", str(link))):
+            # torch's handler raises this wherever the main process stands.
+            return (
+                f"a data process was killed ({killed.group(1)}), perhaps for memory; a lower data.num_workers or "
+                "data.batch_size needs less"
+            )
+        if isinstance(link, RuntimeError) and "PytorchStreamWriter failed writing file" in str(link):
+            return f"a checkpoint could not be written: the disk is full or refuses; {FULL}"
+    return None
+
+
+def _unparsed(word: str) -> str:
+    """Says how to quote a word that Hydra's grammar does not take."""
+    key, equals, value = word.partition("=")
+    if not equals:
+        return f"{word}: is no setting; give key=value"
+    return (
+        f"{word}: cannot be parsed; a path or a text is quoted twice, for Hydra and the shell: {shell_word(key, value)}"
+    )
+
+
 def _with_nearest(message: str, config_name: str) -> str:
     """Shortens a message of Hydra's about an unknown group, choice or key, and adds the nearest names."""
     if found := re.search(r"Could not find '(.+?)/([^/']+)'", message):
         group, given = found.groups()
         options = {path.stem for path in (CONF / group).glob("**/*.yaml") if not path.stem.startswith("_")}
-        options |= set(re.findall(r"\t(\S+)", message))
+        options |= set(re.findall(r"\t(\S+)", message.partition("Config search path")[0]))
         return f"{group}={given} is unknown; {_nearest(given, options)}"
+    if found := re.search(r"Ambiguous value for argument '(.*?)'\s+1\. ", message, re.DOTALL):
+        key, _, value = found.group(1).partition("=")
+        return (
+            f"{found.group(1)}: has commas: -m sweeps over such values; for one text or path, {shell_word(key, value)}"
+        )
     if found := re.match(r"(?:Could not override|Key) '(.+?)'", message):
         key = found.group(1)
         return f"{key} is not a key of this configuration; {_nearest(key, _keys(config_name))}; --help lists all"
@@ -48,11 +113,15 @@ def _keys(config_name: str) -> set[str]:
     """Returns the keys of a command's configuration, with the groups that the command line chooses."""
     words = [word.split(",")[0] for word in sys.argv[1:] if (CONF / word.partition("=")[0]).is_dir()]
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = hydra.compose(config_name, words)
+        try:
+            cfg = hydra.compose(config_name, words)
+        except HydraException:  # a group that this command does not have
+            cfg = hydra.compose(config_name)
     return {*flatten(to_dict(cfg)), *map(str, cfg)}
 
 
 def _nearest(given: str, options: set[str]) -> str:
     names = sorted(options)
     near = difflib.get_close_matches(given, names, 3, cutoff=0.5)
-    return f"the nearest are {', '.join(near)}" if near else f"allowed are {shortened(names, 30)}"
+    names = [name for name in names if "." not in name] or names  # of keys, the groups
+    return f"the nearest are {', '.join(near)}" if near else f"allowed are {shortened(names, MOST)}"

@@ -33,9 +33,11 @@ def load_run(cfg: DictConfig) -> tuple[RunFolder, DictConfig]:
     run.checkpoint(cfg.checkpoint)
     config = OmegaConf.load(run.config)
     assert isinstance(config, DictConfig)
-    for key, value in cfg.inference.items():
-        if value != AS_RUN:
-            config.task.inference[key] = config.inference[key] = value
+    changes = {key: value for key, value in cfg.inference.items() if value != AS_RUN}
+    if changes.get("short_side") is not None:
+        changes = {"size": None, **changes}  # which it stands in place of
+    for key, value in changes.items():
+        config.task.inference[key] = config.inference[key] = value
     check_inference(config.inference)
     if cfg.precision != AS_RUN:
         config.trainer.precision = cfg.precision

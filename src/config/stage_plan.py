@@ -8,10 +8,10 @@ from omegaconf import DictConfig, open_dict
 
 from src.config.build import build_source
 from src.config.checks import check_given
-from src.config.cli import quoted
 from src.config.flat import digest, to_dict
 from src.config.fold_plan import check_folds, choose_folder, shared_overrides
 from src.config.identity import identity
+from src.config.words import quoted
 from src.data.fingerprint import training_fingerprints
 from src.errors import UserError, whole
 from src.folds.stages import WINNER, Stage, StagesPlan

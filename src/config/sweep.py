@@ -56,14 +56,21 @@ class SweepSummary(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         folder = Path(config.hydra.sweep.dir)
+        if not _jobs(folder):
+            return  # src.config.cli raises
         log.info("%s\n%s", summary(folder), folder / "summary.md")
+
+
+def _jobs(folder: Path) -> list[Path]:
+    """Returns the folders of a sweep's jobs, by their numbers."""
+    found = (path for path in folder.glob("*") if path.name.isdigit())
+    return sorted(found, key=lambda path: int(path.name))
 
 
 def summary(folder: Path) -> str:
     """Tabulates the jobs of a sweep as Markdown: run, mIoU, pixel accuracy, best epoch."""
     lines = ["| job | run | val/miou | pixel accuracy | best epoch |", "|--:|---|--:|--:|--:|"]
-    jobs = sorted((path for path in folder.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
-    for job in jobs:
+    for job in _jobs(folder):
         pointer = job / POINTER
         run = RunFolder(Path(pointer.read_text())) if pointer.is_file() else None
         name = run.path.name if run else "-"

@@ -1,16 +1,18 @@
 """torch's DataLoader, with workers that keep their memory and hand on user errors as they are."""
 
 import ctypes
+import os
 import signal
 from collections.abc import Iterator
 from multiprocessing.connection import wait
 
 import cv2
 from torch import Tensor
-from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import DataLoader, default_collate, get_worker_info
 
 from src.errors import UserError
 
+SHARED_MEMORY = "/dev/shm"
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 Batch = dict[str, Tensor]
 
@@ -21,8 +23,7 @@ class Loader(DataLoader):
     torch would raise one whose text holds the worker's traceback. Use `collate` and `start_worker` with it.
 
     Raises:
-        UserError: a sample cannot be read, or sizes differ.
-        RuntimeError: a worker was killed.
+        UserError: a sample cannot be read, sizes differ, a worker was killed, or shared memory is too small.
     """
 
     def __iter__(self) -> Iterator[Batch]:
@@ -41,10 +42,7 @@ def _raise_errors(batches: Iterator[Batch | UserError]) -> Iterator[Batch]:
         for number, worker in enumerate(workers):
             if worker.sentinel in ended:
                 worker.join()
-                raise RuntimeError(
-                    f"data process {number} ended with status {worker.exitcode}; was it killed for its memory? "
-                    "data.num_workers sets the number of data processes"
-                ) from error
+                raise UserError(f"data process {number} {_end(worker.exitcode)}") from error
         raise
     finally:
         batch = None  # an error whose traceback keeps this frame must not be kept by it, and with it the workers
@@ -64,7 +62,37 @@ def collate(samples: list[Batch] | UserError) -> Batch | UserError:
             "step to the augmentation that gives all images one size"
         )
     batch = default_collate([{**sample, "image": sample["image"].permute(1, 2, 0)} for sample in samples])
-    return batch | {"image": batch["image"].permute(0, 3, 1, 2)}
+    batch |= {"image": batch["image"].permute(0, 3, 1, 2)}
+    return _too_large(batch) or batch
+
+
+def _too_large(batch: Batch) -> UserError | None:
+    """Returns the error if the batches of all data processes do not fit in shared memory.
+
+    A process that writes beyond its end is killed, or loses the batch, for which the main process would wait forever.
+    """
+    worker = get_worker_info()
+    if worker is None or not os.path.isdir(SHARED_MEMORY):
+        return None
+    size, state = sum(tensor.nbytes for tensor in batch.values()), os.statvfs(SHARED_MEMORY)
+    free = state.f_bavail * state.f_frsize
+    if size * worker.num_workers <= free:
+        return None
+    return UserError(
+        f"shared memory ({SHARED_MEMORY}) has {free / 1e6:.0f} MB left: {worker.num_workers} data processes with "
+        f"batches of {size / 1e6:.0f} MB each need about {2 * size * worker.num_workers / 1e6:.0f} MB; start "
+        "the container with --shm-size=8g or --ipc=host, or set data.num_workers lower (0: no data processes)"
+    )
+
+
+def _end(status: int) -> str:
+    """Describes the end of a process by its exit status, and the remedy."""
+    if status >= 0:
+        return f"ended with status {status}; its output is above; data.num_workers=0 shows its error here"
+    name = signal.Signals(-status).name
+    reasons = {"SIGKILL": "perhaps for memory", "SIGBUS": f"perhaps because {SHARED_MEMORY} is full (--shm-size)"}
+    reason = f", {reasons[name]}" if name in reasons else ""
+    return f"was killed by {name}{reason}; a lower data.num_workers or data.batch_size needs less memory"
 
 
 def start_worker(worker_id: int) -> None:

@@ -187,7 +187,7 @@ def _explained(backbone: dict, otherwise: str | None = None) -> Iterator[None]:
             f"downloaded ({type(error).__name__}); set backbone.weights=null to start from random weights, or "
             "backbone.weights=PATH to a .safetensors or .pth file"
         ) from error
-    except (RuntimeError, KeyError, TypeError, ValueError) as error:
+    except (AssertionError, RuntimeError, KeyError, TypeError, ValueError) as error:
         if weights is None:
             raise UserError(otherwise or f"backbone.name={name}: cannot be built: {first_line(error)}") from error
         raise UserError(f"backbone.weights={weights}: does not fit {name}: {first_line(error)}") from error

@@ -45,7 +45,9 @@ def text_table(header: Sequence[str], *sections: Iterable[Sequence[str]]) -> str
 def render(table: Table) -> str:
     """Draws a table as text of at most 120 columns."""
     text = StringIO()
-    Console(file=text, width=120, legacy_windows=False).print(table)
+    # Cells are names of users as they are: [bold] and :smile: are letters.
+    console = Console(file=text, width=120, legacy_windows=False, markup=False, emoji=False, highlight=False)
+    console.print(table)
     return text.getvalue().rstrip()
 
 

@@ -40,6 +40,7 @@ def cfg(composed: DictConfig) -> DictConfig:
         ("data.class_uniform", True, "data.class_uniform=True: must be 0 to 1"),
         ("data.crop_size", 64, "data.crop_size=64: must be [HEIGHT,WIDTH] in pixels"),
         ("inference.size", [64, 0], "inference.size=[64, 0]: must be [HEIGHT,WIDTH] in pixels"),
+        ("inference.short_side", 0, "inference.short_side=0: must be null or a whole number, at least 1"),
         ("inference.window", [64], "inference.window=[64]: must be [HEIGHT,WIDTH] in pixels"),
         ("inference.overlap", 1, "inference.overlap=1: must be at least 0 and below 1"),
         ("inference.scales", [], "inference.scales=[]: must be one or more factors above 0"),

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -140,8 +141,22 @@ def test_a_killed_worker_is_reported() -> None:
     process.start()
     error = receiver.recv() if receiver.poll(20) else "nothing"
     process.join()
-    expected = r"data process 0 ended with status -9; was it killed for its memory\?|DataLoader worker.*signal: Killed"
-    assert re.match(rf"RuntimeError\(.({expected})", error), error
+    own = r"UserError\(.data process 0 was killed by SIGKILL, perhaps for memory; a lower data.num_workers"
+    assert re.match(rf"{own}|RuntimeError\(.DataLoader worker.*signal: Killed", error), error
+
+
+def test_batches_that_shared_memory_cannot_hold_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Docker gives 64 MB; without this check the main process would wait for a batch that its worker lost."""
+    sample = {"image": torch.zeros(3, 512, 512, dtype=torch.uint8), "mask": torch.zeros(512, 512, dtype=torch.uint8)}
+    monkeypatch.setattr(os, "statvfs", lambda folder: SimpleNamespace(f_bavail=2**14, f_frsize=2**12))
+    assert isinstance(collate([sample] * 8), dict), "in the main process"
+    monkeypatch.setattr("src.data.loader.get_worker_info", lambda: SimpleNamespace(num_workers=4))
+    assert isinstance(collate([sample] * 8), dict)
+    monkeypatch.setattr("src.data.loader.get_worker_info", lambda: SimpleNamespace(num_workers=9))
+    message = str(collate([sample] * 8))
+    assert message.startswith("shared memory (/dev/shm) has 67 MB left: 9 data processes with batches of 8 MB")
+    assert "--shm-size" in message
+    assert "data.num_workers" in message
 
 
 def test_workers_leave_an_interrupt_to_the_main_process() -> None:

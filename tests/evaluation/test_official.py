@@ -11,13 +11,13 @@ from cityscapesscripts.helpers.labels import id2label, labels
 from omegaconf import OmegaConf
 from PIL import Image
 
+from src.config.predict_plan import list_images
 from src.data.source import Sample
 from src.data.sources.cityscapes import Cityscapes
 from src.data.sources.cityscapes_labels import CLASSES, ID_TABLE, to_label_ids
 from src.errors import UserError
 from src.evaluation.predictions import LabelIds
 from src.metrics import ConfusionMatrix, figures
-from src.predict import list_images
 from src.runs.folder import RunFolder
 from tests.support.paths import SMALL
 from tests.support.trees import write_camvid, write_cityscapes, write_kitti
@@ -162,7 +162,7 @@ def test_the_images_must_be_given_clearly(given: dict[str, str], message: str, t
     root = write_camvid(tmp_path / "data", {"train": 2, "val": 2})
     dataset = {"_target_": "src.data.sources.camvid.CamVid", "root": str(root)}
     config = OmegaConf.create({"datamodule": {"dataset": dataset, "folds": {}, "pack": None}})
-    cfg = OmegaConf.create({"format": "pictures", "input": None, "split": None, **given})
+    cfg = OmegaConf.create({"format": "pictures", "input": None, "split": None, "recursive": False, **given})
     with pytest.raises(UserError) as error:
         list_images(cfg, RunFolder(tmp_path / "run"), config)
     assert str(error.value) == message

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-from src.config.cli import quoted
+from src.config.words import quoted
 from src.machine import PARENT_VARIABLE, RUN_VARIABLE
 from src.processes import children
 
