@@ -13,6 +13,7 @@ from PIL import Image
 
 from src.config.predict_plan import list_images
 from src.data.source import Sample
+from src.data.sources.camvid import CamVid
 from src.data.sources.cityscapes import Cityscapes
 from src.data.sources.cityscapes_labels import CLASSES, ID_TABLE, to_label_ids
 from src.errors import UserError
@@ -161,7 +162,8 @@ def test_a_run_on_kitti_writes_the_files_of_its_server(cli, tmp_path: Path) -> N
 def test_the_images_must_be_given_clearly(given: dict[str, str], message: str, tmp_path: Path) -> None:
     root = write_camvid(tmp_path / "data", {"train": 2, "val": 2})
     dataset = {"_target_": "src.data.sources.camvid.CamVid", "root": str(root)}
-    config = OmegaConf.create({"datamodule": {"dataset": dataset, "folds": {}, "pack": None}})
+    datamodule = {"dataset": dataset, "folds": {}, "pack": None}
+    config = OmegaConf.create({"datamodule": datamodule, "data": {"classes": list(CamVid.classes)}})
     cfg = OmegaConf.create({"format": "pictures", "input": None, "split": None, "recursive": False, **given})
     with pytest.raises(UserError) as error:
         list_images(cfg, RunFolder(tmp_path / "run"), config)
