@@ -21,8 +21,8 @@ def load_run(cfg: DictConfig) -> tuple[RunFolder, DictConfig]:
     """Returns the run folder `cfg.run` and its configuration, changed where `cfg` asks for another value.
 
     Raises:
-        UserError: no run folder there (names the nearest), no such checkpoint, a damaged or foreign config, a value out of
-            range, a root for data without one.
+        UserError: no run folder there (names the nearest), no such checkpoint, a damaged or foreign config, a value out
+            of range, a root for data without one.
     """
     check_given(cfg)
     run = RunFolder(Path(cfg.run))
