@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from src.config.cli import register_resolvers  # noqa: E402
+from src.config.saved import load_config  # noqa: E402
 from src.errors import UserError  # noqa: E402
 from src.files import atomic_path, write_json, write_text  # noqa: E402
 from src.machine import num_cores  # noqa: E402
@@ -207,7 +208,7 @@ def run_jobs(folders: list[Path]) -> list[tuple[Job, dict[str, Any]]]:
         if not results.finished:
             print(f"left out: {folder} has no results of a finished training", file=sys.stderr)
             continue
-        config = OmegaConf.load(run.config)
+        config = load_config(run.config)
         if config.backbone is not None:
             config.task.network.architecture.backbone.weights = None
         network = json.dumps(OmegaConf.to_container(config.task.network), sort_keys=True)

@@ -11,6 +11,7 @@ from src.config.checks import check_has_files, count_workers
 from src.config.cli import launch
 from src.data.tools.check import Report, check
 from src.errors import UserError, whole
+from src.files import claim
 from src.reports.data_check import as_text, summary, write_report
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,7 @@ def check_data(cfg: DictConfig) -> Report:
     num_samples = whole("num_samples", cfg.num_samples, 0)
     processes = count_workers("num_processes", cfg.num_processes)
     start, folder = time.perf_counter(), Path(cfg.out).expanduser()
+    claim(folder, "out")
     # Reports name files by paths that do not depend on the folder of the command.
     root = Path(cfg.data.root).expanduser().absolute()
     report = check(instantiate(cfg.data.dataset, root=str(root), _convert_="all"), cfg.splits, processes)

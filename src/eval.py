@@ -1,6 +1,7 @@
 """Evaluates a run on a split, as its training did; adds the figures to its results. See `python -m src.eval --help`."""
 
 import logging
+from functools import partial
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
@@ -8,7 +9,7 @@ from omegaconf import DictConfig
 from src.config.build import build_data
 from src.config.cli import launch
 from src.config.reopen import load_data, load_run
-from src.reports.figures import draw_evaluation
+from src.reports.figures import draw_evaluation, draw_or_note
 from src.reports.tables import class_table
 from src.runs.marks import mark
 
@@ -28,7 +29,7 @@ def evaluate_run(cfg: DictConfig) -> float:
     trainer = evaluation_trainer(cfg.accelerator, config.trainer.precision)
     evaluation = evaluate(trainer, task, data, run, split, cfg.checkpoint)
     run.add_evaluation(evaluation, finished=False)
-    draw_evaluation(run, evaluation)
+    draw_or_note(run.path, partial(draw_evaluation, run, evaluation))
     text = f"{split}/miou {evaluation.miou:.4f}{mark(evaluation)}"
     log.info("%s\n%s   %s", class_table(evaluation), text, run.results)
     return evaluation.miou

@@ -1,13 +1,21 @@
-"""Writes files whole or not at all."""
+"""Writes files whole or not at all, only into folders of this program, and reads them back."""
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
+
+from src.errors import UserError
+
+MARKER = ".streetseg"  # a file in every folder that this program made
+LOCK = ".lock"
+TEMPORARY = re.compile(r"\..+\.\d+\.tmp(\.\w+)?")  # the names that `atomic_path` makes
+LONGEST = 200  # bytes of a name; file systems take 255, and logs of folds have longer names than their folders
 
 
 @contextmanager
@@ -23,6 +31,69 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Removes what killed processes left of `atomic_path` in a folder, which the caller has locked."""
+    for path in folder.glob(".*.tmp*"):
+        if TEMPORARY.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+            path.unlink(missing_ok=True)
+
+
+def check_name(key: str, name: Any) -> str:
+    """Returns a name for a folder. Raises UserError if it would leave its parent, or if no file system takes it."""
+    text = str(name)
+    if text in ("", ".", "..") or "/" in text or not text.isprintable():
+        raise UserError(f"{key}={text!r}: must be the name of one folder, without / and not . or ..")
+    if len(os.fsencode(text)) > LONGEST:
+        raise UserError(f"{key}={text[:20]}...: is {len(os.fsencode(text))} bytes long; give one of at most {LONGEST}")
+    return text
+
+
+def claim(folder: Path, key: str) -> None:
+    """Makes a folder and marks it as one of this program, which may replace and remove files in it.
+
+    Args:
+        folder: may exist if it is empty or was claimed before.
+        key: the key that chooses another folder, for the message.
+
+    Raises:
+        UserError: the folder holds files of somebody else, or cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if (folder / MARKER).is_file():
+            return
+        for path in folder.iterdir():
+            if path.name != LOCK and not TEMPORARY.fullmatch(path.name):
+                raise UserError(
+                    f"{folder}: holds files that this program did not make ({path.name}), and they could be replaced; "
+                    f"give another {key}=, or, if the folder was made by this program, an empty file {MARKER} in it"
+                )
+        (folder / MARKER).write_text("Made by streetseg, which replaces and removes files in this folder.\n")
+    except FileExistsError as error:
+        raise UserError(f"{folder}: is a file, and a folder is to be made; give another {key}=") from error
+    except NotADirectoryError as error:
+        raise UserError(f"{folder}: a file is in the way of this folder; give another {key}=") from error
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be made or written to ({error.strerror}); give another {key}=") from error
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file. Raises UserError if it is damaged."""
+    try:
+        return json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise damaged(path, error) from error
+
+
+def damaged(path: Path, why: object) -> UserError:
+    """Returns the error of a record that cannot be read back."""
+    text = " ".join(str(why).split())[:150]
+    return UserError(
+        f"{path}: is damaged or not a file of this program ({text}); put back a copy of it, or remove it and repeat "
+        "the command that wrote it"
+    )
 
 
 def write_text(path: Path, text: str) -> None:

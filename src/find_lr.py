@@ -13,7 +13,8 @@ from src.config.cli import launch
 from src.config.complete import complete
 from src.config.flat import to_dict
 from src.config.identity import derive_name
-from src.config.open import resolve
+from src.config.open import folder_name, resolve
+from src.files import claim
 from src.training.lr_range import check_range, plot_range, suggest, write_range
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,8 @@ def find_lr(cfg: DictConfig) -> float:
     check_range(**options)
     check_one_device(cfg)
     prepared = complete(cfg)
-    folder = Path(cfg.runs) / "lr_range" / (cfg.name or derive_name(prepared.config))
+    folder = Path(cfg.runs) / "lr_range" / folder_name(cfg, derive_name(prepared.config))
+    claim(folder, "name")
     prepared.config.run_dir = str(folder)
     config = resolve(prepared.config)
     data, task, callbacks = build(config, prepared.source, continues=False)

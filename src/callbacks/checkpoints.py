@@ -8,6 +8,7 @@ import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 
 from src.files import atomic_path
+from src.runs.seal import keep_before, seal
 from src.task import SegmentationTask
 
 
@@ -16,6 +17,7 @@ class BestAndLast(Checkpoint):
 
     It replaces Lightning's ModelCheckpoint, which (2.6.6) writes its last checkpoint only if the monitored figure
     improved, and forgets the best score if the folder was moved. "best" maximises the figure `monitor` of validation.
+    Each has a seal (`src.runs.seal`), by which a damaged file is known; `before.ckpt` is the last but one.
     """
 
     def __init__(self, folder: str, monitor: str) -> None:
@@ -41,6 +43,9 @@ class BestAndLast(Checkpoint):
         if trainer.is_global_zero:
             with atomic_path(path) as temporary:
                 trainer.save_checkpoint(temporary)
+                seal(temporary)
+                if name == "last" and path.is_file():
+                    keep_before(path, self.folder / "before.ckpt")
         else:
             trainer.save_checkpoint(path)  # takes part in the collectives, writes nothing
 

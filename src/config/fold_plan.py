@@ -1,6 +1,5 @@
 """Plans a cross-validation: checks its configuration, composes the commands of each fold, and claims its folder."""
 
-import json
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,7 @@ from src.config.identity import derive_name, identity
 from src.config.words import quoted
 from src.data.fingerprint import fingerprint
 from src.errors import UserError, shortened
-from src.files import first_free, plain, write_json
+from src.files import check_name, claim, first_free, plain, read_json, sweep, write_json
 from src.folds.crossval import Fold, FoldsPlan, fold_folder
 from src.runs.folder import RunFolder
 
@@ -75,8 +74,9 @@ def claimed_folds(plan: FoldsPlan) -> Iterator[None]:
         UserError: another process has the folder, or folds in it have weights of another configuration.
     """
     folder = RunFolder(plan.folder)
-    folder.path.mkdir(parents=True, exist_ok=True)
+    claim(folder.path, "name")
     with folder.lock():
+        sweep(folder.path)
         new = plain({"all": plan.identity, "each": {fold.number: fold.overrides for fold in plan.folds}})
         if differences := _differences(plan, folder.identity, new):
             raise UserError(
@@ -93,7 +93,7 @@ def _differences(plan: FoldsPlan, path: Path, new: dict[str, Any]) -> list[str]:
     with_weights = [str(fold.number) for fold in plan.folds if fold.run.has_weights]
     if not (path.is_file() and with_weights):
         return []
-    old = json.loads(path.read_text())
+    old = read_json(path)
     return changes(old["all"], new["all"]) + [
         f"crossval.overrides of fold {fold}: {old['each'].get(fold)} -> {new['each'].get(fold)}"
         for fold in with_weights
@@ -117,7 +117,7 @@ def shared_overrides(without: Sequence[str]) -> list[str]:
 
 def choose_folder(cfg: DictConfig, name: str) -> Path:
     """Returns the folder of this name in `runs`; with resume=false the first free one beside it."""
-    folder = Path(cfg.runs) / name
+    folder = Path(cfg.runs) / check_name("name", name)
     return folder if cfg.resume else first_free(folder)
 
 

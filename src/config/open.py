@@ -1,6 +1,5 @@
 """Opens the folder of a run for training: finds or makes it, writes its configuration, locks it."""
 
-import json
 import logging
 import os
 from collections.abc import Iterator
@@ -12,8 +11,9 @@ from omegaconf import DictConfig, OmegaConf
 from src.config.complete import Prepared
 from src.config.flat import changes, to_dict
 from src.config.identity import derive_name, identity
+from src.config.saved import read_config
 from src.errors import UserError, shortened
-from src.files import first_free, plain, write_json, write_text
+from src.files import check_name, claim, first_free, plain, read_json, write_json, write_text
 from src.machine import RUN_VARIABLE, environment, is_first_process
 from src.runs.folder import RunFolder
 from src.runs.leakage import image_ids, note_leakage
@@ -27,7 +27,7 @@ def open_run(prepared: Prepared) -> tuple[RunFolder, DictConfig]:
     """
     cfg = prepared.config
     inherited = os.environ.get(RUN_VARIABLE)
-    path = Path(inherited or Path(cfg.runs) / (cfg.name or derive_name(cfg)))
+    path = Path(inherited or Path(cfg.runs) / folder_name(cfg, derive_name(cfg)))
     if not cfg.resume and not inherited:
         if "TORCHELASTIC_RUN_ID" in os.environ:
             raise UserError("resume=false: under torchrun every rank would choose a folder; give name=... instead")
@@ -35,7 +35,7 @@ def open_run(prepared: Prepared) -> tuple[RunFolder, DictConfig]:
     cfg.run_dir = str(path)
     run, resolved = RunFolder(path), resolve(cfg)
     if not inherited and is_first_process() and _differences(cfg, run):
-        run.path.mkdir(parents=True, exist_ok=True)
+        claim(run.path, "name")
         with run.lock():  # another process may train here, and have no checkpoint yet
             if not run.has_weights:
                 run.clear()
@@ -43,6 +43,11 @@ def open_run(prepared: Prepared) -> tuple[RunFolder, DictConfig]:
                 check_configuration(cfg, run)
             _write_records(run, prepared, resolved)
     return run, resolved
+
+
+def folder_name(cfg: DictConfig, derived: str) -> str:
+    """Returns the name of a folder in `runs`, the one given or else the derived one. Raises UserError for a path."""
+    return derived if cfg.name is None else check_name("name", cfg.name)
 
 
 def resolve(cfg: DictConfig) -> DictConfig:
@@ -63,9 +68,11 @@ def claimed(run: RunFolder, cfg: DictConfig) -> Iterator[bool]:
             return
         with run.lock(), closing(logging.FileHandler(run.log)) as handler:
             check_configuration(cfg, run)
-            run.note_session()
+            read_config(run.config)
             logging.getLogger().addHandler(handler)
             try:
+                run.mend()
+                run.note_session()
                 yield True
             finally:
                 logging.getLogger().removeHandler(handler)
@@ -84,7 +91,13 @@ def _differences(cfg: DictConfig, run: RunFolder) -> list[str]:
     """Differences from the folder's saved configuration; the config path if there is none yet."""
     if not run.config.is_file():
         return [str(run.config)]
-    return changes(json.loads(run.identity.read_text()), plain(identity(cfg)))
+    saved = read_json(run.identity) if run.identity.is_file() else None
+    if not isinstance(saved, dict):
+        raise UserError(
+            f"{run.identity}: is damaged or missing, so that nothing says which run this is; put back a copy of it, or "
+            "give another name=, or resume=false, to start beside it"
+        )
+    return changes(saved, plain(identity(cfg)))
 
 
 def _write_records(run: RunFolder, prepared: Prepared, resolved: DictConfig) -> None:

@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from src.config.build import build_source
 from src.config.checks import check_given, check_inference, check_workers
 from src.config.flat import flatten, to_dict
+from src.config.saved import load_config
 from src.data.folds import HELD_OUT
 from src.data.source import Sample, Source
 from src.errors import UserError, shortened
@@ -20,8 +21,8 @@ def load_run(cfg: DictConfig) -> tuple[RunFolder, DictConfig]:
     """Returns the run folder `cfg.run` and its configuration, changed where `cfg` asks for another value.
 
     Raises:
-        UserError: no run folder there (names the nearest), no such checkpoint, a value out of range, a root for data
-            without one.
+        UserError: no run folder there (names the nearest), no such checkpoint, a damaged or foreign config, a value out
+            of range, a root for data without one.
     """
     check_given(cfg)
     run = RunFolder(Path(cfg.run))
@@ -31,8 +32,7 @@ def load_run(cfg: DictConfig) -> tuple[RunFolder, DictConfig]:
         hint = f"; the nearest are {', '.join(near)}" if near else ""
         raise UserError(f"run={cfg.run}: no run folder there (no config.yaml){hint}")
     run.checkpoint(cfg.checkpoint)
-    config = OmegaConf.load(run.config)
-    assert isinstance(config, DictConfig)
+    config = load_config(run.config)
     changes = {key: value for key, value in cfg.inference.items() if value != AS_RUN}
     if changes.get("short_side") is not None:
         changes = {"size": None, **changes}  # which it stands in place of

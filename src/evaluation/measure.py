@@ -18,6 +18,7 @@ from src.metrics import figures
 from src.runs.folder import RunFolder
 from src.runs.leakage import image_ids, leakage_before
 from src.runs.records import Checkpoint, Evaluation, Leakage, Protocol, Taint
+from src.runs.seal import check_sound
 from src.task import SegmentationTask
 
 
@@ -95,8 +96,9 @@ def load_weights(task: torch.nn.Module, path: Path) -> tuple[int, int]:
     """Loads a checkpoint's weights, unpickling nothing but tensors; returns its numbers of epochs and steps.
 
     Raises:
-        UserError: the weights do not fit the network.
+        UserError: the file is damaged, or the weights do not fit the network.
     """
+    check_sound(path, "put back a copy of it, or give another checkpoint=best|last|before|FILE")
     content = torch.load(path, "cpu", weights_only=True)
     try:
         task.load_state_dict(content["state_dict"])

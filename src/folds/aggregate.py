@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from src.files import write_json, write_text
+from src.files import claim, write_json, write_text
 from src.folds.crossval import Publish
 from src.reports.dashboard import marked_figures
-from src.reports.figures import draw_average
+from src.reports.figures import draw_average, draw_or_note
 from src.reports.tables import candidate_table
 from src.runs.folder import AVERAGE, RunFolder
 from src.runs.leakage import write_leakage
@@ -63,8 +64,9 @@ def keep_best(plan: AveragePlan, publish: Publish) -> None:
     from src.evaluation.measure import evaluate  # imports torch
 
     run = plan.run
-    run.path.mkdir(parents=True, exist_ok=True)
+    claim(run.path, "out")
     with run.lock():
+        run.mend()
         comparison = build_comparison(plan)
         winner, candidates = comparison.compare(plan.top_k)
         # The folder first: the winner's figure is measured on the weights that were kept, as src.eval will.
@@ -82,8 +84,9 @@ def keep_best(plan: AveragePlan, publish: Publish) -> None:
             evaluation = next(each.selection for each in candidates if each.is_winner)
         else:
             evaluation = evaluate(comparison.trainer, comparison.task, comparison.training, run, "val", "best")
-        publish(draw_average(run, record, evaluation), table, marked_figures("winner", evaluation))
         run.add_evaluation(evaluation, finished=True)
+        pictures = draw_or_note(run.path, partial(draw_average, run, record, evaluation))
+        publish(pictures, table, marked_figures("winner", evaluation))
 
 
 def report(run: RunFolder) -> float:

@@ -25,6 +25,7 @@ from src.models.network import Network
 from src.runs.folder import RunFolder
 from src.runs.leakage import image_ids, leakage_before
 from src.runs.records import CandidateRecord, Checkpoint, Evaluation, Leakage
+from src.runs.seal import check_sound, seal
 from src.task import SegmentationTask
 from src.training.batchnorm import batchnorm_layers, remeasure
 
@@ -215,10 +216,12 @@ class AverageComparison:
         content = {"state_dict": state, "epoch": checkpoint.epoch - 1, "global_step": checkpoint.step}
         with atomic_path(path) as temporary:
             torch.save(content, temporary)
+            seal(temporary)
 
 
 def read_member(run: RunFolder, data: SegmentationDataModule) -> Member:
     """Reads a run's best checkpoint, of which only tensors are unpickled, and its leakage."""
+    check_sound(run.checkpoint("best"), "put back a copy of it, or leave this run out")
     content = torch.load(run.checkpoint("best"), "cpu", weights_only=True)
     checkpoint = Checkpoint("best", content["epoch"] + 1, content["global_step"])
     leakage = Leakage(trained=frozenset(Part(data, "train").ids)) | leakage_before(run.path)

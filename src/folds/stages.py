@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from src.errors import UserError
-from src.files import write_json, write_text
+from src.files import claim, sweep, write_json, write_text
 from src.folds.crossval import Publish, fold_folder
 from src.processes.children import failure
 from src.processes.progress import show_progress
@@ -54,8 +54,9 @@ def train_stages(plan: StagesPlan, publish: Publish) -> tuple[StageRecord, ...]:
         UserError: a stage failed, which ends them all, or another process works in the folder.
     """
     folder = RunFolder(plan.folder)
-    folder.path.mkdir(parents=True, exist_ok=True)
+    claim(folder.path, "name")
     with folder.lock():
+        sweep(folder.path)
         folder.note_session("src.stages")
         for stage in plan.stages:
             train_stage(stage, with_progress=plan.with_progress)

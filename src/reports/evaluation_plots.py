@@ -12,28 +12,36 @@ from src.reports.plotting import Palette, rgb, save_figure
 from src.runs.marks import mark, mark_title
 from src.runs.records import Evaluation
 
+MOST_NUMBERS = 40  # classes up to which numbers stand in the cells of a confusion matrix
+LONGEST = 20.0  # inches of a matrix's side or of half the bars' width: more pixels take gigabytes
+
 
 def plot_classes(evaluation: Evaluation, palette: Palette, path: Path, title: str) -> None:
     """Draws the IoU of each class as a bar, with the mean, as a PNG."""
     iou = {name: value for name, value in evaluation.iou.items() if not math.isnan(value)}
-    figure, axes = plt.subplots(figsize=(max(5, 0.6 * len(iou) + 2), 4), layout="constrained")
+    figure, axes = plt.subplots(figsize=(min(max(5, 0.6 * len(iou) + 2), 2 * LONGEST), 4), layout="constrained")
     colours = [rgb(palette[name]) for name in iou]
     bars = axes.bar(list(iou), list(iou.values()), color=colours, edgecolor="black", linewidth=0.6)
-    axes.bar_label(bars, fmt="%.2f", fontsize=8)
+    small = _font_size(2 * LONGEST, len(iou))
+    axes.bar_label(bars, fmt="%.2f", fontsize=min(8, small / 2))  # four characters side by side
     axes.axhline(evaluation.miou, color="black", linestyle="--", linewidth=1)
     miou = f"mIoU {evaluation.miou:.4f}{mark(evaluation)}"
     axes.set(ylim=(0, 1), ylabel="IoU", title=f"{mark_title(title, evaluation)}\n{miou}")
-    axes.tick_params(axis="x", rotation=45)
+    axes.tick_params(axis="x", rotation=45 if len(iou) <= MOST_NUMBERS else 90, labelsize=min(10, small))
     save_figure(figure, path)
 
 
 def plot_confusion(evaluation: Evaluation, path: Path, title: str) -> None:
-    """Draws the confusion matrix as counts, coloured by their logarithm, and as shares of the truth, as a PNG."""
+    """Draws the confusion matrix as counts, coloured by their logarithm, and as shares of the truth, as a PNG.
+
+    Numbers stand in the cells up to `MOST_NUMBERS` classes.
+    """
     counts, names = np.array(evaluation.matrix, dtype=np.float64), list(evaluation.iou)
     totals = counts.sum(1, keepdims=True)
     shares = np.divide(counts, totals, out=np.full_like(counts, np.nan), where=totals > 0)
     percents = [["" if math.isnan(value) else f"{100 * value:.0f}" for value in row] for row in shares]
-    side = max(4.5, 0.45 * len(names) + 2)
+    side = min(max(4.5, 0.45 * len(names) + 2), LONGEST)
+    small = min(7, _font_size(LONGEST, len(names)))
     figure, panels = plt.subplots(1, 2, figsize=(2 * side, side), layout="constrained")
     for axes, values, cells, name in (
         (panels[0], np.log10(counts + 1), [[_short(value) for value in row] for row in counts], "pixels"),
@@ -41,12 +49,12 @@ def plot_confusion(evaluation: Evaluation, path: Path, title: str) -> None:
     ):
         axes.imshow(values, cmap="Blues", vmin=0)
         middle = np.nanmax(values) / 2
-        for row, column in np.ndindex(*counts.shape):
+        for row, column in np.ndindex(*counts.shape) if len(names) <= MOST_NUMBERS else ():
             colour = "white" if values[row, column] > middle else "black"
             style = {"fontsize": 6, "ha": "center", "va": "center", "in_layout": False}
             axes.text(column, row, cells[row][column], color=colour, **style)
-        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
-        axes.set_yticks(range(len(names)), names, fontsize=7)
+        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=small)
+        axes.set_yticks(range(len(names)), names, fontsize=small)
         axes.set(title=name, xlabel="prediction", ylabel="truth")
     save_figure(figure, path, mark_title(title, evaluation))
 
@@ -85,6 +93,11 @@ def correlations(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     pearson: Any = stats.pearsonr(x, y)
     spearman: Any = stats.spearmanr(x, y)
     return float(pearson.statistic), float(spearman.statistic)
+
+
+def _font_size(inches: float, names: int) -> float:
+    """Returns the size in points at which so many names stand side by side in about 80 % of a length."""
+    return max(1.0, 0.8 * inches * 72 / max(names, 1) / 1.2)
 
 
 def _short(count: float) -> str:

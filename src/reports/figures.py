@@ -3,7 +3,8 @@
 Plots are imported where they are drawn: matplotlib and scipy take a second, for which `--help` must not wait.
 """
 
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from src.reports.dashboard import Pictures
@@ -11,6 +12,8 @@ from src.runs.folder import AVERAGE, FOLDS, RESULTS, STAGES, RunFolder
 from src.runs.marks import mark_title
 from src.runs.records import AverageRecord, Evaluation, FoldsRecord, StageRecord
 from src.runs.serial import read_record
+
+log = logging.getLogger(__name__)
 
 
 def find_folders(folder: Path) -> list[Path]:
@@ -37,6 +40,19 @@ def draw(folder: Path) -> Pictures:
     for evaluation in others:
         pictures |= draw_evaluation(run, evaluation)
     return pictures
+
+
+def draw_or_note(folder: Path, drawing: Callable[[], Pictures]) -> Pictures:
+    """Draws the figures of a result that is written already; logs a note in their place if that fails."""
+    try:
+        return drawing()
+    except Exception as error:  # whatever matplotlib or a full disk raises: the result is worth more than its pictures
+        text = " ".join(str(error).split())[:200]
+        log.warning(
+            "note: %s has its figures, but no pictures of them (%s: %s); python -m src.draw folder=%s draws them again",
+            folder, type(error).__name__, text, folder,
+        )  # fmt: skip
+        return {}
 
 
 def draw_run(run: RunFolder, own: Evaluation) -> Pictures:

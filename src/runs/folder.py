@@ -1,7 +1,7 @@
 """The run folder: every file that one training leaves, and the only thing that reports read."""
 
 import fcntl
-import json
+import logging
 import platform
 import shutil
 import subprocess
@@ -16,10 +16,14 @@ from typing import IO, Any
 import yaml
 
 from src.errors import UserError
-from src.files import write_json
+from src.files import MARKER, damaged, read_json, sweep, write_json
 from src.machine import num_cores
+from src.runs.metrics_csv import read_metrics
 from src.runs.records import Evaluation, Results
+from src.runs.seal import check_sound, fault, keep_before
 from src.runs.serial import read_record
+
+log = logging.getLogger(__name__)
 
 # Names of the records; FOLDS is that of a cross-validation, LEAKAGE that of the images that weights have seen.
 RESULTS, ENVIRONMENT, IDENTITY, LEAKAGE = "results.json", "environment.json", "identity.json", "exposure.json"
@@ -49,6 +53,8 @@ class RunFolder:
     config = _File("config.yaml")  # the resolved configuration
     identity = _File(IDENTITY)  # the part of the configuration that a resumed run must match
     last = _File("checkpoints/last.ckpt")  # a resumed run continues from it
+    before = _File("checkpoints/before.ckpt")  # the last but one, if the last is damaged
+    best = _File("checkpoints/best.ckpt")
     metrics = _File("metrics.csv")  # logged figures by step
     results = _File(RESULTS)  # all evaluations
     environment = _File(ENVIRONMENT)  # the sessions of the run: commands, commits, versions, machines
@@ -62,13 +68,17 @@ class RunFolder:
     @property
     def palette(self) -> dict[str, list[int]]:
         """RGB colour of each class, in the order of the ids, from the configuration."""
-        return yaml.safe_load(self.config.read_text())["data"]["classes"]
+        try:
+            return yaml.safe_load(self.config.read_bytes())["data"]["classes"]
+        except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
+            raise damaged(self.config, error) from error
 
     def clear(self) -> None:
         """Removes the files of a run without weights, for one of another configuration; the log and sessions stay.
 
         The configuration goes first: a folder without one is not a run yet, so that a kill in between does no harm.
         """
+        assert (self.path / MARKER).is_file(), "only folders that this program made are cleared"
         for path in (self.config, self.identity, self.metrics):
             path.unlink(missing_ok=True)
         for name in ("folds", "panels"):
@@ -83,11 +93,41 @@ class RunFolder:
         Raises:
             UserError: there is no such checkpoint; lists those of the run.
         """
-        path = self.path / "checkpoints" / f"{which}.ckpt" if which in ("best", "last") else Path(which)
+        is_name = which in ("best", "last", "before")
+        path = self._file(which) if is_name else Path(which)
         if not path.is_file():
             names = ", ".join(sorted(file.stem for file in self._checkpoints("checkpoints/*.ckpt"))) or "none yet"
             raise UserError(f"checkpoint={which}: no file {path}; this run has {names}")
         return path
+
+    def mend(self) -> None:
+        """Prepares the folder, which this process has locked, for a training that continues.
+
+        Removes the temporary files of processes that were killed. Puts `before.ckpt` in the place of a last checkpoint
+        that is damaged, and logs this.
+
+        Raises:
+            UserError: no sound checkpoint to continue from, a damaged best one, or damaged figures.
+        """
+        for name in (".", "checkpoints", "folds", "panels"):
+            sweep(self.path / name)
+        beside = "or train anew beside this run with resume=false"
+        found = fault(self.last) if self.last.is_file() else "it is missing"
+        if self.before.is_file() and found:
+            check_sound(self.before, f"and so is {self.last.name}: put back a copy of one, {beside}")
+            log.warning("%s: %s; the run continues from the checkpoint before it, %s", self.last, found, self.before)
+            keep_before(self.before, self.last)
+            if not self.before.is_file():
+                shutil.copyfile(self.last, self.before)
+        elif self.last.is_file():
+            check_sound(self.last, f"there is none before it: put back a copy of it, {beside}")
+        if self.last.is_file() and self.best.is_file():
+            check_sound(self.best, f"the result of the run would be lost: put back a copy of it, {beside}")
+        if self.metrics.is_file():
+            read_metrics(self.metrics)
+
+    def _file(self, which: str) -> Path:
+        return self.path / "checkpoints" / f"{which}.ckpt"
 
     def _checkpoints(self, pattern: str) -> list[Path]:
         """Lists checkpoints, but for those that are being written or were cut off: their names begin with a dot."""
@@ -131,7 +171,12 @@ class RunFolder:
 
     def read_environment(self) -> dict[str, Any]:
         """Reads `environment.json`; empty before the first session."""
-        return json.loads(self.environment.read_text()) if self.environment.is_file() else {}
+        if not self.environment.is_file():
+            return {}
+        content = read_json(self.environment)
+        if not isinstance(content, dict) or not {"id", "sessions"} <= content.keys():
+            raise damaged(self.environment, "no sessions in it")
+        return content
 
     def lock(self) -> IO:
         """Locks the folder for this process, until the returned file is closed or the process dies.

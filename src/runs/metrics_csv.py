@@ -1,19 +1,38 @@
 """Reads the figures that a run logged by step, its metrics.csv."""
 
 import csv
+import io
 import math
 from pathlib import Path
+
+from src.files import damaged
 
 Row = dict[str, float]
 
 
 def read_metrics(path: Path) -> list[Row]:
-    """Reads a metrics.csv: one row per step with the figures logged at it; `step` and `epoch` are int."""
-    with path.open(newline="") as file:
-        return [
-            {key: int(float(text)) if key in ("step", "epoch") else float(text) for key, text in row.items() if text}
-            for row in csv.DictReader(file)
-        ]
+    """Reads a metrics.csv: one row per step with the figures logged at it; `step` and `epoch` are int.
+
+    Raises:
+        UserError: the file is damaged, or it was cut off.
+    """
+    try:
+        text = path.read_bytes().decode()
+    except UnicodeDecodeError as error:
+        raise damaged(path, error) from error
+    reader, rows = csv.DictReader(io.StringIO(text, newline="")), []
+    if "step" not in (reader.fieldnames or ()) or not text.endswith("\n"):
+        raise damaged(path, "it is cut off or has no column step")
+    for row in reader:
+        try:
+            rows.append({key: _number(key, text) for key, text in row.items() if text != ""})
+        except (ValueError, TypeError, OverflowError) as error:
+            raise damaged(path, f"line {reader.line_num}: {error}") from error
+    return rows
+
+
+def _number(key: str, text: str) -> float:
+    return int(float(text)) if key in ("step", "epoch") else float(text)
 
 
 def series(rows: list[Row], key: str, by: str = "step") -> tuple[list[float], list[float]]:

@@ -2,11 +2,11 @@
 
 import difflib
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from src.errors import UserError
+from src.files import read_json
 
 SUFFIXES = (".ckpt", ".pth", ".pt", ".safetensors")
 CLASSES = "data.classes."  # the beginning of the keys in a run's identity.json that name its classes
@@ -40,9 +40,9 @@ def find_origin(given: str) -> Origin:
         raise UserError(f"init_from={given}: no run folder or file there{hint}; give one, or null")
     if path.suffix not in SUFFIXES:
         raise UserError(f"init_from={given}: must be a run folder or a file that ends in {', '.join(SUFFIXES)}")
+    identity = path.parent.parent / "identity.json"
     with path.open("rb") as file:
         content = hashlib.file_digest(file, "sha256").hexdigest()[:12]
-    identity = path.parent.parent / "identity.json"
-    keys = json.loads(identity.read_text()) if identity.is_file() else []
+    keys = read_json(identity) if identity.is_file() else []
     classes = [key.removeprefix(CLASSES) for key in keys if key.startswith(CLASSES)]
     return Origin(str(path), content, classes or None)

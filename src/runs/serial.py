@@ -1,25 +1,36 @@
 """Reads the records that `src.files.write_json` writes, one key per field of a dataclass."""
 
-import json
 import math
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from src.files import plain
+from src.errors import UserError
+from src.files import damaged, plain, read_json
 
 T = TypeVar("T")
 
 
 def read_record(path: Path, kind: type[T]) -> T:
-    """Reads a record of type `kind`, such as `FoldsRecord` or `tuple[StageRecord, ...]`."""
-    return from_json(kind, json.loads(path.read_text()))
+    """Reads a record of type `kind`, such as `FoldsRecord` or `tuple[StageRecord, ...]`.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    content = read_json(path)
+    try:
+        return from_json(kind, content)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise damaged(path, f"{type(error).__name__}: {error}") from error
 
 
 def is_written(path: Path, record: Any) -> bool:
     """Returns whether the file holds exactly this record."""
-    return path.is_file() and json.loads(path.read_text()) == plain(record)
+    try:
+        return path.is_file() and read_json(path) == plain(record)
+    except UserError:
+        return False
 
 
 def from_json(kind: Any, value: Any) -> Any:

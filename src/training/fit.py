@@ -2,6 +2,7 @@
 
 import logging
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import lightning as L
@@ -13,7 +14,7 @@ from src.evaluation.measure import evaluate, find_taints
 from src.evaluation.quiet import quieten
 from src.machine import is_first_process
 from src.reports.dashboard import marked_figures
-from src.reports.figures import draw_run
+from src.reports.figures import draw_or_note, draw_run
 from src.reports.tables import class_table
 from src.runs.folder import RunFolder
 from src.runs.leakage import leakage_before
@@ -79,7 +80,7 @@ def fit(
         trainer.loggers = []  # what follows is not a point of the curves
         evaluation = evaluate(trainer, task, data, run, data.validation_split, "best")
         if trainer.is_global_zero:
-            pictures = draw_run(run, evaluation)
+            run.add_evaluation(evaluation, finished=True)  # first: a plot that fails must not cost the run
+            pictures = draw_or_note(run.path, partial(draw_run, run, evaluation))
             for logger in loggers:
                 logger.publish(pictures, class_table(evaluation), marked_figures("best", evaluation))
-            run.add_evaluation(evaluation, finished=True)

@@ -19,6 +19,7 @@ from src.models.network import Network
 from src.models.weights import read_weights, strip
 from src.reports.tables import render
 from src.runs.origin import Origin
+from src.runs.seal import check_sound
 from src.task import SegmentationTask
 
 log = logging.getLogger(__name__)
@@ -96,6 +97,8 @@ def plan_transfer(architecture: nn.Module, origin: Origin, class_tensors: set[st
     Raises:
         UserError: nothing that was learnt fits.
     """
+    if Path(origin.path).suffix == ".ckpt":
+        check_sound(Path(origin.path), "put back a copy of it, or give another checkpoint as init_from=FILE")
     content = read_weights(Path(origin.path))
     given = strip({name: value for name, value in content.items() if not name.startswith("confusion.")})
     mean, std = given.pop("mean", None), given.pop("std", None)

@@ -13,7 +13,7 @@ from src import train
 from src.config.complete import Prepared
 from src.config.open import open_run
 from src.errors import UserError
-from src.files import write_json
+from src.files import claim, write_json
 from src.runs.folder import RunFolder
 from src.runs.records import Results
 from tests.support.paths import TINY
@@ -162,13 +162,14 @@ def test_a_folder_has_one_lock(tmp_path: Path) -> None:
 
 def test_clearing_keeps_the_log_and_the_sessions(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
+    claim(tmp_path, "name")
     run.note_session()
     before = run.read_environment()
     for path in (run.config, run.identity, run.metrics, run.log, tmp_path / "folds" / "train.txt"):
         path.parent.mkdir(exist_ok=True)
         path.touch()
     run.clear()
-    assert files(run).keys() == {"environment.json", "train.log"}
+    assert files(run).keys() == {".streetseg", "environment.json", "train.log"}
     assert run.read_environment()["id"] != before["id"]
     assert run.read_environment()["sessions"] == before["sessions"]
 

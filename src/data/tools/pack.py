@@ -15,7 +15,7 @@ from src.data.reading import FileFrame, in_threads, read_size
 from src.data.source import FileSource, Sample
 from src.data.tools.unpack import check_space
 from src.errors import UserError
-from src.files import write_json, write_text
+from src.files import claim, write_json, write_text
 
 Record = dict[str, Any]  # one frame's entry in the index
 
@@ -38,7 +38,7 @@ def pack_split(source: FileSource, split: str, folder: Path, num_threads: int) -
     if old and old["fingerprint"] == fingerprint:
         return f"{len(samples)} frames, packed before"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        claim(folder, "out")
         if old and old["content"] == content and not _changed(samples, old["frames"], num_threads):
             arrays = {key: old[key] for key in ("images", "masks")}
             records, done = old["frames"], "packed before; only the times of their files are new"

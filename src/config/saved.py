@@ -1,0 +1,99 @@
+"""Reads the configuration of a run folder, which may come from anybody: it must be whole, and name no foreign code."""
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from src.config.flat import to_dict
+from src.config.messages import CONF
+from src.errors import UserError
+from src.files import damaged
+
+# Parts that commands read from a run's configuration.
+NEEDED = (
+    "data.name", "data.classes", "datamodule.dataset._target_", "datamodule.folds", "inference",
+    "task.network.architecture._target_", "task.classes", "task.inference", "trainer.precision", "seed",
+)  # fmt: skip
+TASK = ("src.task.", "src.models.", "src.losses.", "src.training.", "torch.optim.")
+DATA = ("src.data.", "albumentations.")
+# Packages whose classes the parts of a configuration build, by the first part of the key. Others build nothing.
+ROOMS = {
+    **dict.fromkeys(("task", "model", "loss", "optimizer", "scheduler"), TASK),
+    **dict.fromkeys(("datamodule", "data", "augmentation"), DATA),
+    **dict.fromkeys(("callbacks", "averaging", "logger"), ("src.callbacks.",)),
+    "trainer": ("lightning.Trainer",),
+}
+INTERPOLATION = re.compile(r"(?<!\\)(\\\\)*\$\{")  # not one with a backslash before it, which OmegaConf reads as text
+# Of these packages every class is allowed, of the others those that conf/ names.
+CLASSES = re.compile(r"(torch\.optim|albumentations)\.[A-Z]\w*")
+
+
+def load_config(path: Path) -> DictConfig:
+    """Reads a run's configuration for a command that builds its parts.
+
+    Raises:
+        UserError: it is damaged, or would build something that a run of this program does not have.
+    """
+    config = read_config(path)
+    check_targets(config, path)
+    return config
+
+
+def read_config(path: Path) -> DictConfig:
+    """Reads a run's configuration. Raises UserError if it is damaged."""
+    try:
+        config = OmegaConf.load(path)
+        missing = [key for key in NEEDED if OmegaConf.select(config, key) is None]
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError, OSError) as error:
+        raise damaged(path, error) from error
+    if missing or not isinstance(config, DictConfig):
+        raise damaged(path, f"it has no {missing[0]}" if missing else "it is a list")
+    return config
+
+
+def check_targets(config: DictConfig, path: Path) -> None:
+    """Raises UserError if any part of a configuration would call a function that its place does not have.
+
+    A run folder from somebody else must not run their code: `_target_` is one of the classes of conf/ that belong to
+    its place, of torch.optim, or of albumentations. Interpolations, which could make one, are refused too.
+    """
+    for key, value in _walk(to_dict(config)):
+        if key.rpartition(".")[2] == "_target_":
+            rooms = ROOMS.get(re.split(r"[.\[]", key)[0], ())
+            is_known = isinstance(value, str) and (value in known_targets() or CLASSES.fullmatch(value) is not None)
+            if not (is_known and value.startswith(rooms)):
+                raise UserError(
+                    f"{path}: {key}={value} is not a class that belongs there, and could be code that does harm; use "
+                    "run folders of this program, or, if you trust it, name the class in a yaml file of conf/"
+                )
+        elif isinstance(value, str) and INTERPOLATION.search(value):
+            raise UserError(f"{path}: {key}={value} is an interpolation, and a run's configuration has none")
+
+
+@cache
+def known_targets() -> frozenset[str]:
+    """Returns every `_target_` that a file in conf/ names."""
+    texts = (file.read_text() for file in CONF.rglob("*.yaml"))
+    return frozenset(target for text in texts for target in re.findall(r"_target_: *([\w.]+)", text))
+
+
+def _walk(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields every leaf of nested dicts and lists with its key; `_target_` whatever it holds."""
+    if isinstance(node, dict):
+        for name, inner in node.items():
+            inner_key = f"{key}.{name}" if key else str(name)
+            if name == "_target_":
+                yield inner_key, inner
+            else:
+                yield from _walk(inner, inner_key)
+    elif isinstance(node, list):
+        for number, inner in enumerate(node):
+            yield from _walk(inner, f"{key}[{number}]")
+    else:
+        yield key, node
