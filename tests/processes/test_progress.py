@@ -16,7 +16,7 @@ from src.runs.folder import RunFolder
 def write_epochs(run: RunFolder, count: int) -> None:
     run.path.mkdir(parents=True, exist_ok=True)
     rows = [f"{10 * epoch + 9},{epoch},0.5" for epoch in range(count)]
-    run.metrics.write_text("\n".join(["step,epoch,train/loss", *rows]))
+    run.metrics.write_text("\n".join(["step,epoch,train/loss", *rows, ""]))
 
 
 def test_epochs_are_read_from_the_csv(tmp_path: Path) -> None:

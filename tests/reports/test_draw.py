@@ -38,7 +38,7 @@ def make_run(folder: Path, *evaluations: Evaluation) -> Evaluation:
     run.config.write_text(CONFIG)
     rows = ["step,epoch,train/loss_epoch,val/loss,val/miou,val/iou/road,val/iou/car,lr/head"]
     rows += [f"{10 * epoch},{epoch},{1 / (epoch + 1)},.5,{epoch / 9},.{epoch},.5,.1" for epoch in range(4)]
-    run.metrics.write_text("\n".join(rows))
+    run.metrics.write_text("\n".join([*rows, ""]))
     return evaluations[0]
 
 
