@@ -380,6 +380,7 @@ def test_averages_of_averages_and_the_dashboard(folds: Path, cli, fails, monkeyp
     path, given = folds / "fold0" / "config.yaml", ("top_k=2", CPU, "select_on=official_val")
     config = OmegaConf.load(path)
     config.logger = {"wandb": OmegaConf.load(ROOT / "conf" / "logger" / "default.yaml").wandb}
+    config.logger.wandb.run_dir = config.run_dir
     path.write_text(OmegaConf.to_yaml(config))
     averages = [folds.parent / name for name in ("one", "two")]
     for number, average in enumerate(averages):

@@ -169,7 +169,7 @@ def test_by_the_command_line(cli, tmp_path: Path) -> None:
     suggestion = cli("find_lr", *arguments, *test, f"runs={tmp_path}", "averaging=ema", "scheduler=one_cycle")
     (folder,) = (tmp_path / "lr_range").iterdir()
     assert [path.name for path in tmp_path.iterdir()] == ["lr_range"]
-    assert sorted(path.name for path in folder.iterdir()) == ["lr_range.csv", "lr_range.png"]
+    assert sorted(path.name for path in folder.glob("[!.]*")) == ["lr_range.csv", "lr_range.png"]
     with (folder / "lr_range.csv").open() as file:
         points = [Point(*map(float, row.values())) for row in csv.DictReader(file)]
     assert points[0].lr == 1e-6
