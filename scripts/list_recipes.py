@@ -47,9 +47,9 @@ def recipe_names() -> list[str]:
 
 
 def base_of(name: str) -> str | None:
-    """The base in the same folder that the defaults list of a recipe, or of another base, begins with."""
-    found = re.search(r"^  - (?:\w+/)?(_(?!self_)\w+)$", (FOLDER / f"{name}.yaml").read_text(), re.M)
-    return f"{name.rpartition('/')[0]}/{found[1]}" if found else None
+    """The base that the defaults list of a recipe, or of another base, begins with; a bare name is of its folder."""
+    found = re.search(r"^  - (\w+/)?(_(?!self_)\w+)$", (FOLDER / f"{name}.yaml").read_text(), re.M)
+    return f"{found[1] or name.removesuffix(Path(name).name)}{found[2]}" if found else None
 
 
 def read_header(name: str) -> tuple[str, dict[str, str]]:

@@ -22,6 +22,8 @@ from src.data.statistics import check_any_label, class_weights, training_statist
 from src.errors import UserError
 from src.machine import is_first_process
 from src.models.init import check_scheme
+from src.models.packaged import WEIGHTS as PACKAGE
+from src.models.packaged import find_packaged
 from src.runs.origin import find_origin
 
 log = logging.getLogger(__name__)
@@ -75,7 +77,11 @@ def _image_size(source: Source, sample: Sample) -> tuple[int, int]:
 
 
 def _settle_backbone(cfg: DictConfig) -> None:
-    """Removes the backbone of a network that takes none. Raises UserError if the command line chose it in vain."""
+    """Removes the backbone of a network that takes none.
+
+    Raises:
+        UserError: the command line chose it in vain, or the package that has its weights is not installed.
+    """
     choices, words = HydraConfig.get().runtime.choices, HydraConfig.get().overrides.task
     given = [word for word in words if word.startswith("backbone")]
     if choices.get("scale") == "tiny" and (whole := [word for word in given if word.startswith("backbone=")]):
@@ -84,6 +90,8 @@ def _settle_backbone(cfg: DictConfig) -> None:
         if given:
             raise UserError(f"{given[0]}: model={choices['model']} has no backbone to choose; leave it out")
         cfg.backbone = None
+    elif cfg.backbone.weights == PACKAGE and cfg.init_from is None:
+        find_packaged(cfg.backbone.name)
 
 
 def _fill_class_weights(cfg: DictConfig, source: Source, samples: list[Sample]) -> None:

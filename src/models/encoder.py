@@ -16,10 +16,12 @@ from torch import Tensor, nn
 
 from src.errors import UserError
 from src.models.architecture import Encoder
+from src.models.packaged import WEIGHTS as PACKAGE
+from src.models.packaged import find_packaged, rename
 from src.models.swin import pad_before_shift
 from src.models.weights import ENCODER_WRAPPERS, find_weights, first_line, load_weights, read_weights, strip
 
-ALLOWED = "a .safetensors or .pth file, imagenet, or null"  # as backbone.weights
+ALLOWED = "a .safetensors or .pth file, imagenet, package, or null"  # as backbone.weights
 
 
 def build_encoder(backbone: dict, output_stride: int = 32, contract_dilation: bool = True) -> Encoder:
@@ -27,8 +29,8 @@ def build_encoder(backbone: dict, output_stride: int = 32, contract_dilation: bo
 
     Args:
         backbone: `name` (smp's, or timm's with `tu-` before it); `weights`: None for random ones, "imagenet" for those
-            of smp or timm (downloaded once, then from the cache), or a .safetensors or .pth file; `options` of timm's
-            constructor, if any.
+            of smp or timm (downloaded once, then from the cache), "package" for those of an installed package, or a
+            .safetensors or .pth file; `options` of timm's constructor, if any.
         output_stride: of the deepest map; below 32 the last stages are dilated instead of strided.
         contract_dilation: whether the first block of a dilated ResNet stage has half the rate, see `contract`.
 
@@ -54,8 +56,12 @@ def build_encoder(backbone: dict, output_stride: int = 32, contract_dilation: bo
         if map_sides(encoder, 128)[-1] != 128 // output_stride or hasattr(encoder, "patch_embed1"):
             raise UserError(no_dilation)
         contract(encoder, output_stride, contract_dilation)
-    if weights not in (None, "imagenet") and not is_timm:
-        # A classifier in the file is not used.
+    # A classifier in the file is not used.
+    if weights == PACKAGE:
+        path, model = find_packaged(name), cast(Any, encoder).model
+        state = rename(read_weights(path), [len(stage) for stage in model.blocks])
+        load_weights(model, state, f"backbone.weights={weights} ({path})", name, "install the package anew")
+    elif weights not in (None, "imagenet") and not is_timm:
         path = find_weights("backbone.weights", weights, ALLOWED)
         state = strip(read_weights(path), ENCODER_WRAPPERS)
         remedy = "give the file of this backbone, or name the backbone that the file was made for"
@@ -159,6 +165,9 @@ def find_divisor(encoder: Encoder) -> int:
 def _given_weights(backbone: dict, flag: str) -> dict:
     """Builds the options of a constructor that takes weights by its argument `flag`; timm loads its own files."""
     weights, options = backbone["weights"], dict(backbone.get("options") or {})
+    if weights == PACKAGE:
+        find_packaged(backbone["name"])
+        weights = None  # it is read into the network afterwards
     if weights == "imagenet":
         options[flag] = "imagenet" if flag == "weights" else True
     elif flag == "pretrained":

@@ -8,6 +8,7 @@ from lightning import Trainer
 from src.data.datamodule import SegmentationDataModule
 from src.data.statistics import absent_classes
 from src.errors import shortened
+from src.models.packaged import WEIGHTS as PACKAGE
 from src.runs.folder import RunFolder
 from src.task import SegmentationTask
 from src.training.batchnorm import batchnorm_layers
@@ -89,7 +90,7 @@ def _weights(cfg: dict[str, Any]) -> str:
     weights = cfg["backbone"]["weights"]
     if weights is None:
         return f"random (backbone.weights=null), by seed {cfg['seed']}"
-    source = "ImageNet, by smp / timm" if weights == "imagenet" else weights
+    source = {"imagenet": "ImageNet, by smp / timm", PACKAGE: "ImageNet, by an installed package"}.get(weights, weights)
     return f"backbone: {source}; the rest random, by seed {cfg['seed']}"
 
 

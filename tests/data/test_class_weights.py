@@ -52,8 +52,8 @@ def test_inverse_sqrt_gives_r3s_published_weights() -> None:
     assert [round(weight, 3) for weight in weights] == list(R3_WEIGHTS)
 
 
-def test_inverse_sqrt_gives_the_weights_of_the_camvid_recipe(real_camvid: Path) -> None:
-    recipe = yaml.safe_load((ROOT / "conf" / "experiment" / "camvid_unet_resnet18.yaml").read_text())
+def test_inverse_sqrt_gives_the_weights_of_the_camvid_recipes(real_camvid: Path) -> None:
+    recipe = yaml.safe_load((ROOT / "conf" / "experiment" / "camvid" / "_unet.yaml").read_text())
     source = CamVid(str(real_camvid))
     weights = class_weights("inverse_sqrt", training_statistics(source, source.samples("train")))
     # It was typed from shares of two digits.

@@ -32,7 +32,8 @@ def test_weights_file_of_another_architecture(tmp_path: Path) -> None:
     message = refusal(tmp_path, "backbone=resnet18", f"backbone.weights={path}")
     assert message.startswith(f"{path}: not a weights file (")
     message = refusal(tmp_path, "backbone=resnet18", "backbone.weights=nowhere.pth")
-    assert message == "backbone.weights=nowhere.pth: no such file; give a .safetensors or .pth file, imagenet, or null"
+    allowed = "a .safetensors or .pth file, imagenet, package, or null"
+    assert message == f"backbone.weights=nowhere.pth: no such file; give {allowed}"
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "mobilenetv3"])
