@@ -24,8 +24,8 @@ from src.models.weights import ENCODER_WRAPPERS, find_weights, first_line, load_
 ALLOWED = "a .safetensors or .pth file, imagenet, package, or null"  # as backbone.weights
 
 
-def build_encoder(backbone: dict, output_stride: int = 32, contract_dilation: bool = True) -> Encoder:
-    """Builds an encoder of five stages, which gives six maps, the image first.
+def build_encoder(backbone: dict, output_stride: int = 32, contract_dilation: bool = True, depth: int = 5) -> Encoder:
+    """Builds an encoder of `depth` stages, which gives one map more, the image first.
 
     Args:
         backbone: `name` (smp's, or timm's with `tu-` before it); `weights`: None for random ones, "imagenet" for those
@@ -33,6 +33,7 @@ def build_encoder(backbone: dict, output_stride: int = 32, contract_dilation: bo
             .safetensors or .pth file; `options` of timm's constructor, if any.
         output_stride: of the deepest map; below 32 the last stages are dilated instead of strided.
         contract_dilation: whether the first block of a dilated ResNet stage has half the rate, see `contract`.
+        depth: 5, or fewer stages; the layers of the others are left away.
 
     Raises:
         UserError: unknown name, a backbone without a dilated form, weights that cannot be had or do not fit.
@@ -49,7 +50,7 @@ def build_encoder(backbone: dict, output_stride: int = 32, contract_dilation: bo
         "MobileNet, EfficientNet or ConvNeXt, or a model that keeps stride 32 (model=unet, upernet, segformer)"
     )
     with _explained(backbone, no_dilation if output_stride != 32 else None):
-        encoder = cast(Encoder, get_encoder(name, **options, **_given_weights(backbone, "weights")))
+        encoder = cast(Encoder, get_encoder(name, depth=depth, **options, **_given_weights(backbone, "weights")))
     pad_before_shift(encoder)
     if output_stride != 32:
         # Measured, for smp takes the output stride of a MiT silently and gives it another.
@@ -66,9 +67,32 @@ def build_encoder(backbone: dict, output_stride: int = 32, contract_dilation: bo
         state = strip(read_weights(path), ENCODER_WRAPPERS)
         remedy = "give the file of this backbone, or name the backbone that the file was made for"
         load_weights(encoder, state, f"backbone.weights={path}", name, remedy)
+    if depth < 5:
+        leave_away(encoder)
     encoder.divisor = find_divisor(encoder)
     encoder.pretrained = weights is not None
     return encoder
+
+
+class Nothing(nn.Module):
+    """Stands in place of a layer that was left away, whatever arguments it took."""
+
+    def forward(self, x: Tensor, *_: object) -> Tensor:
+        return x
+
+
+@torch.enable_grad()
+def leave_away(encoder: Encoder) -> None:
+    """Removes the layers that no map depends on; smp and timm keep those behind the deepest map, and may run them."""
+    maps: list[Tensor] = encoder.eval()(torch.zeros(1, 3, 64, 64))
+    sum(one.sum() for one in maps[1:]).backward()
+    encoder.train()
+    for parent in list(encoder.modules()):
+        for name, child in parent.named_children():
+            parameters = list(child.parameters())
+            if parameters and all(parameter.grad is None for parameter in parameters):
+                setattr(parent, name, Nothing())
+    encoder.zero_grad(set_to_none=True)
 
 
 def build_vit_encoder(backbone: dict) -> "ViTEncoder":

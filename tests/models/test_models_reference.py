@@ -6,11 +6,14 @@ import pytest
 import torch
 import torchvision.models.segmentation as reference
 from torch import Tensor, nn
+from torchvision.models.segmentation.lraspp import LRASPPHead
 
+from src.errors import UserError
 from src.models.deeplabv3 import DeepLabV3
 from src.models.deeplabv3plus import DeepLabV3Plus
 from src.models.encoder import build_encoder
 from src.models.fcn_resnet import FCNResNet
+from src.models.lraspp import LRASPP
 from src.models.parts.aspp import ASPP, ASPPR3
 from src.models.parts.layers import PyramidPooling
 from src.models.pspnet import PSPNet
@@ -292,3 +295,58 @@ def test_networks_with_batch_statistics_of_one_pixel_refuse_a_batch_of_one() -> 
     ):
         with pytest.raises(ValueError, match=r"cannot be trained on one image per device; set data\.batch_size to 2"):
             model.train()(torch.zeros(1, 3, 64, 64))
+
+
+@torch.no_grad()
+def test_lraspp_is_torchvisions() -> None:
+    """The head's copied weights give torchvision's logits of the same maps."""
+    model = LRASPP(MOBILENETV3, 19).eval()
+    low, high = model.encoder.out_channels[3], model.encoder.out_channels[-1]
+    expected = LRASPPHead(low, high, 19, 128).eval()
+    randomise(expected)
+    for mine, other in [
+        (model.project, expected.cbr),
+        (model.gate, expected.scale),
+        (model.low_head, expected.low_classifier),
+        (model.high_head, expected.high_classifier),
+    ]:
+        copy_weights(other, mine)
+    image = torch.randn(2, 3, 65, 97)
+    maps = model.encoder(image)
+    assert [tuple(maps[index].shape[-2:]) for index in (3, -1)] == [(9, 13), (5, 7)]
+    (logits,) = model(image)
+    torch.testing.assert_close(logits, expected({"low": maps[3], "high": maps[-1]}), atol=1e-5, rtol=1e-4)
+
+
+BACKBONES = ["tu-tf_efficientnet_lite0", "efficientnet-b0", "mobilenet_v2", "resnet18", "mit_b0", "tu-convnext_tiny"]
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+@torch.no_grad()
+def test_encoders_of_four_stages_give_the_same_maps_with_fewer_layers(name) -> None:
+    """With the weights of all five stages in both, and each of the smaller one's tensors takes part."""
+    five = build_encoder({"name": name, "weights": None}).eval()
+    four = build_encoder({"name": name, "weights": None}, depth=4).eval()
+    weights = five.state_dict()
+    assert four.state_dict().keys() < weights.keys()
+    four.load_state_dict({key: weights[key] for key in four.state_dict()})
+    image = torch.randn(1, 3, 64, 96)
+    torch.testing.assert_close(four(image), five(image)[:5], rtol=0, atol=0)
+    assert four.out_channels == five.out_channels[:5]
+    with torch.enable_grad():
+        four.train()
+        sum(one.sum() for one in four(image)[1:]).backward()
+    assert [key for key, parameter in four.named_parameters() if parameter.grad is None] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"low_stride": 16}, "model.low_stride=16: must be 2, 4 or 8"),
+        ({"depth": 3}, "model.depth=3: must be 4 or 5"),
+        ({"low_stride": 2}, "mit_b0 has no map of this stride; give 4 or 8"),
+    ],
+)
+def test_lraspp_refuses(options, message) -> None:
+    with pytest.raises(UserError, match=message):
+        LRASPP({"name": "mit_b0", "weights": None}, 11, **{"depth": 4} | options)
