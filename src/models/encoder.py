@@ -18,6 +18,7 @@ from src.errors import UserError
 from src.models.architecture import Encoder
 from src.models.packaged import WEIGHTS as PACKAGE
 from src.models.packaged import find_packaged, rename
+from src.models.parts.same import pad_by_parity
 from src.models.swin import pad_before_shift
 from src.models.weights import ENCODER_WRAPPERS, find_weights, first_line, load_weights, read_weights, strip
 
@@ -51,6 +52,7 @@ def build_encoder(backbone: dict, output_stride: int = 32, contract_dilation: bo
     with _explained(backbone, no_dilation if output_stride != 32 else None):
         encoder = cast(Encoder, get_encoder(name, **options, **_given_weights(backbone, "weights")))
     pad_before_shift(encoder)
+    pad_by_parity(encoder)
     if output_stride != 32:
         # Measured, for smp takes the output stride of a MiT silently and gives it another.
         if map_sides(encoder, 128)[-1] != 128 // output_stride or hasattr(encoder, "patch_embed1"):
