@@ -19,6 +19,7 @@ from src.models.architecture import Encoder
 from src.models.packaged import WEIGHTS as PACKAGE
 from src.models.packaged import find_packaged, rename
 from src.models.parts.same import pad_by_parity
+from src.models.statistics import statistics_of
 from src.models.swin import pad_before_shift
 from src.models.weights import ENCODER_WRAPPERS, find_weights, first_line, load_weights, read_weights, strip
 
@@ -70,6 +71,7 @@ def build_encoder(backbone: dict, output_stride: int = 32, contract_dilation: bo
         load_weights(encoder, state, f"backbone.weights={path}", name, remedy)
     encoder.divisor = find_divisor(encoder)
     encoder.pretrained = weights is not None
+    encoder.statistics = statistics_of(backbone)
     return encoder
 
 
@@ -101,6 +103,7 @@ def build_vit_encoder(backbone: dict) -> "ViTEncoder":
     encoder.model.norm = encoder.model.fc_norm = encoder.model.head = nn.Identity()
     encoder.divisor = 2 * patch
     encoder.pretrained = backbone["weights"] is not None
+    encoder.statistics = statistics_of(backbone)
     return encoder
 
 

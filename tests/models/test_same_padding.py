@@ -29,6 +29,7 @@ def test_convolution_equals_timms(kernel: int, stride: int, dilation: int, size:
     assert torch.equal(convolution(image), expected)
 
 
+@pytest.mark.slow
 def test_encoder_exports_for_any_size_in_seconds() -> None:
     encoder = build_encoder({"name": "tu-tf_efficientnet_lite0", "weights": None}).eval()
     model = encoder.model
