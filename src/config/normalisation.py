@@ -4,13 +4,14 @@ import math
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from src.config.flat import to_dict
+from src.config.messages import CONF
 from src.errors import UserError
 from src.models.statistics import IMAGENET, Statistics, pretrained_statistics
-
-CONF = Path(__file__).parents[2] / "conf"
 
 
 def check_statistics(data: DictConfig) -> None:
@@ -68,18 +69,30 @@ def _of_backbone(cfg: DictConfig) -> Statistics:
 
 def _of_source(path: Path) -> Statistics | None:
     """Returns what a weights file was trained with: by the config of its run, or else by the tensors in it."""
-    config = path.parent.parent / "config.yaml"
-    if config.is_file():
-        network = OmegaConf.select(OmegaConf.load(config), "task.network")
-        if network is not None and network.get("mean") and network.get("std"):
-            return Statistics(tuple(network.mean), tuple(network.std))
+    if (found := _of_run(path.parent.parent / "config.yaml")) is not None:
+        return found
     from src.models.weights import read_weights, strip
 
-    state = strip(read_weights(path))
+    try:
+        state = strip(read_weights(path))
+    except UserError:  # raised again when the weights are loaded
+        return None
     if "mean" not in state or "std" not in state:
         return None
     # The tensors are in 0..255 and in single precision.
     return Statistics(*(tuple(round(v / 255, 6) for v in state[key].flatten().tolist()) for key in ("mean", "std")))
+
+
+def _of_run(path: Path) -> Statistics | None:
+    """Returns what the configuration of a run states; None if there is none, or it does not have such numbers."""
+    try:
+        network = OmegaConf.select(OmegaConf.load(path), "task.network")
+        numbers = [to_dict(network)[key] for key in ("mean", "std")]
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError, OmegaConfBaseException):
+        return None
+    if not all(isinstance(value, list) and len(value) == 3 and all(map(_is_number, value)) for value in numbers):
+        return None
+    return Statistics(*map(tuple, numbers))
 
 
 def _is_number(value: Any) -> bool:

@@ -96,6 +96,8 @@ def test_what_was_given_stays_and_the_rest_follows() -> None:
     assert settled(*words, "data.std=[0.4,0.5,0.6]") == Statistics(HALF.mean, given.std)
     assert settled(*words, "backbone.mean=[0.1,0.2,0.3]", "backbone.std=[0.4,0.5,0.6]") == given
     assert settled("model=enet") == settled("model=unet_small") == IMAGENET
+    with pytest.raises(UserError, match=r"^data.mean=\['a', 'b', 'c'\]: must be numbers, such as \[0.485, "):
+        completed(*words, "data.mean=[a,b,c]")
     for wrong in ("data.mean=[0.1,0.2]", "data.mean=0.5", "data.std=[0.1,0,0.1]", "data.std=[a,b,c]"):
         with pytest.raises(UserError, match=rf"^{wrong.partition('=')[0]}="):
             completed(*words, wrong)
