@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from src.config.build import build_source
 from src.config.checks import check_given, check_ranges
 from src.config.flat import flatten, to_dict
+from src.config.normalisation import check_statistics, settle_normalisation
 from src.data.fingerprint import training_fingerprints
 from src.data.folds import Folds
 from src.data.packed import attach
@@ -55,6 +56,7 @@ def complete(cfg: DictConfig) -> Prepared:
     groups = ("data", "model", *(["backbone"] if "backbone" in cfg.model else []), "experiment", "scale")
     cfg.choices = {group: choices[group] for group in groups if choices.get(group)}
     check_scheme(cfg.init)
+    check_statistics(cfg.data)
     if cfg.init_from is not None:
         cfg.init_source = asdict(find_origin(cfg.init_from))
     source, folds = build_source(cfg.datamodule)
@@ -66,6 +68,7 @@ def complete(cfg: DictConfig) -> Prepared:
         check_any_label(source, found, split)
     cfg.data.image_size = list(_image_size(source, samples["train"][0]))
     _fill_class_weights(cfg, source, samples["train"])
+    settle_normalisation(cfg)  # last, for it may load torch
     return Prepared(cfg, source, folds)
 
 

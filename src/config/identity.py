@@ -7,11 +7,11 @@ from omegaconf import DictConfig
 from src.config.flat import digest, flatten, to_dict
 
 # Keys that do not change the result: a run may be continued with other values of these. The folder of the data is among
-# them, because data.fingerprint stands for its content.
+# them, because data.fingerprint stands for its content; and backbone.mean, because data.mean is what acts.
 VOLATILE = (
     "name", "resume", "runs", "run_dir", "choices", "init_from", "init_source.path", "logger", "data.root",
     "data.pack", "data.num_workers", "trainer.accelerator", "trainer.enable_progress_bar", "trainer.log_every_n_steps",
-    "callbacks.panels", "callbacks.progress",
+    "callbacks.panels", "callbacks.progress", "normalised_by", "backbone.mean", "backbone.std",
 )  # fmt: skip
 
 

@@ -2,22 +2,26 @@
 
 from torch import Tensor, nn
 
+from src.models.statistics import Statistics
+
 
 class Encoder(nn.Module):
     """A backbone without its classifier: `forward(image)` takes a normalised image and gives several maps.
 
-    smp's encoders are no subclasses: `build_encoder` sets the two attributes that smp lacks on them, and wraps nothing,
-    so that their tensors keep smp's names in a state dict.
+    smp's encoders are no subclasses: `build_encoder` sets the attributes that smp lacks on them, and wraps nothing, so
+    that their tensors keep smp's names in a state dict.
 
     Attributes:
         out_channels: channels of each map that it gives.
         divisor: both sides of an image must be multiples of it.
         pretrained: whether its weights were given; `initialise` then leaves them as they are.
+        statistics: mean and standard deviation of images in its pretraining; ImageNet's if it has random weights.
     """
 
     out_channels: list[int]
     divisor: int
     pretrained: bool
+    statistics: Statistics
 
 
 class Architecture(nn.Module):

@@ -8,20 +8,25 @@ from itertools import repeat
 from typing import Any, cast
 
 import timm
+import timm.models
 import torch
 from segmentation_models_pytorch.encoders import get_encoder, get_encoder_names
 from segmentation_models_pytorch.encoders.timm_vit import TimmViTEncoder
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from src.errors import UserError
 from src.models.architecture import Encoder
 from src.models.packaged import WEIGHTS as PACKAGE
 from src.models.packaged import find_packaged, rename
+from src.models.parts.same import pad_by_parity
+from src.models.statistics import statistics_of
 from src.models.swin import pad_before_shift
 from src.models.weights import ENCODER_WRAPPERS, find_weights, first_line, load_weights, read_weights, strip
 
 ALLOWED = "a .safetensors or .pth file, imagenet, package, or null"  # as backbone.weights
+
+VIT_MODULES = ["vision_transformer", "eva"]  # of timm; DINOv2 is in the first, DINOv3 in the second
+PATCHES = (8, 14, 16, 32)
 
 
 def build_encoder(backbone: dict, output_stride: int = 32, contract_dilation: bool = True, depth: int = 5) -> Encoder:
@@ -52,6 +57,7 @@ def build_encoder(backbone: dict, output_stride: int = 32, contract_dilation: bo
     with _explained(backbone, no_dilation if output_stride != 32 else None):
         encoder = cast(Encoder, get_encoder(name, depth=depth, **options, **_given_weights(backbone, "weights")))
     pad_before_shift(encoder)
+    pad_by_parity(encoder)
     if output_stride != 32:
         # Measured, for smp takes the output stride of a MiT silently and gives it another.
         if map_sides(encoder, 128)[-1] != 128 // output_stride or hasattr(encoder, "patch_embed1"):
@@ -71,6 +77,7 @@ def build_encoder(backbone: dict, output_stride: int = 32, contract_dilation: bo
         leave_away(encoder)
     encoder.divisor = find_divisor(encoder)
     encoder.pretrained = weights is not None
+    encoder.statistics = statistics_of(backbone)
     return encoder
 
 
@@ -98,41 +105,54 @@ def leave_away(encoder: Encoder) -> None:
 def build_vit_encoder(backbone: dict) -> "ViTEncoder":
     """Builds a plain vision transformer (Dosovitskiy et al. 2021) that gives four maps of one stride, and tokens.
 
-    The maps are taken evenly over the blocks.
+    The maps are taken evenly over the blocks. Position embeddings are brought to the size of an image by timm.
 
     Args:
-        backbone: as of `build_encoder`; `name` is one of timm's ViTs with `tu-` before it.
+        backbone: as of `build_encoder`; `name` is one of timm's ViTs with `tu-` before it, DINOv2 and DINOv3 among
+            them.
 
     Raises:
-        UserError: another kind of network, patches of other than 8, 16 or 32 pixels, weights that cannot be had.
+        UserError: another kind of network, patches of another size than PATCHES, weights that cannot be had.
     """
     name = backbone["name"]
     _check_name(name)
     bare = name.removeprefix("tu-")
-    if not name.startswith("tu-") or not timm.models.is_model_in_modules(bare.split(".")[0], ["vision_transformer"]):
+    if not name.startswith("tu-") or not timm.models.is_model_in_modules(bare.split(".")[0], VIT_MODULES):
         raise UserError(
             f"backbone.name={name}: this model takes only plain vision transformers: backbone=vit_tiny, vit_small, "
-            "vit_base, or backbone.name=tu-vit_... of timm"
+            "vit_base, dinov2_vits14, dinov3_vits16, or backbone.name=tu-vit_... of timm"
         )
     with _explained(backbone):
         options = {**_given_weights(backbone, "pretrained"), "dynamic_img_size": True}
         encoder = cast(ViTEncoder, TimmViTEncoder(bare, depth=4, **options))
-    if (patch := encoder.output_stride) not in (8, 16, 32):
-        raise UserError(f"backbone.name={name}: patches of {patch} pixels; they must have 8, 16 or 32")
+    if (patch := encoder.output_stride) not in PATCHES:
+        allowed = ", ".join(map(str, PATCHES))
+        raise UserError(f"backbone.name={name}: patches of {patch} pixels; they must have one of {allowed}")
     # The maps are taken before these, whose parameters would never have a gradient.
     encoder.model.norm = encoder.model.fc_norm = encoder.model.head = nn.Identity()
+    if hasattr(encoder.model, "attn_pool"):
+        encoder.model.attn_pool = None
+    encoder.has_class_token = getattr(encoder.model, "cls_token", None) is not None
     encoder.divisor = 2 * patch
     encoder.pretrained = backbone["weights"] is not None
+    encoder.statistics = statistics_of(backbone)
     return encoder
 
 
 class ViTEncoder(Encoder):
-    """The contract of `build_vit_encoder`: an encoder whose maps have one stride, and tokens beside them."""
+    """The contract of `build_vit_encoder`: an encoder whose maps have one stride, and tokens beside them.
 
-    model: VisionTransformer
+    Attributes:
+        has_prefix_tokens: whether `forward` gives tokens `(B, N, C)` beside each map: the class token, if there is one,
+            then registers.
+        has_class_token: whether the first of them is a class token.
+    """
+
+    model: Any  # VisionTransformer or Eva
     output_stride: int
     output_strides: list[int]
     has_prefix_tokens: bool
+    has_class_token: bool
 
 
 def contract(encoder: nn.Module, output_stride: int, contract_dilation: bool) -> None:

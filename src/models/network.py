@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from src.models.architecture import AlignedLogits, Architecture, Encoder
 from src.models.init import initialise
+from src.models.statistics import IMAGENET, Statistics
 
 
 class Network(nn.Module):
@@ -17,7 +18,8 @@ class Network(nn.Module):
     file cannot disagree.
 
     Args:
-        mean: of the training images, RGB, in 0..1; `std` likewise.
+        mean: by which images are normalised, RGB, in 0..1; `std` likewise. None: those that the encoder was pretrained
+            with; ImageNet's if it was not, or if there is no encoder.
         channels_last: memory format; faster on a CPU, and with bf16 on a GPU.
         init: "xavier" or "kaiming" draws all weights anew, except those of a pretrained encoder; "default" keeps what
             the architecture's constructor drew.
@@ -33,8 +35,8 @@ class Network(nn.Module):
     def __init__(
         self,
         architecture: Architecture,
-        mean: list[float],
-        std: list[float],
+        mean: list[float] | None,
+        std: list[float] | None,
         channels_last: bool = True,
         init: str = "default",
     ) -> None:
@@ -42,8 +44,9 @@ class Network(nn.Module):
         initialise(architecture, init)
         self.architecture = architecture
         self.channels_last = channels_last
-        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1) * 255)
-        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1) * 255)
+        usual: Statistics = getattr(self.encoder, "statistics", IMAGENET)
+        self.register_buffer("mean", torch.tensor(mean or usual.mean).view(1, 3, 1, 1) * 255)
+        self.register_buffer("std", torch.tensor(std or usual.std).view(1, 3, 1, 1) * 255)
         if channels_last:
             self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 

@@ -38,6 +38,8 @@ def banner(
         f"crops {_by(crop_size)}",
         "network": f"{cfg['choices']['model']}{backbone_name}, {parameters / 1e6:.2f} M parameters",
         "weights": _weights(cfg),
+        "images": f"normalised by mean {_numbers(cfg['data']['mean'])}, std {_numbers(cfg['data']['std'])} "
+        f"({cfg['normalised_by']})",
         "training": f"{trainer.max_epochs} epochs, batch {total_batch} ({batch_size} x {trainer.world_size} "
         f"devices x {trainer.accumulate_grad_batches}), seed {cfg['seed']}",
         "optimiser": f"{_last(cfg['optimizer']['optimizer'])}, {schedule}{average}",
@@ -105,6 +107,10 @@ def _device(trainer: Trainer) -> str:
 
 def _by(size: Any) -> str:
     return "x".join(map(str, size))
+
+
+def _numbers(values: list[float]) -> str:
+    return " ".join(f"{value:.3g}" for value in values)
 
 
 def _last(node: dict[str, Any]) -> str:

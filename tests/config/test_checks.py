@@ -72,7 +72,7 @@ def test_values_out_of_range(cfg: DictConfig, key: str, value: Any, message: str
         ("optimizer.lr=nan", "optimizer.lr=nan: must be a number, such as 0.0"),
         ("optimizer.weight_decay=true", "optimizer.weight_decay=True: must be a number, such as "),
         ("scheduler.warmup_epochs=half", "scheduler.warmup_epochs=half: must be a number, such as "),
-        ("data.mean=[a,b,c]", "data.mean=['a', 'b', 'c']: must be numbers, such as [0.485, 0.456, 0.406]"),
+        ("backbone.mean=[a,b,c]", "backbone.mean=['a', 'b', 'c']: must be numbers, such as [0.5, 0.5, 0.5]"),
         ("inference.scales=[one]", "inference.scales=['one']: must be numbers, such as [1.0]"),
     ],
 )

@@ -40,7 +40,7 @@ def composed(root: Path, *overrides: str, config: str = "train") -> DictConfig:
 def test_every_choice_composes_and_instantiates(choice: str, tmp_path: Path) -> None:
     group, _, name = choice.partition("/")
     # Only DPT takes plain vision transformers.
-    partner = ["model=dpt"] if group == "backbone" and "vit" in name.split("_") else []
+    partner = ["model=dpt"] if group == "backbone" and "vit" in name else []
     cfg = composed(tmp_path, f"{group}={name}", *partner)
     if cfg.backbone.weights == "imagenet":
         cfg.backbone.weights = None
