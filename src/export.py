@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from src.config.cli import launch
 from src.config.reopen import load_run
 from src.errors import UserError, whole
+from src.runs.zoo import output_folder
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ def export(cfg: DictConfig) -> Path:
     """
     run, config = load_run(cfg)
     whole("batch_size", cfg.batch_size, 1)
-    path = Path(cfg.out) if cfg.out else run.path / "network.onnx"
+    path = Path(cfg.out) if cfg.out else output_folder(run).path / "network.onnx"
     if path.suffix != ".onnx":
         raise UserError(f"out={cfg.out}: must end in .onnx")
     if path.exists():

@@ -22,6 +22,7 @@ from src.errors import UserError, whole
 from src.folds.aggregate import AveragePlan, RunToAverage
 from src.runs.folder import AVERAGE, RunFolder
 from src.runs.origin import find_origin
+from src.runs.zoo import OUTPUTS, find_run
 
 SELECTIONS = ("fold_val", "official_val", "holdout")
 # Options that decide the winner.
@@ -47,7 +48,9 @@ def plan_average(cfg: DictConfig) -> tuple[AveragePlan, DictConfig | None]:
     runs = open_runs(cfg)
     check_selection(cfg, runs)
     question = question_digest(cfg, runs)
-    run = RunFolder(Path(cfg.out) if cfg.out else runs[0].run.path.parent / f"aggregate-{question}")
+    first = runs[0].run
+    beside = OUTPUTS if first.is_published else first.path.parent
+    run = RunFolder(Path(cfg.out) if cfg.out else beside / f"aggregate-{question}")
     if run.config.is_file() and OmegaConf.select(read_config(run.config), "aggregate.digest") != question:
         raise UserError(f"out={run.path}: holds another run; give another out=FOLDER, or leave it out")
     config = winner_config(cfg, runs, run, question)
@@ -84,7 +87,7 @@ def open_runs(cfg: DictConfig) -> list[OpenedRun]:
     if (cfg.runs is None) == (cfg["from"] is None):
         raise UserError("give runs=[runs/A,runs/B,...] or from=FOLDER of run folders, and not both")
     if cfg.runs is not None:
-        paths = [Path(path) for path in cfg.runs]
+        paths = [find_run(path) for path in cfg.runs]
     elif Path(cfg["from"]).is_dir():
         found = sorted(path.parent for path in Path(cfg["from"]).glob("*/config.yaml"))
         paths = [path for path in found if not (path / AVERAGE).is_file()]

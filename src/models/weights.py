@@ -5,10 +5,10 @@ from collections.abc import Collection
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from src.errors import UserError
+from src.models.half import read_safetensors
 
 State = dict[str, Tensor]
 
@@ -37,7 +37,10 @@ def read_weights(path: Path) -> State:
         UserError: the file is damaged, or holds no state dict.
     """
     try:
-        content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        is_published = path.suffix == ".safetensors"
+        content = read_safetensors(path)[0] if is_published else torch.load(path, "cpu", weights_only=True)
+    except UserError:
+        raise
     except Exception as error:
         raise UserError(f"{path}: not a weights file ({first_line(error)})") from error
     for key in ("state_dict", "model"):

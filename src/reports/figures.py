@@ -12,6 +12,7 @@ from src.runs.folder import AVERAGE, FOLDS, RESULTS, STAGES, RunFolder
 from src.runs.marks import mark_title
 from src.runs.records import AverageRecord, Evaluation, FoldsRecord, StageRecord
 from src.runs.serial import read_record
+from src.runs.zoo import output_folder
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ def draw(folder: Path) -> Pictures:
         return draw_stages(folder, read_record(folder / STAGES, tuple[StageRecord, ...]))
     if (folder / FOLDS).is_file():
         return draw_folds(folder, read_record(folder / FOLDS, FoldsRecord))
-    run = RunFolder(folder)
+    run = output_folder(RunFolder(folder))
     results = run.read_results()
     own, *others = results.evaluations.values()
     pictures: Pictures = {}
@@ -56,13 +57,15 @@ def draw_or_note(folder: Path, drawing: Callable[[], Pictures]) -> Pictures:
 
 
 def draw_run(run: RunFolder, own: Evaluation) -> Pictures:
-    """Draws the curves of a training and its own evaluation."""
+    """Draws the curves of a training, which a published run does not have, and its own evaluation."""
     from src.reports.run_plots import plot_class_curves, plot_curves
 
-    pictures = _files(run.path, ("curves", "class_curves"))
-    title = mark_title(run.path.name, own)
-    plot_curves(run.metrics, pictures["curves"], title)
-    plot_class_curves(run.metrics, run.palette, pictures["class_curves"], title)
+    pictures: Pictures = {}
+    if run.metrics.is_file():
+        pictures = _files(run.path, ("curves", "class_curves"))
+        title = mark_title(run.path.name, own)
+        plot_curves(run.metrics, pictures["curves"], title)
+        plot_class_curves(run.metrics, run.palette, pictures["class_curves"], title)
     return pictures | draw_evaluation(run, own, is_own=True)
 
 

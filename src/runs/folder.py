@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 # Names of the records; FOLDS is that of a cross-validation, LEAKAGE that of the images that weights have seen.
 RESULTS, ENVIRONMENT, IDENTITY, LEAKAGE = "results.json", "environment.json", "identity.json", "exposure.json"
+WEIGHTS = "weights.safetensors"
 FOLDS, AVERAGE, STAGES = "crossval.json", "aggregate.json", "stages.json"
 PACKAGES = (
     "torch", "lightning", "torchmetrics", "segmentation-models-pytorch", "timm", "albumentations",
@@ -55,10 +56,21 @@ class RunFolder:
     last = _File("checkpoints/last.ckpt")  # a resumed run continues from it
     before = _File("checkpoints/before.ckpt")  # the last but one, if the last is damaged
     best = _File("checkpoints/best.ckpt")
+    weights = _File(WEIGHTS)  # those of a published run, in place of checkpoints
     metrics = _File("metrics.csv")  # logged figures by step
     results = _File(RESULTS)  # all evaluations
     environment = _File(ENVIRONMENT)  # the sessions of the run: commands, commits, versions, machines
     log = _File("train.log")  # everything that the training logged
+
+    @classmethod
+    def of(cls, weights: Path) -> "RunFolder":
+        """Returns the folder that the file of weights is in, if it is the file of a run."""
+        return cls(weights.parent if weights.name == WEIGHTS else weights.parent.parent)
+
+    @property
+    def is_published(self) -> bool:
+        """Whether the run was published (`src.publish`): it has weights to use, and no checkpoints to continue from."""
+        return self.weights.is_file() and not self._checkpoints("checkpoints/*.ckpt")
 
     @property
     def has_weights(self) -> bool:
@@ -88,15 +100,18 @@ class RunFolder:
             write_json(self.environment, {**environment, "id": uuid.uuid4().hex[:8]})
 
     def checkpoint(self, which: str) -> Path:
-        """Returns the path of `best`, `last` or a file.
+        """Returns the path of `best`, `last` or a file; the best ones of a published run are its only ones.
 
         Raises:
             UserError: there is no such checkpoint; lists those of the run.
         """
         is_name = which in ("best", "last", "before")
         path = self._file(which) if is_name else Path(which)
+        if which == "best" and self.is_published:
+            return self.weights
         if not path.is_file():
-            names = ", ".join(sorted(file.stem for file in self._checkpoints("checkpoints/*.ckpt"))) or "none yet"
+            names = ", ".join(sorted(file.stem for file in self._checkpoints("checkpoints/*.ckpt")))
+            names = names or ("best" if self.is_published else "none yet")
             raise UserError(f"checkpoint={which}: no file {path}; this run has {names}")
         return path
 

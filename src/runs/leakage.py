@@ -9,7 +9,7 @@ from pathlib import Path
 
 from src.data.source import Sample, Source
 from src.files import write_json
-from src.runs.folder import LEAKAGE
+from src.runs.folder import LEAKAGE, RunFolder
 from src.runs.records import Leakage, LeakageRecord
 from src.runs.serial import read_record
 
@@ -31,8 +31,8 @@ def note_leakage(folder: Path, trained: Iterable[str], start: Path | None) -> No
 
     Logs a note if the leakage of `start` is unknown, for example because the file is in no run folder.
     """
-    before = Leakage() if start is None else leakage_after(start.parent.parent)
-    if start is not None and not (start.parent.parent / LEAKAGE).is_file():
+    before = Leakage() if start is None else leakage_after(RunFolder.of(start).path)
+    if start is not None and not (RunFolder.of(start).path / LEAKAGE).is_file():
         log.info("note: init_from=%s does not say what it was trained on; figures on such images have no mark", start)
     write_leakage(folder, trained, before)
 
