@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -73,7 +73,11 @@ def claimed(run: RunFolder, cfg: DictConfig) -> Iterator[bool]:
             try:
                 run.mend()
                 run.note_session()
-                yield True
+                try:
+                    yield True
+                finally:
+                    with suppress(OSError):  # a full disk: the error that it made before says so
+                        run.note_end()
             finally:
                 logging.getLogger().removeHandler(handler)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from src.errors import UserError
@@ -43,7 +43,7 @@ def write_safetensors(path: Path, state: State, notes: Mapping[str, str]) -> Non
     """Writes contiguous tensors in one step, with notes and a digest of the content in the metadata of the file."""
     metadata = {**notes, "format": "pt", DIGEST: _digest(state)}
     with atomic_path(path) as temporary:
-        save_file(state, temporary, metadata=metadata)
+        temporary.write_bytes(save(state, metadata))  # its own writer makes files that only their owner reads
 
 
 def read_safetensors(path: Path) -> tuple[State, dict[str, str]]:

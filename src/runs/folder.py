@@ -17,7 +17,7 @@ import yaml
 
 from src.errors import UserError
 from src.files import MARKER, damaged, read_json, sweep, write_json
-from src.machine import num_cores
+from src.machine import describe_machine
 from src.runs.metrics_csv import read_metrics
 from src.runs.records import Evaluation, Results
 from src.runs.seal import check_sound, fault, keep_before
@@ -179,9 +179,15 @@ class RunFolder:
                 "git_changes": bool(_git("status", "--porcelain")),
                 "python": platform.python_version(),
                 "versions": {package: version(package) for package in PACKAGES},
-                "machine": f"{platform.system()} {platform.machine()}, {num_cores()} cores",
+                "machine": describe_machine(),
             }
         )
+        write_json(self.environment, record)
+
+    def note_end(self) -> None:
+        """Adds the time to the last session in `environment.json`; a session that was killed has none."""
+        record = self.read_environment()
+        record["sessions"][-1]["ended"] = datetime.now(UTC).isoformat(timespec="seconds")
         write_json(self.environment, record)
 
     def read_environment(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from src.errors import UserError
 from src.files import read_json
 from src.runs.folder import RunFolder
-from src.runs.zoo import ZOO, find_run, nearest_runs
+from src.runs.zoo import find_run, is_in_zoo, nearest_runs
 
 SUFFIXES = (".ckpt", ".pth", ".pt", ".safetensors")
 CLASSES = "data.classes."  # the beginning of the keys in a run's identity.json that name its classes
@@ -34,9 +34,9 @@ def find_origin(given: str) -> Origin:
         path = run.weights if run.is_published else run.best
         if not path.is_file():
             fault = "has no checkpoint yet" if run.config.is_file() else f"is no run folder (no {run.config.name})"
-            hint = nearest_runs(run.path) if run.path == ZOO else ""
+            hint = nearest_runs(run.path) if is_in_zoo(run.path) else ""
             raise UserError(f"init_from={given}: {fault}{hint}; give a run that was validated once, or a weights file")
-    if not path.is_file() and path.parent == ZOO:
+    if not path.is_file() and is_in_zoo(path):
         raise UserError(f"init_from={given}: no such network{nearest_runs(path)}; give one of them, or null")
     if not path.is_file():
         siblings = [sibling.name for sibling in path.parent.glob("*")] if path.parent.is_dir() else []
