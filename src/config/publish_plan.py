@@ -47,7 +47,7 @@ def plan_publication(cfg: DictConfig) -> "PublishPlan":
         run=run,
         checkpoint=cfg.checkpoint,
         folder=folder,
-        config=OmegaConf.to_yaml(published),
+        config=OmegaConf.to_yaml(OmegaConf.create(published)),
         splits=splits,
         accelerator=cfg.accelerator,
         precision=config.trainer.precision,
@@ -93,13 +93,13 @@ def read_notes(given: Any) -> str:
         raise UserError(f"notes={text}: cannot be read as a text file ({error}); give one, or the text") from error
 
 
-def clean_config(config: DictConfig, name: str) -> DictConfig:
-    """Returns a run's configuration without folders of the data, callbacks, loggers, and paths of this machine."""
+def clean_config(config: DictConfig, name: str) -> dict[str, Any]:
+    """Returns the values of a run's configuration without folders of the data, callbacks, loggers, and paths of this machine."""
     cleaned = deepcopy(config)
     for key in ("callbacks", "logger", "averaging", "init_source", "runs", "run_dir"):
         cleaned[key] = None
     cleaned.name = name
-    return OmegaConf.create(_without_places(to_dict(cleaned)))
+    return _without_places(to_dict(cleaned))
 
 
 def _without_places(node: Any) -> Any:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from src.errors import UserError
 from src.files import damaged, write_text
@@ -139,7 +140,7 @@ def read_rows(path: Path) -> list[ResultRow]:
         raise damaged(path, f"{type(error).__name__}: {error}") from error
 
 
-def _parse(kind: object, text: str) -> object:
+def _parse(kind: object, text: str) -> Any:
     if kind is bool:
         return {"True": True, "False": False}[text]
     if kind is float:
