@@ -94,7 +94,7 @@ def read_notes(given: Any) -> str:
 
 
 def clean_config(config: DictConfig, name: str) -> dict[str, Any]:
-    """Returns the values of a run's configuration without folders of the data, callbacks, loggers, and paths of this machine."""
+    """Returns a run's values without callbacks, loggers, folders of the data, and paths of this machine."""
     cleaned = deepcopy(config)
     for key in ("callbacks", "logger", "averaging", "init_source", "runs", "run_dir"):
         cleaned[key] = None

@@ -179,6 +179,17 @@ def test_predict_and_draw_write_beside(published: RunFolder, elsewhere: Path, cl
     assert listing(published.path.parent) == before
 
 
+def test_export_writes_beside(published: RunFolder, elsewhere: Path, cli, fails) -> None:
+    before = listing(published.path.parent)
+    path = cli("export", f"run=zoo/{NAME}", "format=safetensors")
+    assert path == Path("runs") / "zoo" / NAME / "network.safetensors"
+    (first, *_) = json.loads((elsewhere / f"{path}.json").read_text())["checks"]
+    assert (first["agreement"], first["largest_difference"]) == (1, 0)
+    assert listing(published.path.parent) == before
+    assert fails("export", f"run=zoo/{NAME}", "format=onx").startswith("format=onx: must be onnx, torch_export")
+    assert "must end in .pt2" in fails("export", f"run=zoo/{NAME}", "format=torch_export", "out=a.onnx")
+
+
 def test_outputs_follow_a_network_that_was_published_anew(published: RunFolder, elsewhere: Path, tmp_path) -> None:
     copy = RunFolder(tmp_path / "zoo" / NAME)
     copy.path.mkdir(parents=True)
