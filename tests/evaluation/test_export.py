@@ -22,7 +22,10 @@ def network() -> Network:
     return Network(Small(), [0.5] * 3, [0.25] * 3).eval()
 
 
-@pytest.mark.parametrize(("form", "name"), [("safetensors", "a.safetensors"), ("torch_export", "a.pt2")])
+@pytest.mark.parametrize(
+    ("form", "name"),
+    [("safetensors", "a.safetensors"), pytest.param("torch_export", "a.pt2", marks=pytest.mark.e2e)],
+)
 def test_what_was_written_is_compared(form: str, name: str, network: Network, tmp_path: Path) -> None:
     record = export_checked(network, tmp_path / name, form)
     assert [(check.height, check.width) for check in record.checks] == list(SIZES)
