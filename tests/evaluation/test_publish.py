@@ -34,17 +34,15 @@ from src.runs.summary import places, summarise, without_places
 from src.runs.zoo import find_run, nearest_runs, output_folder
 from src.training.transfer import plan_transfer
 from tests.support.compose import composed
-from tests.support.paths import TINY
+from tests.support.paths import SMALL, TINY
 
 NAME = "streets_small"
 README = "# Networks\n\n<!-- zoo: written by python scripts/list_zoo.py -->\n\nold\n\n<!-- end of zoo -->\n\nend\n"
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+def make_run(runs: Path, *words: str) -> RunFolder:
     """A finished run whose network has random weights: what a training writes, without the training."""
-    runs = tmp_path_factory.mktemp("home") / "me" / "runs"
-    with composed("train", *TINY, "data.dataset.num_test=2", f"runs={runs}", "name=first") as cfg:
+    with composed("train", *words, f"runs={runs}", "name=first") as cfg:
         prepared = complete(cfg)
         run, config = open_run(prepared)
     torch.manual_seed(0)
@@ -57,6 +55,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     trainer = evaluation_trainer("cpu", "32-true", with_progress=False)
     run.add_evaluation(evaluate(trainer, task, data, run, "val", "best"), finished=True)
     return run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    return make_run(tmp_path_factory.mktemp("home") / "me" / "runs", *TINY, "data.dataset.num_test=2")
 
 
 @pytest.fixture(scope="module")
@@ -347,13 +350,18 @@ def test_notes_are_a_text_or_a_file(tmp_path: Path) -> None:
         read_notes(str(tmp_path / "none.md"))
 
 
-def test_data_without_a_place_are_asked_for(published: RunFolder, fails, tmp_path: Path) -> None:
-    for path in published.path.iterdir():
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    config = OmegaConf.load(tmp_path / "config.yaml")
-    config.datamodule.dataset = {"_target_": "src.data.sources.camvid.CamVid", "root": None}
-    OmegaConf.save(config, tmp_path / "config.yaml")
-    assert "does not say where its data are; give data.root=DIR" in fails("eval", f"run={tmp_path}", "accelerator=cpu")
+def test_a_network_of_files_asks_for_its_data(camvid: Path, tmp_path: Path, cli, fails, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = make_run(tmp_path / "runs", *SMALL, "data=camvid", f"data.root={camvid}")
+    zoo, moved = tmp_path / "zoo", tmp_path / "another place"
+    figure = cli("publish", f"run={run.path}", f"name={NAME}", f"zoo={zoo}", "accelerator=cpu")
+    assert str(tmp_path) not in (zoo / NAME / "config.yaml").read_text()
+    assert "CC BY-NC 4.0" in (zoo / NAME / "README.md").read_text()
+    call = ("eval", f"run={zoo / NAME}", "accelerator=cpu")
+    assert "does not say where its data are; give data.root=DIR" in fails(*call)
+    camvid.rename(moved)
+    assert cli(*call, f"data.root='{moved}'") == pytest.approx(figure, abs=1e-4)
+    assert {path.name for path in zoo.iterdir()} == {NAME, "index.json"}
 
 
 def test_the_time_of_a_run_is_known_unless_it_was_killed(run: RunFolder, tmp_path: Path) -> None:
