@@ -13,7 +13,7 @@ from torch.export import Dim, ExportedProgram, export
 from src.errors import UserError
 from src.files import atomic_path
 from src.models.network import Network
-from src.models.weights import first_line
+from src.models.weight_files import first_line
 
 # No stride divides the example's sides, so that no network is traced without its padding.
 EXAMPLE_SIZE = (150, 203)

@@ -8,7 +8,7 @@ from pathlib import Path
 from src.errors import UserError
 from src.files import read_json
 
-SUFFIXES = (".ckpt", ".pth", ".pt", ".safetensors")
+SUFFIXES = (".ckpt", ".pth", ".pt", ".tar", ".bin", ".safetensors")
 CLASSES = "data.classes."  # the beginning of the keys in a run's identity.json that name its classes
 
 
