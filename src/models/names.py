@@ -12,8 +12,8 @@ DEEPEST = 6  # parts of a name that may stand before a network's own
 ENCODERS = ("", "encoder.", "encoder.model.")  # beginnings that a file of only an encoder leaves out
 FIRST_BLOCK = "layer1.0.conv1.weight"  # what stands before it, stands before all names of a ResNet
 Rules = tuple[tuple[str, str], ...]
-# Other programs' names, as patterns from their beginning, and the names here. semseg (Zhao et al. 2017; hszhao/semseg on
-# GitHub) has a stem of three convolutions with BatchNorm, in its PSPNet as `layer0`.
+# Names of other programs, as patterns from their beginning, and the names here. semseg (Zhao et al. 2017; hszhao/semseg
+# on GitHub) has a stem of three convolutions with BatchNorm, in its PSPNet as `layer0`.
 SEMSEG: Rules = (
     (r"(layer0\.0|conv1)\.", "conv1.0."),
     (r"(layer0\.1|bn1)\.", "conv1.1."),

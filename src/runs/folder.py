@@ -18,7 +18,6 @@ import yaml
 from src.errors import UserError
 from src.files import MARKER, damaged, read_json, sweep, write_json
 from src.machine import num_cores
-from src.runs.metrics_csv import read_metrics
 from src.runs.records import Evaluation, Results
 from src.runs.seal import check_sound, fault, keep_before
 from src.runs.serial import read_record
@@ -107,7 +106,7 @@ class RunFolder:
         that is damaged, and logs this.
 
         Raises:
-            UserError: no sound checkpoint to continue from, a damaged best one, or damaged figures.
+            UserError: no sound checkpoint to continue from, or a damaged best one.
         """
         for name in (".", "checkpoints", "folds", "panels"):
             sweep(self.path / name)
@@ -123,8 +122,6 @@ class RunFolder:
             check_sound(self.last, f"there is none before it: put back a copy of it, {beside}")
         if self.last.is_file() and self.best.is_file():
             check_sound(self.best, f"the result of the run would be lost: put back a copy of it, {beside}")
-        if self.metrics.is_file():
-            read_metrics(self.metrics)
 
     def _file(self, which: str) -> Path:
         return self.path / "checkpoints" / f"{which}.ckpt"

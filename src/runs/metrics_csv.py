@@ -35,6 +35,19 @@ def _number(key: str, text: str) -> float:
     return int(float(text)) if key in ("step", "epoch") else float(text)
 
 
+def holds(rows: list[Row], recorded: list[Row]) -> bool:
+    """Returns whether rows have every figure of some recorded ones, and no row of a step beside theirs."""
+    return len(rows) == len(recorded) and all(
+        _is_same(found.get(key, math.inf), value)
+        for found, row in zip(rows, recorded, strict=True)
+        for key, value in row.items()
+    )
+
+
+def _is_same(first: float, second: float) -> bool:
+    return first == second or (math.isnan(first) and math.isnan(second))
+
+
 def series(rows: list[Row], key: str, by: str = "step") -> tuple[list[float], list[float]]:
     """Returns the x (`step` or `epoch`) and y of one figure's points, without NaN."""
     points = [(row[by], row[key]) for row in rows if key in row and not math.isnan(row[key])]
