@@ -2,14 +2,9 @@
 
 import fcntl
 import logging
-import platform
 import shutil
-import subprocess
-import sys
 import uuid
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,20 +12,16 @@ import yaml
 
 from src.errors import UserError
 from src.files import MARKER, damaged, read_json, sweep, write_json
-from src.machine import num_cores
 from src.runs.records import Evaluation, Results
 from src.runs.seal import check_sound, fault, keep_before
 from src.runs.serial import read_record
+from src.runs.sessions import describe_session, differences
 
 log = logging.getLogger(__name__)
 
 # Names of the records; FOLDS is that of a cross-validation, LEAKAGE that of the images that weights have seen.
 RESULTS, ENVIRONMENT, IDENTITY, LEAKAGE = "results.json", "environment.json", "identity.json", "exposure.json"
 FOLDS, AVERAGE, STAGES = "crossval.json", "aggregate.json", "stages.json"
-PACKAGES = (
-    "torch", "lightning", "torchmetrics", "segmentation-models-pytorch", "timm", "albumentations",
-    "opencv-python-headless", "numpy", "hydra-core", "wandb",
-)  # fmt: skip
 
 
 class _File:
@@ -150,20 +141,21 @@ class RunFolder:
         write_json(self.results, replace(results, finished=results.finished or finished, evaluations=evaluations))
 
     def note_session(self, module: str = "src.train") -> None:
-        """Adds this start of a command to `environment.json`: command line, commit, versions, machine."""
+        """Adds this start of a command to `environment.json`: command line, code, versions, machine.
+
+        Logs a note if other code or versions than those of the last session continue the work, and records this.
+        """
         record = self.read_environment() or {"id": uuid.uuid4().hex[:8], "sessions": []}
-        record["sessions"].append(
-            {
-                "command": " ".join(["python", "-m", module, *sys.argv[1:]]),
-                "started": datetime.now(UTC).isoformat(timespec="seconds"),
-                "continues_checkpoint": self.last.is_file(),
-                "git_commit": _git("rev-parse", "HEAD"),
-                "git_changes": bool(_git("status", "--porcelain")),
-                "python": platform.python_version(),
-                "versions": {package: version(package) for package in PACKAGES},
-                "machine": f"{platform.system()} {platform.machine()}, {num_cores()} cores",
-            }
-        )
+        session = describe_session(module, continues=self.last.is_file())
+        has_work = self.last.is_file() or module != "src.train"  # a folder without weights is begun anew
+        if record["sessions"] and has_work and (found := differences(record["sessions"][-1], session)):
+            session["differs"] = found
+            log.warning(
+                "note: the last session of %s had other code or versions (%s), and what is trained now differs from "
+                "what was trained before; resume=false begins anew beside it",
+                self.path, "; ".join(found),
+            )  # fmt: skip
+        record["sessions"].append(session)
         write_json(self.environment, record)
 
     def read_environment(self) -> dict[str, Any]:
@@ -171,7 +163,9 @@ class RunFolder:
         if not self.environment.is_file():
             return {}
         content = read_json(self.environment)
-        if not isinstance(content, dict) or not {"id", "sessions"} <= content.keys():
+        sessions = content.get("sessions") if isinstance(content, dict) else None
+        is_whole = isinstance(sessions, list) and all(isinstance(session, dict) for session in sessions)
+        if not is_whole or not isinstance(content["id"] if "id" in content else None, str):
             raise damaged(self.environment, "no sessions in it")
         return content
 
@@ -191,13 +185,3 @@ class RunFolder:
                 "to start a run beside it"
             ) from error
         return file
-
-
-def _git(*arguments: str) -> str:
-    try:
-        result = subprocess.run(
-            ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=True, timeout=20
-        )
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return result.stdout.strip()
