@@ -14,11 +14,12 @@ from src.config.build import build_data
 from src.config.flat import differing_keys, digest, flatten, to_dict
 from src.config.identity import identity
 from src.config.reopen import AS_RUN, load_data, load_run
-from src.config.saved import read_config
+from src.config.saved import config_text, read_config
 from src.data.fingerprint import fingerprint, training_fingerprints
 from src.data.folds import Folds
 from src.data.source import Source
 from src.errors import UserError, whole
+from src.files import has_file
 from src.folds.aggregate import AveragePlan, RunToAverage
 from src.runs.folder import AVERAGE, RunFolder
 from src.runs.origin import find_origin
@@ -48,7 +49,7 @@ def plan_average(cfg: DictConfig) -> tuple[AveragePlan, DictConfig | None]:
     check_selection(cfg, runs)
     question = question_digest(cfg, runs)
     run = RunFolder(Path(cfg.out) if cfg.out else runs[0].run.path.parent / f"aggregate-{question}")
-    if run.config.is_file() and OmegaConf.select(read_config(run.config), "aggregate.digest") != question:
+    if has_file(run.config) and OmegaConf.select(read_config(run.config), "aggregate.digest") != question:
         raise UserError(f"out={run.path}: holds another run; give another out=FOLDER, or leave it out")
     config = winner_config(cfg, runs, run, question)
     plan = AveragePlan(
@@ -69,7 +70,7 @@ def plan_average(cfg: DictConfig) -> tuple[AveragePlan, DictConfig | None]:
         build_data=partial(build_data, config.datamodule, runs[0].source),
         build_task=partial(instantiate, config.task),
         identity=identity(config),
-        config=OmegaConf.to_yaml(config),
+        config=config_text(config),
     )
     return plan, runs[0].config.logger
 

@@ -20,6 +20,7 @@ NEEDED = (
     "data.name", "data.classes", "datamodule.dataset._target_", "datamodule.folds", "inference",
     "task.network.architecture._target_", "task.classes", "task.inference", "trainer.precision", "seed",
 )  # fmt: skip
+END = "\n..."  # YAML's mark of the end of a document
 TASK = ("src.task.", "src.models.", "src.losses.", "src.training.", "torch.optim.")
 DATA = ("src.data.", "albumentations.")
 # Packages whose classes the parts of a configuration build, by the first part of the key. Others build nothing.
@@ -48,13 +49,23 @@ def load_config(path: Path) -> DictConfig:
 def read_config(path: Path) -> DictConfig:
     """Reads a run's configuration. Raises UserError if it is damaged."""
     try:
-        config = OmegaConf.load(path)
+        text = path.read_bytes().decode()
+        if not text.rstrip().endswith(END):
+            raise damaged(path, f"it is cut off: its last line is not {END.strip()}")
+        config = OmegaConf.create(text)
         missing = [key for key in NEEDED if OmegaConf.select(config, key) is None]
+    except UserError:
+        raise
     except (yaml.YAMLError, OmegaConfBaseException, ValueError, OSError) as error:
         raise damaged(path, error) from error
     if missing or not isinstance(config, DictConfig):
         raise damaged(path, f"it has no {missing[0]}" if missing else "it is a list")
     return config
+
+
+def config_text(config: DictConfig) -> str:
+    """Writes a configuration as YAML, with the mark of its end, by which one that was cut off is known."""
+    return OmegaConf.to_yaml(config) + END.lstrip() + "\n"
 
 
 def check_targets(config: DictConfig, path: Path) -> None:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from src.files import damaged
 from src.reports.dashboard import Pictures
 from src.runs.folder import AVERAGE, FOLDS, RESULTS, STAGES, RunFolder
 from src.runs.marks import mark_title
@@ -29,6 +30,8 @@ def draw(folder: Path) -> Pictures:
         return draw_folds(folder, read_record(folder / FOLDS, FoldsRecord))
     run = RunFolder(folder)
     results = run.read_results()
+    if not results.evaluations:
+        return {}
     own, *others = results.evaluations.values()
     pictures: Pictures = {}
     if (folder / AVERAGE).is_file():
@@ -109,6 +112,8 @@ def draw_stages(folder: Path, records: Sequence[StageRecord]) -> Pictures:
     from src.reports.fold_plots import plot_averages, plot_history, plot_progress, read_history
 
     pictures = _files(folder, ("averages", "progress", "history"))
+    if not records:
+        raise damaged(folder / STAGES, "no stage in it")
     palette = RunFolder(folder / records[-1].stage / records[-1].run).palette
     plot_averages([(each.stage, each.averages) for each in records], pictures["averages"], folder.name)
     plot_progress([(each.stage, each.winner) for each in records], palette, pictures["progress"], folder.name)

@@ -11,7 +11,7 @@ from typing import IO, Any
 import yaml
 
 from src.errors import UserError
-from src.files import MARKER, damaged, read_json, sweep, write_json
+from src.files import MARKER, damaged, has_file, read_json, sweep, write_json
 from src.runs.records import Evaluation, Results
 from src.runs.seal import check_sound, fault, keep_before
 from src.runs.serial import read_record
@@ -59,9 +59,12 @@ class RunFolder:
     def palette(self) -> dict[str, list[int]]:
         """RGB colour of each class, in the order of the ids, from the configuration."""
         try:
-            return yaml.safe_load(self.config.read_bytes())["data"]["classes"]
-        except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
+            classes = yaml.safe_load(self.config.read_bytes())["data"]["classes"]
+        except (yaml.YAMLError, UnicodeDecodeError, OSError, KeyError, TypeError) as error:
             raise damaged(self.config, error) from error
+        if not isinstance(classes, dict):
+            raise damaged(self.config, "its classes are no colours by name")
+        return classes
 
     def clear(self) -> None:
         """Removes the files of a run without weights, for one of another configuration; the log and sessions stay.
@@ -102,8 +105,10 @@ class RunFolder:
         for name in (".", "checkpoints", "folds", "panels"):
             sweep(self.path / name)
         beside = "or train anew beside this run with resume=false"
-        found = fault(self.last) if self.last.is_file() else "it is missing"
-        if self.before.is_file() and found:
+        for path in (self.best, self.results, self.metrics):
+            has_file(path)  # raises for something else in its place, which would cost the training its result
+        found = fault(self.last) if has_file(self.last) else "it is missing"
+        if has_file(self.before) and found:
             check_sound(self.before, f"and so is {self.last.name}: put back a copy of one, {beside}")
             log.warning("%s: %s; the run continues from the checkpoint before it, %s", self.last, found, self.before)
             keep_before(self.before, self.last)
@@ -123,7 +128,12 @@ class RunFolder:
 
     def read_results(self) -> Results:
         """Reads `results.json`; without evaluations before the first."""
-        return read_record(self.results, Results) if self.results.is_file() else Results(False, {})
+        if not has_file(self.results):
+            return Results(False, {})
+        results = read_record(self.results, Results)
+        if results.finished and not results.evaluations:
+            raise damaged(self.results, "finished, and without a figure")
+        return results
 
     def add_evaluation(self, evaluation: Evaluation, *, finished: bool) -> None:
         """Adds an evaluation under its tag, in place of an earlier one of the same protocol, data and checkpoint.
@@ -160,12 +170,12 @@ class RunFolder:
 
     def read_environment(self) -> dict[str, Any]:
         """Reads `environment.json`; empty before the first session."""
-        if not self.environment.is_file():
+        if not has_file(self.environment):
             return {}
         content = read_json(self.environment)
         sessions = content.get("sessions") if isinstance(content, dict) else None
         is_whole = isinstance(sessions, list) and all(isinstance(session, dict) for session in sessions)
-        if not is_whole or not isinstance(content["id"] if "id" in content else None, str):
+        if not is_whole or not isinstance(content.get("id"), str):
             raise damaged(self.environment, "no sessions in it")
         return content
 

@@ -14,11 +14,11 @@ def read_metrics(path: Path) -> list[Row]:
     """Reads a metrics.csv: one row per step with the figures logged at it; `step` and `epoch` are int.
 
     Raises:
-        UserError: the file is damaged, or it was cut off.
+        UserError: the file is damaged, cut off or missing.
     """
     try:
         text = path.read_bytes().decode()
-    except UnicodeDecodeError as error:
+    except (UnicodeDecodeError, FileNotFoundError, IsADirectoryError) as error:
         raise damaged(path, error) from error
     reader, rows = csv.DictReader(io.StringIO(text, newline="")), []
     if "step" not in (reader.fieldnames or ()) or not text.endswith("\n"):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from src.errors import UserError
-from src.files import read_json
+from src.files import damaged, has_file, read_json
 
 SUFFIXES = (".ckpt", ".pth", ".pt", ".tar", ".bin", ".safetensors")
 CLASSES = "data.classes."  # the beginning of the keys in a run's identity.json that name its classes
@@ -43,6 +43,8 @@ def find_origin(given: str) -> Origin:
     identity = path.parent.parent / "identity.json"
     with path.open("rb") as file:
         content = hashlib.file_digest(file, "sha256").hexdigest()[:12]
-    keys = read_json(identity) if identity.is_file() else []
+    keys = read_json(identity) if has_file(identity) else {}
+    if not isinstance(keys, dict):
+        raise damaged(identity, "no object")
     classes = [key.removeprefix(CLASSES) for key in keys if key.startswith(CLASSES)]
     return Origin(str(path), content, classes or None)

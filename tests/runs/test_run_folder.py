@@ -18,6 +18,7 @@ from src.runs.folder import RunFolder
 from src.runs.records import Results
 from tests.support.paths import TINY
 from tests.support.processes import assert_same_weights
+from tests.support.records import evaluation
 
 MENDED = ("trainer.max_epochs=2", "trainer.log_every_n_steps=2", "callbacks.panels.every_n_epochs=2")
 
@@ -124,7 +125,7 @@ def test_weights_are_not_given_up(fails, opened: RunFolder, tmp_path: Path) -> N
     )
     assert files(opened) == before
     opened.last.unlink()
-    write_json(opened.results, Results(finished=True, evaluations={}))
+    write_json(opened.results, Results(finished=True, evaluations={"own": evaluation()}))
     assert "a holds a run of another" in fails("train", *TINY, *MENDED, f"runs={tmp_path}", "name=a")
 
 
@@ -186,7 +187,7 @@ def test_a_checkpoint_is_weights_once_it_is_written(tmp_path: Path) -> None:
         run.checkpoint("best")
     assert run.checkpoint("last") == run.checkpoint(str(run.last)) == run.last
     run.last.unlink()
-    write_json(run.results, Results(finished=True, evaluations={}))
+    write_json(run.results, Results(finished=True, evaluations={"own": evaluation()}))
     assert run.has_weights
 
 
