@@ -101,7 +101,11 @@ def open_runs(cfg: DictConfig) -> list[OpenedRun]:
 
 
 def open_run_to_average(cfg: DictConfig, path: Path) -> OpenedRun:
-    """Opens one run under the protocol and with the place of the data that `cfg` asks for."""
+    """Opens one run under the protocol and with the place of the data that `cfg` asks for.
+
+    Raises:
+        UserError: it is not finished, or the data there are not those that it was trained on.
+    """
     shared = {key: cfg[key] for key in ("inference", "precision", "data")}
     wanted = OmegaConf.create({"run": str(path), "checkpoint": "best", "split": AS_RUN, **shared})
     run, config = load_run(wanted)
@@ -111,6 +115,13 @@ def open_run_to_average(cfg: DictConfig, path: Path) -> OpenedRun:
     data = training_fingerprints(source, Folds(**config.datamodule.folds))  # as the files are now
     if "val" in source.splits and "val" not in source.unlabelled:
         data["val"] = fingerprint(source, source.samples("val"))
+    trained = to_dict(config.data).get("fingerprint") or {}
+    if changed := [split for split in trained if data.get(split, trained[split]) != trained[split]]:
+        root = to_dict(config.datamodule.dataset).get("root", "its dataset")
+        raise UserError(
+            f"{path} was trained on other data than {root} has now: fingerprint of {changed[0]}: "
+            f"{trained[changed[0]]} -> {data[changed[0]]}; give data.root= of its data, or leave it out of runs=[...]"
+        )
     config.data.fingerprint = data
     return OpenedRun(run, config, source, find_origin(str(path)).digest)
 
@@ -127,6 +138,7 @@ def check_same(first: OpenedRun, other: OpenedRun) -> None:
         ("task.network", "different networks"),
         ("task.inference", "different protocols"),
         ("datamodule.dataset", "different data"),
+        ("data.fingerprint", "different data"),
     ):
         values, others = (_leaves(each.config, key) for each in (first, other))
         if differing := differing_keys(values, others):

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from src.config.complete import Prepared
 from src.config.flat import changes, to_dict
 from src.config.identity import derive_name, identity
-from src.config.saved import config_text, read_config
+from src.config.saved import check_classes_named, config_text, read_config
 from src.errors import UserError, shortened
 from src.files import check_name, claim, first_free, has_file, plain, read_json, write_json, write_text
 from src.machine import RUN_VARIABLE, environment, is_first_process
@@ -23,7 +23,8 @@ def open_run(prepared: Prepared) -> tuple[RunFolder, DictConfig]:
     """Returns the folder of a run, the one that the same command made before or a new one, and the resolved config.
 
     Raises:
-        UserError: the folder holds weights of another configuration, or another process trains in it.
+        UserError: the folder holds weights of another configuration, or another process trains in it; a class that
+            no command would build from the run folder.
     """
     cfg = prepared.config
     inherited = os.environ.get(RUN_VARIABLE)
@@ -34,6 +35,7 @@ def open_run(prepared: Prepared) -> tuple[RunFolder, DictConfig]:
         path = first_free(path)
     cfg.run_dir = str(path)
     run, resolved = RunFolder(path), resolve(cfg)
+    check_classes_named(resolved)
     if not inherited and is_first_process() and _differences(cfg, run):
         claim(run.path, "name")
         with run.lock():  # another process may train here, and have no checkpoint yet

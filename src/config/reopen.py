@@ -12,7 +12,7 @@ from src.config.saved import load_config
 from src.data.folds import HELD_OUT
 from src.data.source import Sample, Source
 from src.errors import UserError, shortened
-from src.files import damaged
+from src.files import damaged, has_file
 from src.runs.folder import RunFolder
 
 AS_RUN = "run"  # in eval.yaml, predict.yaml and aggregate.yaml: the value that the run had
@@ -27,10 +27,10 @@ def load_run(cfg: DictConfig) -> tuple[RunFolder, DictConfig]:
     """
     check_given(cfg)
     run = RunFolder(Path(cfg.run))
-    if not run.config.is_file():
+    if not has_file(run.config):
         siblings = [path.parent.name for path in run.path.parent.glob("*/config.yaml")]
         near = difflib.get_close_matches(run.path.name, siblings, 3, cutoff=0.4)
-        hint = f"; the nearest are {', '.join(near)}" if near else ""
+        hint = f"; the nearest are {', '.join(near)}" if near else "; give the folder of a run"
         raise UserError(f"run={cfg.run}: no run folder there (no config.yaml){hint}")
     run.checkpoint(cfg.checkpoint)
     config = load_config(run.config)

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from src.files import damaged
+from src.files import damaged, has_file
 from src.reports.dashboard import Pictures
 from src.runs.folder import AVERAGE, FOLDS, RESULTS, STAGES, RunFolder
 from src.runs.marks import mark_title
@@ -24,9 +24,9 @@ def find_folders(folder: Path) -> list[Path]:
 
 def draw(folder: Path) -> Pictures:
     """Draws all figures of one folder; returns their files by name."""
-    if (folder / STAGES).is_file():
+    if has_file(folder / STAGES):
         return draw_stages(folder, read_record(folder / STAGES, tuple[StageRecord, ...]))
-    if (folder / FOLDS).is_file():
+    if has_file(folder / FOLDS):
         return draw_folds(folder, read_record(folder / FOLDS, FoldsRecord))
     run = RunFolder(folder)
     results = run.read_results()
@@ -34,7 +34,7 @@ def draw(folder: Path) -> Pictures:
         return {}
     own, *others = results.evaluations.values()
     pictures: Pictures = {}
-    if (folder / AVERAGE).is_file():
+    if has_file(folder / AVERAGE):
         pictures = draw_average(run, read_record(folder / AVERAGE, AverageRecord), own)
     elif results.finished:
         pictures = draw_run(run, own)

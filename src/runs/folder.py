@@ -2,8 +2,11 @@
 
 import fcntl
 import logging
+import os
 import shutil
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -139,16 +142,17 @@ class RunFolder:
         """Adds an evaluation under its tag, in place of an earlier one of the same protocol, data and checkpoint.
 
         The evaluation that finishes the training stands first, whenever it is made: tables and sweeps report it, and no
-        later one takes its place.
+        later one takes its place. A training and evaluations of its run may write at the same time.
         """
-        results = self.read_results()
-        if results.finished and not finished and results.evaluations and evaluation.tag == results.own.tag:
-            return
-        if finished:
-            evaluation = replace(evaluation, protocol=replace(evaluation.protocol, is_other_data=False))
-        own = {evaluation.tag: evaluation}
-        evaluations = (own if finished else {}) | results.evaluations | own
-        write_json(self.results, replace(results, finished=results.finished or finished, evaluations=evaluations))
+        with _alone(self.path):
+            results = self.read_results()
+            if results.finished and not finished and results.evaluations and evaluation.tag == results.own.tag:
+                return
+            if finished:
+                evaluation = replace(evaluation, protocol=replace(evaluation.protocol, is_other_data=False))
+            own = {evaluation.tag: evaluation}
+            evaluations = (own if finished else {}) | results.evaluations | own
+            write_json(self.results, replace(results, finished=results.finished or finished, evaluations=evaluations))
 
     def note_session(self, module: str = "src.train") -> None:
         """Adds this start of a command to `environment.json`: command line, code, versions, machine.
@@ -195,3 +199,16 @@ class RunFolder:
                 "to start a run beside it"
             ) from error
         return file
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Waits until no other process is within such a block for this folder, as far as its file system has locks."""
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
