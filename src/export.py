@@ -32,8 +32,8 @@ def export(cfg: DictConfig) -> Path:
     if path.exists():
         raise UserError(f"{path}: exists, and nothing is overwritten; give another out=FILE")
 
+    from src.evaluation.checkpoint import load_weights
     from src.evaluation.export import export_checked  # imports torch: the run is known to be there
-    from src.evaluation.measure import load_weights
 
     task = instantiate(config.task)
     load_weights(task, run.checkpoint(cfg.checkpoint))

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from src.config.build import build_data
 from src.config.flat import to_dict
 from src.config.reopen import load_data, load_run
+from src.config.saved import config_text
 from src.data.source import Source
 from src.errors import UserError
 from src.runs.folder import RunFolder
@@ -47,7 +48,7 @@ def plan_publication(cfg: DictConfig) -> "PublishPlan":
         run=run,
         checkpoint=cfg.checkpoint,
         folder=folder,
-        config=OmegaConf.to_yaml(OmegaConf.create(published)),
+        config=config_text(OmegaConf.create(published)),
         splits=splits,
         accelerator=cfg.accelerator,
         precision=config.trainer.precision,

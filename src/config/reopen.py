@@ -9,6 +9,7 @@ from src.config.saved import load_config
 from src.data.folds import HELD_OUT
 from src.data.source import Sample, Source
 from src.errors import UserError, shortened
+from src.files import damaged, has_file
 from src.runs.folder import RunFolder
 from src.runs.zoo import find_run, nearest_runs
 
@@ -24,7 +25,7 @@ def load_run(cfg: DictConfig) -> tuple[RunFolder, DictConfig]:
     """
     check_given(cfg)
     run = RunFolder(find_run(cfg.run))
-    if not run.config.is_file():
+    if not has_file(run.config):
         raise UserError(f"run={cfg.run}: no run folder there (no config.yaml){nearest_runs(run.path)}")
     run.checkpoint(cfg.checkpoint)
     config = load_config(run.config)
@@ -88,6 +89,13 @@ def load_data(cfg: DictConfig, run: RunFolder, config: DictConfig) -> tuple[Sour
     lists = folds.lists(source) if split in ("train", HELD_OUT) else {}
     for name, text in lists.items():
         path = run.path / "folds" / f"{name}.txt"
-        if path.read_text() != text:
-            raise UserError(f"{path}: names other files than the data have now; give the data it was trained on")
+        try:
+            is_same = path.read_bytes() == text.encode()
+        except OSError as error:
+            raise damaged(path, error.strerror) from error
+        if not is_same:
+            raise UserError(
+                f"{path}: names other files than the data have now, or is damaged; give data.root= of the data that "
+                "the run was trained on, or put back a copy of the list"
+            )
     return source, split, folds.samples(source, split)

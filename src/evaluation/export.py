@@ -16,7 +16,8 @@ from src.evaluation.export_check import ExportRecord, compare
 from src.files import atomic_path, write_json
 from src.models.half import write_safetensors
 from src.models.network import Network
-from src.models.weights import first_line, strip
+from src.models.weight_files import first_line
+from src.models.weights import strip
 
 # No stride divides the example's sides, so that no network is traced without its padding.
 EXAMPLE_SIZE = (150, 203)

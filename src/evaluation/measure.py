@@ -1,25 +1,20 @@
 """Evaluates a checkpoint on a split: the one path for the end of training, for `src.eval` and for averages."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
 import numpy as np
-import torch
 
 from src.data.datamodule import SegmentationDataModule
 from src.data.fingerprint import fingerprint
-from src.errors import UserError
+from src.evaluation.checkpoint import load_weights
 from src.evaluation.quiet import quieten
 from src.metrics import figures
-from src.models.half import State, read_safetensors
 from src.runs.folder import RunFolder
 from src.runs.leakage import image_ids, leakage_before
 from src.runs.records import Checkpoint, Evaluation, Leakage, Protocol, Taint
-from src.runs.seal import check_sound
 from src.task import SegmentationTask
 
 
@@ -91,34 +86,3 @@ def evaluation_trainer(accelerator: str, precision: str, *, with_progress: bool 
         enable_progress_bar=with_progress,
         use_distributed_sampler=False,
     )
-
-
-def load_weights(task: torch.nn.Module, path: Path) -> tuple[int, int]:
-    """Loads the weights of a checkpoint or of a published run; returns its numbers of epochs and steps.
-
-    Raises:
-        UserError: the file is damaged, or the weights do not fit the network.
-    """
-    state, epoch, step = read_checkpoint(
-        path, "put back a copy of it, or give another checkpoint=best|last|before|FILE"
-    )
-    try:
-        task.load_state_dict(state)
-    except RuntimeError as error:
-        reason = re.sub(r"\s+", " ", str(error))[:200]
-        raise UserError(f"{path}: does not fit the network of this run's config.yaml: {reason}") from error
-    return epoch, step
-
-
-def read_checkpoint(path: Path, remedy: str) -> tuple[State, int, int]:
-    """Reads the state dict of a task, unpickling nothing but tensors, and its numbers of epochs and steps.
-
-    Raises:
-        UserError: the file is damaged; `remedy` is the advice at the end of the message.
-    """
-    if path.suffix == ".safetensors":
-        state, notes = read_safetensors(path)
-        return state, int(notes.get("epoch", 0)), int(notes.get("step", 0))
-    check_sound(path, remedy)
-    content = torch.load(path, "cpu", weights_only=True)
-    return content["state_dict"], content.get("epoch", -1) + 1, content.get("global_step", 0)

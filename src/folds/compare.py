@@ -16,7 +16,8 @@ from torch import Tensor
 
 from src.data.datamodule import SegmentationDataModule
 from src.data.folds import Split
-from src.evaluation.measure import count, describe_evaluation, protocol, read_checkpoint
+from src.evaluation.checkpoint import read_checkpoint
+from src.evaluation.measure import count, describe_evaluation, protocol
 from src.files import atomic_path
 from src.folds.soup import State, check_same_tensors, greedy_soup, mean_state, rank
 from src.inference import Ensemble
@@ -221,9 +222,9 @@ class AverageComparison:
 
 def read_member(run: RunFolder, data: SegmentationDataModule) -> Member:
     """Reads a run's best checkpoint, of which only tensors are unpickled, and its leakage."""
-    content, epoch, step = read_checkpoint(run.checkpoint("best"), "put back a copy of it, or leave this run out")
-    checkpoint = Checkpoint("best", epoch, step)
+    content = read_checkpoint(run.checkpoint("best"), "put back a copy of it, or leave this run out")
+    checkpoint = Checkpoint("best", content["epoch"] + 1, content["global_step"])
     leakage = Leakage(trained=frozenset(Part(data, "train").ids)) | leakage_before(run.path)
-    own = Part(data, data.validation_split)
-    state = {key.removeprefix(PREFIX): value for key, value in content.items() if key.startswith(PREFIX)}
+    tensors, own = content["state_dict"].items(), Part(data, data.validation_split)
+    state = {key.removeprefix(PREFIX): value for key, value in tensors if key.startswith(PREFIX)}
     return Member(run.path.name, state, checkpoint, leakage, own)

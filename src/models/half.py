@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -50,17 +50,17 @@ def read_safetensors(path: Path) -> tuple[State, dict[str, str]]:
     """Reads tensors, those of 16 bits as float32, and the metadata of a file.
 
     Raises:
-        UserError: the file is damaged.
+        UserError: the content is not what was written.
+        SafetensorError: it is no file of safetensors.
     """
-    remedy = "put back a copy of it (of a network of the zoo: git checkout)"
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: not a weights file ({' '.join(str(error).split())[:150]}); {remedy}") from error
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
     if DIGEST in metadata and metadata[DIGEST] != _digest(state):
-        raise UserError(f"{path}: is damaged (its content is not what was written); {remedy}")
+        raise UserError(
+            f"{path}: is damaged (its content is not what was written); put back a copy of it (of a network of the "
+            "zoo: git checkout)"
+        )
     half = (torch.float16, torch.bfloat16)
     return {name: tensor.float() if tensor.dtype in half else tensor for name, tensor in state.items()}, metadata
 

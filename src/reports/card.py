@@ -90,4 +90,10 @@ def _training(entry: ZooEntry, own: Evaluation, facts: CardFacts) -> str:
         "date": run.date,
         "commit": f"{run.commit.removesuffix('+')}{' with changes' if run.commit.endswith('+') else ''}",
     }
-    return "\n".join(["| | |", "| --- | --- |", *(f"| {key} | {text} |" for key, text in rows.items() if text)])
+    return "\n".join(
+        [
+            "| | |",
+            "| --- | --- |",
+            *(f"| {key} | {text.replace('|', '&#124;')} |" for key, text in rows.items() if text),
+        ]
+    )

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from src.files import damaged, has_file
 from src.reports.dashboard import Pictures
 from src.runs.folder import AVERAGE, FOLDS, RESULTS, STAGES, RunFolder
 from src.runs.marks import mark_title
@@ -24,15 +25,17 @@ def find_folders(folder: Path) -> list[Path]:
 
 def draw(folder: Path) -> Pictures:
     """Draws all figures of one folder; returns their files by name."""
-    if (folder / STAGES).is_file():
+    if has_file(folder / STAGES):
         return draw_stages(folder, read_record(folder / STAGES, tuple[StageRecord, ...]))
-    if (folder / FOLDS).is_file():
+    if has_file(folder / FOLDS):
         return draw_folds(folder, read_record(folder / FOLDS, FoldsRecord))
     run = output_folder(RunFolder(folder))
     results = run.read_results()
+    if not results.evaluations:
+        return {}
     own, *others = results.evaluations.values()
     pictures: Pictures = {}
-    if (folder / AVERAGE).is_file():
+    if has_file(folder / AVERAGE):
         pictures = draw_average(run, read_record(folder / AVERAGE, AverageRecord), own)
     elif results.finished:
         pictures = draw_run(run, own)
@@ -112,6 +115,8 @@ def draw_stages(folder: Path, records: Sequence[StageRecord]) -> Pictures:
     from src.reports.fold_plots import plot_averages, plot_history, plot_progress, read_history
 
     pictures = _files(folder, ("averages", "progress", "history"))
+    if not records:
+        raise damaged(folder / STAGES, "no stage in it")
     palette = RunFolder(folder / records[-1].stage / records[-1].run).palette
     plot_averages([(each.stage, each.averages) for each in records], pictures["averages"], folder.name)
     plot_progress([(each.stage, each.winner) for each in records], palette, pictures["progress"], folder.name)

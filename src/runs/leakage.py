@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from src.data.source import Sample, Source
-from src.files import write_json
+from src.errors import UserError
+from src.files import has_file, write_json
 from src.runs.folder import LEAKAGE, RunFolder
 from src.runs.records import Leakage, LeakageRecord
 from src.runs.serial import read_record
@@ -38,7 +39,16 @@ def note_leakage(folder: Path, trained: Iterable[str], start: Path | None) -> No
 
 
 def leakage_before(folder: Path) -> Leakage:
-    """Leakage of the weights that a run starts from, by which its figures are tainted; empty if not recorded."""
+    """Leakage of the weights that a run starts from, by which its figures are tainted.
+
+    Raises:
+        UserError: the record of the run is damaged or missing.
+    """
+    if not has_file(path := folder / LEAKAGE):
+        raise UserError(
+            f"{path}: is missing, so that nothing says which images the weights have seen; put back a copy of it, or "
+            "train anew beside this run with resume=false"
+        )
     return _read(folder).before
 
 
@@ -50,4 +60,4 @@ def leakage_after(folder: Path) -> Leakage:
 
 def _read(folder: Path) -> LeakageRecord:
     path = folder / LEAKAGE
-    return read_record(path, LeakageRecord) if path.is_file() else LeakageRecord((), Leakage())
+    return read_record(path, LeakageRecord) if has_file(path) else LeakageRecord((), Leakage())

@@ -5,11 +5,11 @@ import hashlib
 from dataclasses import dataclass
 
 from src.errors import UserError
-from src.files import read_json
+from src.files import damaged, has_file, read_json
 from src.runs.folder import RunFolder
 from src.runs.zoo import find_run, is_in_zoo, nearest_runs
 
-SUFFIXES = (".ckpt", ".pth", ".pt", ".safetensors")
+SUFFIXES = (".ckpt", ".pth", ".pt", ".tar", ".bin", ".safetensors")
 CLASSES = "data.classes."  # the beginning of the keys in a run's identity.json that name its classes
 
 
@@ -48,7 +48,9 @@ def find_origin(given: str) -> Origin:
     run = RunFolder.of(path)
     with path.open("rb") as file:
         content = hashlib.file_digest(file, "sha256").hexdigest()[:12]
-    keys = read_json(run.identity) if run.identity.is_file() else []
+    keys = read_json(run.identity) if has_file(run.identity) else {}
+    if not isinstance(keys, dict):
+        raise damaged(run.identity, "no object")
     classes = [key.removeprefix(CLASSES) for key in keys if key.startswith(CLASSES)]
     if run.is_published and path == run.weights:
         classes = list(run.palette)

@@ -33,7 +33,7 @@ def nearest_runs(path: Path) -> str:
         return f"; the zoo has {', '.join(entry_names(ZOO)) or 'no network yet'}"
     names = sorted(config.parent.name for config in path.parent.glob("*/config.yaml"))
     near = difflib.get_close_matches(path.name, names, 3, cutoff=0.4)
-    return f"; the nearest are {', '.join(near)}" if near else ""
+    return f"; the nearest are {', '.join(near)}" if near else "; give the folder of a run"
 
 
 def entry_names(zoo: Path) -> list[str]:
