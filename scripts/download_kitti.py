@@ -10,13 +10,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from src.data.terms import KITTI
 from src.data.tools.download import Archive, Folder, arguments, install, launch
 
-LICENCE = (
-    "KITTI (Geiger et al. 2012; semantics: Alhaija et al. 2018; road: Fritsch et al. 2013): CC BY-NC-SA 3.0, "
-    "non-commercial, share alike (https://creativecommons.org/licenses/by-nc-sa/3.0/); cite it. Students evaluate on a "
-    "split of the training set, not on the server (https://www.cvlibs.net/datasets/kitti/)."
-)
 HOST = "https://s3.eu-central-1.amazonaws.com/avg-kitti"
 SEMANTICS = Archive(
     "data_semantics.zip",
@@ -43,10 +39,10 @@ ROAD = Archive(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = arguments(f"{__doc__}\n{LICENCE}", (SEMANTICS, ROAD))
+    parser = arguments(f"{__doc__}\n{KITTI}", (SEMANTICS, ROAD))
     parser.add_argument("--road", action="store_true", help="the road benchmark; needs a --root of its own")
     options = parser.parse_args(argv)
-    print(LICENCE, flush=True)
+    print(KITTI, flush=True)
     install([ROAD if options.road else SEMANTICS], options.root, options.archive)
     print(f"ready: data={'kitti_road' if options.road else 'kitti'} data.root={options.root}")
 

@@ -34,7 +34,7 @@ from src.config.cli import register_resolvers  # noqa: E402
 from src.config.saved import load_config  # noqa: E402
 from src.errors import UserError  # noqa: E402
 from src.files import atomic_path, write_json, write_text  # noqa: E402
-from src.machine import num_cores  # noqa: E402
+from src.machine import num_cores, processor  # noqa: E402
 from src.reports.tables import render  # noqa: E402
 from src.runs.folder import RunFolder  # noqa: E402
 
@@ -266,7 +266,7 @@ def _one_line(error: BaseException) -> str:
 
 def write_tables(rows: list[Row], args: argparse.Namespace, command: str) -> list[Path]:
     """Writes models.csv and models.md; returns their paths."""
-    from src.reports.network_cost import COLUMNS, TEXTS, cells, processor
+    from src.reports.network_cost import COLUMNS, TEXTS, cells
 
     with atomic_path(args.out / "models.csv") as path, path.open("w", newline="") as file:
         writer = csv.DictWriter(file, ["model", "backbone", "height", "width", "classes", *COLUMNS], "", "ignore")

@@ -27,6 +27,11 @@ def main() -> None:
         picture = next((runs / "smoke" / "panels").glob("*.png"))
         call("src.predict", f"run={runs / 'smoke'}", f"input={picture}", "accelerator=cpu")
         call("src.draw", f"folder={runs / 'smoke'}")
+        zoo = Path(folder) / "zoo"
+        call("src.publish", f"run={runs / 'smoke'}", "name=smoke_net", f"zoo={zoo}", "accelerator=cpu")
+        published = zoo / "smoke_net"
+        call("src.predict", f"run={published}", f"input={picture}", f"output={folder}/pictures", "accelerator=cpu")
+        call("src.export", f"run={published}", f"out={folder}/smoke.onnx")
         own = ["data=folder", f"data.root={write_own_data(Path(folder) / 'own')}"]
         call("src.check", *own, f"out={folder}/check")
         call("src.pack", *own)

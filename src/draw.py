@@ -1,13 +1,13 @@
 """Draws the figures of runs, folds, averages and stages from their folders: `python -m src.draw --help`."""
 
 import logging
-from pathlib import Path
 
 from omegaconf import DictConfig
 
 from src.config.cli import launch
 from src.errors import UserError
 from src.reports.figures import draw, find_folders
+from src.runs.zoo import find_run
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +18,7 @@ def draw_all(cfg: DictConfig) -> int:
     Raises:
         UserError: there is nothing to draw.
     """
-    pictures = [path for folder in find_folders(Path(cfg.folder)) for path in draw(folder).values()]
+    pictures = [path for folder in find_folders(find_run(cfg.folder)) for path in draw(folder).values()]
     if not pictures:
         raise UserError(f"folder={cfg.folder}: no finished run, folds, average or stages in it or beneath it")
     for path in pictures:

@@ -12,6 +12,7 @@ from src.config.reopen import load_data, load_run
 from src.reports.figures import draw_evaluation, draw_or_note
 from src.reports.tables import class_table
 from src.runs.marks import mark
+from src.runs.zoo import output_folder
 
 log = logging.getLogger(__name__)
 
@@ -28,10 +29,11 @@ def evaluate_run(cfg: DictConfig) -> float:
     task = instantiate(config.task)
     trainer = evaluation_trainer(cfg.accelerator, config.trainer.precision)
     evaluation = evaluate(trainer, task, data, run, split, cfg.checkpoint)
-    run.add_evaluation(evaluation, finished=False)
-    draw_or_note(run.path, partial(draw_evaluation, run, evaluation))
+    folder = output_folder(run)
+    folder.add_evaluation(evaluation, finished=False)
+    draw_or_note(folder.path, partial(draw_evaluation, folder, evaluation))
     text = f"{split}/miou {evaluation.miou:.4f}{mark(evaluation)}"
-    log.info("%s\n%s   %s", class_table(evaluation), text, run.results)
+    log.info("%s\n%s   %s", class_table(evaluation), text, folder.results)
     return evaluation.miou
 
 

@@ -79,11 +79,21 @@ def claim(folder: Path, key: str) -> None:
         raise UserError(f"{folder}: cannot be made or written to ({error.strerror}); give another {key}=") from error
 
 
+def has_file(path: Path) -> bool:
+    """Returns whether a record is there. Raises UserError if something else is in its place."""
+    if path.is_file():
+        return True
+    if path.exists() or path.is_symlink():
+        what = "a folder" if path.is_dir() else "a link to nothing" if path.is_symlink() else "a device or a pipe"
+        raise UserError(f"{path}: is {what} in the place of a file of this program; move it away")
+    return False
+
+
 def read_json(path: Path) -> Any:
-    """Reads a JSON file. Raises UserError if it is damaged."""
+    """Reads a JSON file. Raises UserError if it is damaged or missing."""
     try:
         return json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
+    except (ValueError, RecursionError, FileNotFoundError, IsADirectoryError) as error:
         raise damaged(path, error) from error
 
 

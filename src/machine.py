@@ -1,10 +1,13 @@
 """This machine and this process: its environment variables, cores, network, and place among the processes of a run."""
 
 import os
+import platform
+import re
 import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from urllib.parse import urlparse
 
 # Every variable that this project's processes hand on to each other.
@@ -57,6 +60,21 @@ def spare_hub_retries() -> None:
 def num_cores() -> int:
     """Returns how many cores this process may use: a scheduler may have given it fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def processor() -> str:
+    """Returns the name of the CPU."""
+    info = Path("/proc/cpuinfo")
+    found = re.search(r"^model name\s*: (.+)$", info.read_text(), re.M) if info.is_file() else None
+    return found[1] if found else platform.processor() or platform.machine()
+
+
+def describe_machine() -> str:
+    """Describes processor, cores that this process may use, GPUs and system: `AMD EPYC 9V74, 2 cores, Linux x86_64`."""
+    infos = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    gpus = [found[1] for info in infos if (found := re.search(r"^Model:\s*(.+)$", info.read_text(), re.M))]
+    parts = [processor(), f"{num_cores()} cores", *gpus, f"{platform.system()} {platform.machine()}"]
+    return ", ".join(parts)
 
 
 def ensure_home() -> None:

@@ -31,6 +31,7 @@ FLOORS = (
         "find_lr",
         "pack",
         "predict",
+        "publish",
         "stages",
         "train",
     },  # commands

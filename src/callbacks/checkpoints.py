@@ -7,9 +7,13 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.callbacks import Checkpoint
 
+from src.callbacks.csv_logger import CSVLogger
+from src.errors import UserError
 from src.files import atomic_path
 from src.runs.seal import keep_before, seal
 from src.task import SegmentationTask
+
+FIGURES = "figures"  # key in a checkpoint of the rows of metrics.csv
 
 
 class BestAndLast(Checkpoint):
@@ -49,8 +53,25 @@ class BestAndLast(Checkpoint):
         else:
             trainer.save_checkpoint(path)  # takes part in the collectives, writes nothing
 
+    def on_save_checkpoint(self, trainer: L.Trainer, task: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        if (logger := self._csv_logger(trainer)) is not None:
+            checkpoint[FIGURES] = logger.rows
+
+    def on_load_checkpoint(self, trainer: L.Trainer, task: L.LightningModule, checkpoint: dict[str, Any]) -> None:
+        if (logger := self._csv_logger(trainer)) is not None:
+            logger.restore(checkpoint.get(FIGURES, []))
+
+    @staticmethod
+    def _csv_logger(trainer: L.Trainer) -> CSVLogger | None:
+        return next((logger for logger in trainer.loggers if isinstance(logger, CSVLogger)), None)
+
     def state_dict(self) -> dict[str, Any]:
         return {"best_score": self.best_score}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best_score = state_dict["best_score"]
+        if self.best_score > -math.inf and not (best := self.folder / "best.ckpt").is_file():
+            raise UserError(
+                f"{best}: is missing, and the result of the run with it: put back a copy of it, or train anew beside "
+                "this run with resume=false"
+            )

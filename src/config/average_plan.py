@@ -14,14 +14,16 @@ from src.config.build import build_data
 from src.config.flat import differing_keys, digest, flatten, to_dict
 from src.config.identity import identity
 from src.config.reopen import AS_RUN, load_data, load_run
-from src.config.saved import read_config
+from src.config.saved import config_text, read_config
 from src.data.fingerprint import fingerprint, training_fingerprints
 from src.data.folds import Folds
 from src.data.source import Source
 from src.errors import UserError, whole
+from src.files import has_file
 from src.folds.aggregate import AveragePlan, RunToAverage
 from src.runs.folder import AVERAGE, RunFolder
 from src.runs.origin import find_origin
+from src.runs.zoo import OUTPUTS, find_run
 
 SELECTIONS = ("fold_val", "official_val", "holdout")
 # Options that decide the winner.
@@ -47,8 +49,10 @@ def plan_average(cfg: DictConfig) -> tuple[AveragePlan, DictConfig | None]:
     runs = open_runs(cfg)
     check_selection(cfg, runs)
     question = question_digest(cfg, runs)
-    run = RunFolder(Path(cfg.out) if cfg.out else runs[0].run.path.parent / f"aggregate-{question}")
-    if run.config.is_file() and OmegaConf.select(read_config(run.config), "aggregate.digest") != question:
+    first = runs[0].run
+    beside = OUTPUTS if first.is_published else first.path.parent
+    run = RunFolder(Path(cfg.out) if cfg.out else beside / f"aggregate-{question}")
+    if has_file(run.config) and OmegaConf.select(read_config(run.config), "aggregate.digest") != question:
         raise UserError(f"out={run.path}: holds another run; give another out=FOLDER, or leave it out")
     config = winner_config(cfg, runs, run, question)
     plan = AveragePlan(
@@ -69,7 +73,7 @@ def plan_average(cfg: DictConfig) -> tuple[AveragePlan, DictConfig | None]:
         build_data=partial(build_data, config.datamodule, runs[0].source),
         build_task=partial(instantiate, config.task),
         identity=identity(config),
-        config=OmegaConf.to_yaml(config),
+        config=config_text(config),
     )
     return plan, runs[0].config.logger
 
@@ -84,7 +88,7 @@ def open_runs(cfg: DictConfig) -> list[OpenedRun]:
     if (cfg.runs is None) == (cfg["from"] is None):
         raise UserError("give runs=[runs/A,runs/B,...] or from=FOLDER of run folders, and not both")
     if cfg.runs is not None:
-        paths = [Path(path) for path in cfg.runs]
+        paths = [find_run(path) for path in cfg.runs]
     elif Path(cfg["from"]).is_dir():
         found = sorted(path.parent for path in Path(cfg["from"]).glob("*/config.yaml"))
         paths = [path for path in found if not (path / AVERAGE).is_file()]
@@ -100,7 +104,11 @@ def open_runs(cfg: DictConfig) -> list[OpenedRun]:
 
 
 def open_run_to_average(cfg: DictConfig, path: Path) -> OpenedRun:
-    """Opens one run under the protocol and with the place of the data that `cfg` asks for."""
+    """Opens one run under the protocol and with the place of the data that `cfg` asks for.
+
+    Raises:
+        UserError: it is not finished, or the data there are not those that it was trained on.
+    """
     shared = {key: cfg[key] for key in ("inference", "precision", "data")}
     wanted = OmegaConf.create({"run": str(path), "checkpoint": "best", "split": AS_RUN, **shared})
     run, config = load_run(wanted)
@@ -110,6 +118,13 @@ def open_run_to_average(cfg: DictConfig, path: Path) -> OpenedRun:
     data = training_fingerprints(source, Folds(**config.datamodule.folds))  # as the files are now
     if "val" in source.splits and "val" not in source.unlabelled:
         data["val"] = fingerprint(source, source.samples("val"))
+    trained = to_dict(config.data).get("fingerprint") or {}
+    if changed := [split for split in trained if data.get(split, trained[split]) != trained[split]]:
+        root = to_dict(config.datamodule.dataset).get("root", "its dataset")
+        raise UserError(
+            f"{path} was trained on other data than {root} has now: fingerprint of {changed[0]}: "
+            f"{trained[changed[0]]} -> {data[changed[0]]}; give data.root= of its data, or leave it out of runs=[...]"
+        )
     config.data.fingerprint = data
     return OpenedRun(run, config, source, find_origin(str(path)).digest)
 
@@ -126,6 +141,7 @@ def check_same(first: OpenedRun, other: OpenedRun) -> None:
         ("task.network", "different networks"),
         ("task.inference", "different protocols"),
         ("datamodule.dataset", "different data"),
+        ("data.fingerprint", "different data"),
     ):
         values, others = (_leaves(each.config, key) for each in (first, other))
         if differing := differing_keys(values, others):

@@ -17,7 +17,7 @@ from src.config.identity import derive_name, identity
 from src.config.words import quoted
 from src.data.fingerprint import fingerprint
 from src.errors import UserError, shortened
-from src.files import check_name, claim, first_free, plain, read_json, sweep, write_json
+from src.files import check_name, claim, damaged, first_free, has_file, plain, read_json, sweep, write_json
 from src.folds.crossval import Fold, FoldsPlan, fold_folder
 from src.runs.folder import RunFolder
 
@@ -91,9 +91,11 @@ def claimed_folds(plan: FoldsPlan) -> Iterator[None]:
 def _differences(plan: FoldsPlan, path: Path, new: dict[str, Any]) -> list[str]:
     """Lists the differences from the identity in `path` that matter to folds with weights; none if no fold has any."""
     with_weights = [str(fold.number) for fold in plan.folds if fold.run.has_weights]
-    if not (path.is_file() and with_weights):
+    if not (has_file(path) and with_weights):
         return []
     old = read_json(path)
+    if not (isinstance(old, dict) and all(isinstance(old.get(key), dict) for key in ("all", "each"))):
+        raise damaged(path, "no folds in it")
     return changes(old["all"], new["all"]) + [
         f"crossval.overrides of fold {fold}: {old['each'].get(fold)} -> {new['each'].get(fold)}"
         for fold in with_weights

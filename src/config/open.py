@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -11,9 +11,9 @@ from omegaconf import DictConfig, OmegaConf
 from src.config.complete import Prepared
 from src.config.flat import changes, to_dict
 from src.config.identity import derive_name, identity
-from src.config.saved import read_config
+from src.config.saved import check_classes_named, config_text, read_config
 from src.errors import UserError, shortened
-from src.files import check_name, claim, first_free, plain, read_json, write_json, write_text
+from src.files import check_name, claim, first_free, has_file, plain, read_json, write_json, write_text
 from src.machine import RUN_VARIABLE, environment, is_first_process
 from src.runs.folder import RunFolder
 from src.runs.leakage import image_ids, note_leakage
@@ -23,7 +23,8 @@ def open_run(prepared: Prepared) -> tuple[RunFolder, DictConfig]:
     """Returns the folder of a run, the one that the same command made before or a new one, and the resolved config.
 
     Raises:
-        UserError: the folder holds weights of another configuration, or another process trains in it.
+        UserError: the folder holds weights of another configuration, or another process trains in it; a class that
+            no command would build from the run folder.
     """
     cfg = prepared.config
     inherited = os.environ.get(RUN_VARIABLE)
@@ -34,12 +35,13 @@ def open_run(prepared: Prepared) -> tuple[RunFolder, DictConfig]:
         path = first_free(path)
     cfg.run_dir = str(path)
     run, resolved = RunFolder(path), resolve(cfg)
+    check_classes_named(resolved)
     if not inherited and is_first_process() and _differences(cfg, run):
         claim(run.path, "name")
         with run.lock():  # another process may train here, and have no checkpoint yet
             if not run.has_weights:
                 run.clear()
-            elif run.config.is_file():
+            elif has_file(run.config):
                 check_configuration(cfg, run)
             _write_records(run, prepared, resolved)
     return run, resolved
@@ -73,7 +75,11 @@ def claimed(run: RunFolder, cfg: DictConfig) -> Iterator[bool]:
             try:
                 run.mend()
                 run.note_session()
-                yield True
+                try:
+                    yield True
+                finally:
+                    with suppress(OSError):  # a full disk: the error that it made before says so
+                        run.note_end()
             finally:
                 logging.getLogger().removeHandler(handler)
 
@@ -89,9 +95,9 @@ def check_configuration(cfg: DictConfig, run: RunFolder) -> None:
 
 def _differences(cfg: DictConfig, run: RunFolder) -> list[str]:
     """Differences from the folder's saved configuration; the config path if there is none yet."""
-    if not run.config.is_file():
+    if not has_file(run.config):
         return [str(run.config)]
-    saved = read_json(run.identity) if run.identity.is_file() else None
+    saved = read_json(run.identity) if has_file(run.identity) else None
     if not isinstance(saved, dict):
         raise UserError(
             f"{run.identity}: is damaged or missing, so that nothing says which run this is; put back a copy of it, or "
@@ -108,4 +114,4 @@ def _write_records(run: RunFolder, prepared: Prepared, resolved: DictConfig) -> 
     trained = image_ids(source, folds.samples(source, "train"))
     note_leakage(run.path, trained, None if cfg.init_from is None else Path(cfg.init_source.path))
     write_json(run.identity, identity(cfg))
-    write_text(run.config, OmegaConf.to_yaml(resolved))
+    write_text(run.config, config_text(resolved))

@@ -13,6 +13,7 @@ from src.data.reading import read_image
 from src.errors import UserError
 from src.evaluation.inputs import Images, check_output, find_images, note_scale, read_sample, trained_short_side
 from src.runs.folder import RunFolder
+from src.runs.zoo import output_folder
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ def plan_prediction(cfg: DictConfig) -> Prediction:
     """
     run, config = load_run(cfg)
     images, title = list_images(cfg, run, config)
-    output = check_output(Path(cfg.output) if cfg.output else run.path / "predictions" / title)
+    output = check_output(Path(cfg.output) if cfg.output else output_folder(run).path / "predictions" / title)
     return Prediction(run, config, images, output)
 
 

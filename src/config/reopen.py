@@ -1,8 +1,5 @@
 """Reopens a finished or interrupted run for evaluation, prediction or averaging: its configuration and its data."""
 
-import difflib
-from pathlib import Path
-
 from omegaconf import DictConfig, OmegaConf
 
 from src.config.build import build_source
@@ -12,7 +9,9 @@ from src.config.saved import load_config
 from src.data.folds import HELD_OUT
 from src.data.source import Sample, Source
 from src.errors import UserError, shortened
+from src.files import damaged, has_file
 from src.runs.folder import RunFolder
+from src.runs.zoo import find_run, nearest_runs
 
 AS_RUN = "run"  # in eval.yaml, predict.yaml and aggregate.yaml: the value that the run had
 
@@ -25,12 +24,9 @@ def load_run(cfg: DictConfig) -> tuple[RunFolder, DictConfig]:
             of range, a root for data without one.
     """
     check_given(cfg)
-    run = RunFolder(Path(cfg.run))
-    if not run.config.is_file():
-        siblings = [path.parent.name for path in run.path.parent.glob("*/config.yaml")]
-        near = difflib.get_close_matches(run.path.name, siblings, 3, cutoff=0.4)
-        hint = f"; the nearest are {', '.join(near)}" if near else ""
-        raise UserError(f"run={cfg.run}: no run folder there (no config.yaml){hint}")
+    run = RunFolder(find_run(cfg.run))
+    if not has_file(run.config):
+        raise UserError(f"run={cfg.run}: no run folder there (no config.yaml){nearest_runs(run.path)}")
     run.checkpoint(cfg.checkpoint)
     config = load_config(run.config)
     changes = {key: value for key, value in cfg.inference.items() if value != AS_RUN}
@@ -85,12 +81,21 @@ def load_data(cfg: DictConfig, run: RunFolder, config: DictConfig) -> tuple[Sour
         UserError: missing data, other classes than the run learnt, a split that the dataset does not have, other files
             in a fold than the run had.
     """
+    if config.datamodule.dataset.get("root", "") is None:  # of a published run, which names no place on a machine
+        raise UserError(f"data.root=run: {run.path} does not say where its data are; give data.root=DIR")
     source, folds = build_source(config.datamodule)
     check_classes(run, list(config.data.classes), source)
     split = folds.validation_split if cfg.split == AS_RUN else cfg.split
     lists = folds.lists(source) if split in ("train", HELD_OUT) else {}
     for name, text in lists.items():
         path = run.path / "folds" / f"{name}.txt"
-        if path.read_text() != text:
-            raise UserError(f"{path}: names other files than the data have now; give the data it was trained on")
+        try:
+            is_same = path.read_bytes() == text.encode()
+        except OSError as error:
+            raise damaged(path, error.strerror) from error
+        if not is_same:
+            raise UserError(
+                f"{path}: names other files than the data have now, or is damaged; give data.root= of the data that "
+                "the run was trained on, or put back a copy of the list"
+            )
     return source, split, folds.samples(source, split)

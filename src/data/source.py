@@ -46,6 +46,7 @@ class Source(ABC):
     splits: tuple[str, ...]
     unlabelled: tuple[str, ...] = ()
     extra_splits: tuple[str, ...] = ()
+    terms: str = "Own images, under the terms of their owner."  # for downloads and model cards
 
     @abstractmethod
     def samples(self, split: str) -> list[Sample]:

@@ -1,9 +1,10 @@
-"""Exports a network for images of any size, as a `torch.export` program and as ONNX.
+"""Exports a network for images of any size, as a `torch.export` program and as ONNX; or only its weights.
 
 Both are in evaluation mode and return the main logits at the network's stride. Mean, standard deviation, padding and
-cropping are inside: the uint8 image goes in as it was read.
+cropping are inside: the uint8 image goes in as it was read. What was written is read back and compared.
 """
 
+import warnings
 from pathlib import Path
 
 import torch
@@ -11,9 +12,12 @@ import torch.fx.experimental._config as symbolic_shapes
 from torch.export import Dim, ExportedProgram, export
 
 from src.errors import UserError
-from src.files import atomic_path
+from src.evaluation.export_check import ExportRecord, compare
+from src.files import atomic_path, write_json
+from src.models.half import write_safetensors
 from src.models.network import Network
-from src.models.weights import first_line
+from src.models.weight_files import first_line
+from src.models.weights import strip
 
 # No stride divides the example's sides, so that no network is traced without its padding.
 EXAMPLE_SIZE = (150, 203)
@@ -53,6 +57,37 @@ def export_onnx(network: Network, path: Path, batch_size: int = 1) -> Path:
     with atomic_path(path) as temporary:
         onnx.save(temporary)
     return path
+
+
+def export_weights(network: Network, path: Path) -> Path:
+    """Writes the weights in 32 bits by the names of the architecture's tensors, with `mean` and `std` (of 0..255)."""
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in strip(network.state_dict()).items()}
+    write_safetensors(path, state, {})
+    return path
+
+
+def export_checked(network: Network, path: Path, form: str, batch_size: int = 1) -> ExportRecord:
+    """Writes the network in a format, compares what was written with it, and writes the comparison beside the file.
+
+    Raises:
+        UserError: the network cannot be exported; or what was written computes something else, and is removed.
+    """
+    if form == "onnx":
+        export_onnx(network, path, batch_size)
+    elif form == "torch_export":
+        program = export_program(network, batch_size)
+        with atomic_path(path) as temporary, warnings.catch_warnings():
+            # So torch calls weights in the memory format channels_last; they are whole, and the comparison shows it.
+            warnings.filterwarnings("ignore", message="No complete tensor found in the group")
+            torch.export.save(program, temporary)
+    else:
+        export_weights(network, path)
+    record = compare(network, path, form, batch_size)
+    if wrong := record.fault:
+        path.unlink()
+        raise UserError(f"{_name(network)} cannot be exported as {form}: {wrong}; choose another format=")
+    write_json(path.with_name(f"{path.name}.json"), record)
+    return record
 
 
 def _name(network: Network) -> str:

@@ -1,24 +1,20 @@
 """Evaluates a checkpoint on a split: the one path for the end of training, for `src.eval` and for averages."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
 import numpy as np
-import torch
 
 from src.data.datamodule import SegmentationDataModule
 from src.data.fingerprint import fingerprint
-from src.errors import UserError
+from src.evaluation.checkpoint import load_weights
 from src.evaluation.quiet import quieten
 from src.metrics import figures
 from src.runs.folder import RunFolder
 from src.runs.leakage import image_ids, leakage_before
 from src.runs.records import Checkpoint, Evaluation, Leakage, Protocol, Taint
-from src.runs.seal import check_sound
 from src.task import SegmentationTask
 
 
@@ -90,19 +86,3 @@ def evaluation_trainer(accelerator: str, precision: str, *, with_progress: bool 
         enable_progress_bar=with_progress,
         use_distributed_sampler=False,
     )
-
-
-def load_weights(task: torch.nn.Module, path: Path) -> tuple[int, int]:
-    """Loads a checkpoint's weights, unpickling nothing but tensors; returns its numbers of epochs and steps.
-
-    Raises:
-        UserError: the file is damaged, or the weights do not fit the network.
-    """
-    check_sound(path, "put back a copy of it, or give another checkpoint=best|last|before|FILE")
-    content = torch.load(path, "cpu", weights_only=True)
-    try:
-        task.load_state_dict(content["state_dict"])
-    except RuntimeError as error:
-        reason = re.sub(r"\s+", " ", str(error))[:200]
-        raise UserError(f"{path}: does not fit the network of this run's config.yaml: {reason}") from error
-    return content["epoch"] + 1, content["global_step"]

@@ -12,8 +12,8 @@ from rich.progress import track
 
 from src.data.sources.cityscapes_labels import to_label_ids
 from src.errors import UserError
+from src.evaluation.checkpoint import load_weights
 from src.evaluation.inputs import Images
-from src.evaluation.measure import load_weights
 from src.evaluation.quiet import quieten
 from src.files import atomic_path
 from src.reports.pictures import Palette, colourise, overlay, save_png

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from src.data.datamodule import SegmentationDataModule
 from src.data.folds import Split
+from src.evaluation.checkpoint import read_checkpoint
 from src.evaluation.measure import count, describe_evaluation, protocol
 from src.files import atomic_path
 from src.folds.soup import State, check_same_tensors, greedy_soup, mean_state, rank
@@ -25,7 +26,7 @@ from src.models.network import Network
 from src.runs.folder import RunFolder
 from src.runs.leakage import image_ids, leakage_before
 from src.runs.records import CandidateRecord, Checkpoint, Evaluation, Leakage
-from src.runs.seal import check_sound, seal
+from src.runs.seal import seal
 from src.task import SegmentationTask
 from src.training.batchnorm import batchnorm_layers, remeasure
 
@@ -221,8 +222,7 @@ class AverageComparison:
 
 def read_member(run: RunFolder, data: SegmentationDataModule) -> Member:
     """Reads a run's best checkpoint, of which only tensors are unpickled, and its leakage."""
-    check_sound(run.checkpoint("best"), "put back a copy of it, or leave this run out")
-    content = torch.load(run.checkpoint("best"), "cpu", weights_only=True)
+    content = read_checkpoint(run.checkpoint("best"), "put back a copy of it, or leave this run out")
     checkpoint = Checkpoint("best", content["epoch"] + 1, content["global_step"])
     leakage = Leakage(trained=frozenset(Part(data, "train").ids)) | leakage_before(run.path)
     tensors, own = content["state_dict"].items(), Part(data, data.validation_split)

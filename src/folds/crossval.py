@@ -10,7 +10,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from src.errors import UserError
-from src.files import write_json, write_text
+from src.files import has_file, read_json, write_json, write_text
 from src.processes.children import failure
 from src.processes.progress import show_progress
 from src.reports.dashboard import Figures, Pictures, fold_figures
@@ -117,23 +117,29 @@ def train_fold(fold: Fold, official_data: str | None, device: str | None) -> str
 
 
 def official_evaluation(run: RunFolder, data: str | None) -> Evaluation | None:
-    """Returns a run's evaluation of `best` on val by the protocol of its training; None if there is none yet.
+    """Returns a run's evaluation of its result on val by the protocol of its training; None if there is none yet.
 
-    `data`: fingerprint of val. An evaluation of other data does not count.
+    `data`: fingerprint of val. An evaluation of other data does not count, nor one of a checkpoint that was the best
+    while the training went on.
     """
     results = run.read_results()
     for evaluation in results.evaluations.values():
-        protocol, own = evaluation.protocol, results.own.protocol
+        protocol, own, checkpoint = evaluation.protocol, results.own.protocol, results.own.checkpoint
         is_same = all(getattr(protocol, key) == getattr(own, key) for key in ("inference", "precision", "labels"))
-        if protocol.split == "val" and protocol.data == data and is_same and evaluation.checkpoint.name == "best":
+        if protocol.split == "val" and protocol.data == data and is_same and evaluation.checkpoint == checkpoint:
             return evaluation
     return None
 
 
 def collect(plan: FoldsPlan, failed: dict[int, str]) -> FoldsRecord:
-    """Reads the figures of all folds from their run folders, those on their own parts and those on val apart."""
+    """Reads the figures of all folds from their run folders, those on their own parts and those on val apart.
+
+    Raises:
+        UserError: a damaged record, or a fold of other data.
+    """
     folds = []
     for fold in plan.folds:
+        check_data(plan, fold)
         results, why = fold.run.read_results(), failed.get(fold.number)
         own = results.own if results.finished else None
         official = official_evaluation(fold.run, plan.official_data) if fold.evaluate is not None else None
@@ -142,6 +148,20 @@ def collect(plan: FoldsPlan, failed: dict[int, str]) -> FoldsRecord:
     record = FoldsRecord(tuple(folds), {})
     figures = {kind: [each.miou for each in record.evaluations(kind)] for kind in KINDS}
     return replace(record, summaries={kind: summarise(found) for kind, found in figures.items() if found})
+
+
+def check_data(plan: FoldsPlan, fold: Fold) -> None:
+    """Raises UserError if a run in the place of a fold was trained on other data than the cross-validation has."""
+    if not has_file(fold.run.identity):
+        return
+    saved = read_json(fold.run.identity)
+    for key in (key for key in plan.identity if key.startswith("data.fingerprint.")):
+        found = saved.get(key) if isinstance(saved, dict) else None
+        if found != plan.identity[key]:
+            raise UserError(
+                f"{fold.run.path}: is of other data than this cross-validation ({key}: {found} -> "
+                f"{plan.identity[key]}); move it away, and the same command trains this fold again"
+            )
 
 
 def summarise(values: Sequence[float]) -> Summary:

@@ -16,14 +16,17 @@ from torch import Tensor, nn
 
 from src.errors import UserError
 from src.models.architecture import Encoder
+from src.models.names import with_deep_stem
 from src.models.packaged import WEIGHTS as PACKAGE
 from src.models.packaged import find_packaged, rename
 from src.models.parts.same import pad_by_parity
 from src.models.statistics import statistics_of
 from src.models.swin import pad_before_shift
-from src.models.weights import ENCODER_WRAPPERS, find_weights, first_line, load_weights, read_weights, strip
+from src.models.weight_files import State, first_line
+from src.models.weights import ENCODER_WRAPPERS, find_weights, load_weights, read_weights, strip
 
 ALLOWED = "a .safetensors or .pth file, imagenet, package, or null"  # as backbone.weights
+REMEDY = "give the file of this backbone, or name the backbone that the file was made for"
 
 VIT_MODULES = ["vision_transformer", "eva"]  # of timm; DINOv2 is in the first, DINOv3 in the second
 PATCHES = (8, 14, 16, 32)
@@ -70,9 +73,9 @@ def build_encoder(backbone: dict, output_stride: int = 32, contract_dilation: bo
         load_weights(model, state, f"backbone.weights={weights} ({path})", name, "install the package anew")
     elif weights not in (None, "imagenet") and not is_timm:
         path = find_weights("backbone.weights", weights, ALLOWED)
-        state = strip(read_weights(path), ENCODER_WRAPPERS)
-        remedy = "give the file of this backbone, or name the backbone that the file was made for"
-        load_weights(encoder, state, f"backbone.weights={path}", name, remedy)
+        load_weights(encoder, _read_encoder(weights), f"backbone.weights={path}", name, REMEDY)
+    if is_timm:
+        _check_loaded(encoder, backbone)
     if depth < 5:
         leave_away(encoder)
     encoder.divisor = find_divisor(encoder)
@@ -125,6 +128,7 @@ def build_vit_encoder(backbone: dict) -> "ViTEncoder":
     with _explained(backbone):
         options = {**_given_weights(backbone, "pretrained"), "dynamic_img_size": True}
         encoder = cast(ViTEncoder, TimmViTEncoder(bare, depth=4, **options))
+    _check_loaded(encoder, backbone)
     if (patch := encoder.output_stride) not in PATCHES:
         allowed = ", ".join(map(str, PATCHES))
         raise UserError(f"backbone.name={name}: patches of {patch} pixels; they must have one of {allowed}")
@@ -217,10 +221,38 @@ def _given_weights(backbone: dict, flag: str) -> dict:
     elif flag == "pretrained":
         options[flag] = weights is not None
     if weights not in (None, "imagenet") and backbone["name"].startswith("tu-"):
-        # timm turns the keys of a file into those of its networks.
-        path = find_weights("backbone.weights", weights, ALLOWED)
-        options |= {flag: True, "pretrained_cfg_overlay": {"file": str(path), "hf_hub_id": None}}
+        # timm turns the keys of its own files into those of its networks.
+        overlay = {"state_dict": _read_encoder(weights), "hf_hub_id": None}
+        options |= {flag: True, "pretrained_cfg_overlay": overlay}
     return options
+
+
+def _read_encoder(weights: str) -> State:
+    """Reads the file `backbone.weights`; a classifier in it is not used."""
+    path = find_weights("backbone.weights", weights, ALLOWED)
+    return with_deep_stem(strip(read_weights(path), ENCODER_WRAPPERS))
+
+
+def _check_loaded(encoder: nn.Module, backbone: dict) -> None:
+    """Raises UserError if most kernels of one of timm's networks are not those of its file: timm passes over names."""
+    config = getattr(encoder.model, "pretrained_cfg", None) or {}
+    config.pop("state_dict", None)  # which would stay in memory
+    weights, name = backbone["weights"], backbone["name"]
+    if weights in (None, "imagenet", PACKAGE):
+        return
+    there = {_sign(tensor) for tensor in _read_encoder(weights).values()}
+    kernels = [tensor for tensor in encoder.parameters() if tensor.ndim > 1]
+    fitting = sum(_sign(kernel) in there for kernel in kernels)
+    if 2 * fitting < len(kernels):
+        raise UserError(
+            f"backbone.weights={weights}: weights of another network than {name}, which has {len(kernels)} kernels: "
+            f"{fitting} of them are in it; {REMEDY}"
+        )
+
+
+def _sign(tensor: Tensor) -> tuple[float, ...]:
+    """Returns the size and the first values of a tensor, by which it is known whatever its name and shape."""
+    return (tensor.numel(), *tensor.detach().flatten()[:8].float().tolist())
 
 
 @contextmanager

@@ -1,21 +1,20 @@
-"""State dicts: read from files without unpickling, renamed, compared with a network, and loaded."""
+"""State dicts of networks: chosen from a file, renamed, compared with a network, and loaded."""
 
 import re
 from collections.abc import Collection
 from pathlib import Path
 
-import torch
-from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from src.errors import UserError
-
-State = dict[str, Tensor]
+from src.models.weight_files import State, read_states
 
 # Names that stand before a network's own: in checkpoints of src.train, under DataParallel, after torch.compile.
 WRAPPERS = ("module", "network", "architecture", "_orig_mod")
 # The same before the names of an encoder.
 ENCODER_WRAPPERS = (*WRAPPERS, "encoder", "backbone", "model")
+# Names that programs give to the network's state dict in a file that holds more.
+CONTAINERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "weights")
 
 
 def find_weights(key: str, value: str, allowed: str) -> Path:
@@ -31,21 +30,14 @@ def find_weights(key: str, value: str, allowed: str) -> Path:
 
 
 def read_weights(path: Path) -> State:
-    """Reads the state dict of a .safetensors or .pth file; unpickles nothing but tensors.
+    """Reads the state dict of a file: the one that its name says is the network's, else the largest in it.
 
     Raises:
         UserError: the file is damaged, or holds no state dict.
     """
-    try:
-        content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except Exception as error:
-        raise UserError(f"{path}: not a weights file ({first_line(error)})") from error
-    for key in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise UserError(f"{path}: holds no state dict; save model.state_dict() there")
-    return content
+    states = read_states(path)
+    named = [key for key in CONTAINERS if key in states]
+    return states[named[0] if named else max(states, key=lambda key: len(states[key]))]
 
 
 def strip(state: State, wrappers: Collection[str] = WRAPPERS) -> State:
@@ -86,8 +78,3 @@ def load_weights(
         )
     # smp's encoders override it, and take away what they think is a classifier's.
     nn.Module.load_state_dict(module, {key: state.get(key, value) for key, value in expected.items()})
-
-
-def first_line(error: BaseException) -> str:
-    """Returns the first line of an error's text, at most 200 characters, or its type if it has none."""
-    return str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__

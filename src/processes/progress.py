@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from src.errors import UserError
 from src.runs.folder import RunFolder
 from src.runs.metrics_csv import read_metrics
 
@@ -59,5 +60,8 @@ def show_progress(runs: Mapping[str, RunFolder], epochs: int, *, enabled: bool) 
 
 def epochs_done(run: RunFolder) -> int:
     """Counts the epochs in a run's `metrics.csv`."""
-    rows = read_metrics(run.metrics) if run.metrics.is_file() else []
+    try:
+        rows = read_metrics(run.metrics) if run.metrics.is_file() else []
+    except UserError:  # the training itself names a damaged file
+        rows = []
     return 1 + max((int(row["epoch"]) for row in rows), default=-1)

@@ -7,11 +7,13 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from src.files import damaged, has_file
 from src.reports.dashboard import Pictures
 from src.runs.folder import AVERAGE, FOLDS, RESULTS, STAGES, RunFolder
 from src.runs.marks import mark_title
 from src.runs.records import AverageRecord, Evaluation, FoldsRecord, StageRecord
 from src.runs.serial import read_record
+from src.runs.zoo import output_folder
 
 log = logging.getLogger(__name__)
 
@@ -23,15 +25,17 @@ def find_folders(folder: Path) -> list[Path]:
 
 def draw(folder: Path) -> Pictures:
     """Draws all figures of one folder; returns their files by name."""
-    if (folder / STAGES).is_file():
+    if has_file(folder / STAGES):
         return draw_stages(folder, read_record(folder / STAGES, tuple[StageRecord, ...]))
-    if (folder / FOLDS).is_file():
+    if has_file(folder / FOLDS):
         return draw_folds(folder, read_record(folder / FOLDS, FoldsRecord))
-    run = RunFolder(folder)
+    run = output_folder(RunFolder(folder))
     results = run.read_results()
+    if not results.evaluations:
+        return {}
     own, *others = results.evaluations.values()
     pictures: Pictures = {}
-    if (folder / AVERAGE).is_file():
+    if has_file(folder / AVERAGE):
         pictures = draw_average(run, read_record(folder / AVERAGE, AverageRecord), own)
     elif results.finished:
         pictures = draw_run(run, own)
@@ -56,13 +60,15 @@ def draw_or_note(folder: Path, drawing: Callable[[], Pictures]) -> Pictures:
 
 
 def draw_run(run: RunFolder, own: Evaluation) -> Pictures:
-    """Draws the curves of a training and its own evaluation."""
+    """Draws the curves of a training, which a published run does not have, and its own evaluation."""
     from src.reports.run_plots import plot_class_curves, plot_curves
 
-    pictures = _files(run.path, ("curves", "class_curves"))
-    title = mark_title(run.path.name, own)
-    plot_curves(run.metrics, pictures["curves"], title)
-    plot_class_curves(run.metrics, run.palette, pictures["class_curves"], title)
+    pictures: Pictures = {}
+    if run.metrics.is_file():
+        pictures = _files(run.path, ("curves", "class_curves"))
+        title = mark_title(run.path.name, own)
+        plot_curves(run.metrics, pictures["curves"], title)
+        plot_class_curves(run.metrics, run.palette, pictures["class_curves"], title)
     return pictures | draw_evaluation(run, own, is_own=True)
 
 
@@ -109,6 +115,8 @@ def draw_stages(folder: Path, records: Sequence[StageRecord]) -> Pictures:
     from src.reports.fold_plots import plot_averages, plot_history, plot_progress, read_history
 
     pictures = _files(folder, ("averages", "progress", "history"))
+    if not records:
+        raise damaged(folder / STAGES, "no stage in it")
     palette = RunFolder(folder / records[-1].stage / records[-1].run).palette
     plot_averages([(each.stage, each.averages) for each in records], pictures["averages"], folder.name)
     plot_progress([(each.stage, each.winner) for each in records], palette, pictures["progress"], folder.name)

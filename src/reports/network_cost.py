@@ -4,8 +4,6 @@ It takes any module whose output is a tensor, or a tuple or dict of tensors with
 """
 
 import copy
-import platform
-import re
 import statistics
 import time
 from collections.abc import Sequence
@@ -158,13 +156,6 @@ def _main(output: Any) -> Tensor:
     if isinstance(output, Tensor):
         return output
     return next(iter(output.values())) if isinstance(output, dict) else output[0]
-
-
-def processor() -> str:
-    """Returns the name of the CPU."""
-    info = Path("/proc/cpuinfo")
-    found = re.search(r"^model name\s*: (.+)$", info.read_text(), re.M) if info.is_file() else None
-    return found[1] if found else platform.processor() or platform.machine()
 
 
 def cells(rows: list[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:

@@ -2,36 +2,30 @@
 
 import fcntl
 import logging
-import platform
+import os
 import shutil
-import subprocess
-import sys
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
 import yaml
 
 from src.errors import UserError
-from src.files import MARKER, damaged, read_json, sweep, write_json
-from src.machine import num_cores
-from src.runs.metrics_csv import read_metrics
+from src.files import MARKER, damaged, has_file, read_json, sweep, write_json
 from src.runs.records import Evaluation, Results
 from src.runs.seal import check_sound, fault, keep_before
 from src.runs.serial import read_record
+from src.runs.sessions import describe_session, differences, time_now
 
 log = logging.getLogger(__name__)
 
 # Names of the records; FOLDS is that of a cross-validation, LEAKAGE that of the images that weights have seen.
 RESULTS, ENVIRONMENT, IDENTITY, LEAKAGE = "results.json", "environment.json", "identity.json", "exposure.json"
+WEIGHTS = "weights.safetensors"
 FOLDS, AVERAGE, STAGES = "crossval.json", "aggregate.json", "stages.json"
-PACKAGES = (
-    "torch", "lightning", "torchmetrics", "segmentation-models-pytorch", "timm", "albumentations",
-    "opencv-python-headless", "numpy", "hydra-core", "wandb",
-)  # fmt: skip
 
 
 class _File:
@@ -55,10 +49,21 @@ class RunFolder:
     last = _File("checkpoints/last.ckpt")  # a resumed run continues from it
     before = _File("checkpoints/before.ckpt")  # the last but one, if the last is damaged
     best = _File("checkpoints/best.ckpt")
+    weights = _File(WEIGHTS)  # those of a published run, in place of checkpoints
     metrics = _File("metrics.csv")  # logged figures by step
     results = _File(RESULTS)  # all evaluations
     environment = _File(ENVIRONMENT)  # the sessions of the run: commands, commits, versions, machines
     log = _File("train.log")  # everything that the training logged
+
+    @classmethod
+    def of(cls, weights: Path) -> "RunFolder":
+        """Returns the folder that the file of weights is in, if it is the file of a run."""
+        return cls(weights.parent if weights.name == WEIGHTS else weights.parent.parent)
+
+    @property
+    def is_published(self) -> bool:
+        """Whether the run was published (`src.publish`): it has weights to use, and no checkpoints to continue from."""
+        return self.weights.is_file() and not self._checkpoints("checkpoints/*.ckpt")
 
     @property
     def has_weights(self) -> bool:
@@ -69,9 +74,12 @@ class RunFolder:
     def palette(self) -> dict[str, list[int]]:
         """RGB colour of each class, in the order of the ids, from the configuration."""
         try:
-            return yaml.safe_load(self.config.read_bytes())["data"]["classes"]
-        except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
+            classes = yaml.safe_load(self.config.read_bytes())["data"]["classes"]
+        except (yaml.YAMLError, UnicodeDecodeError, OSError, KeyError, TypeError) as error:
             raise damaged(self.config, error) from error
+        if not isinstance(classes, dict):
+            raise damaged(self.config, "its classes are no colours by name")
+        return classes
 
     def clear(self) -> None:
         """Removes the files of a run without weights, for one of another configuration; the log and sessions stay.
@@ -88,15 +96,18 @@ class RunFolder:
             write_json(self.environment, {**environment, "id": uuid.uuid4().hex[:8]})
 
     def checkpoint(self, which: str) -> Path:
-        """Returns the path of `best`, `last` or a file.
+        """Returns the path of `best`, `last` or a file; the best ones of a published run are its only ones.
 
         Raises:
             UserError: there is no such checkpoint; lists those of the run.
         """
         is_name = which in ("best", "last", "before")
         path = self._file(which) if is_name else Path(which)
+        if which == "best" and self.is_published:
+            return self.weights
         if not path.is_file():
-            names = ", ".join(sorted(file.stem for file in self._checkpoints("checkpoints/*.ckpt"))) or "none yet"
+            names = ", ".join(sorted(file.stem for file in self._checkpoints("checkpoints/*.ckpt")))
+            names = names or ("best" if self.is_published else "none yet")
             raise UserError(f"checkpoint={which}: no file {path}; this run has {names}")
         return path
 
@@ -107,13 +118,15 @@ class RunFolder:
         that is damaged, and logs this.
 
         Raises:
-            UserError: no sound checkpoint to continue from, a damaged best one, or damaged figures.
+            UserError: no sound checkpoint to continue from, or a damaged best one.
         """
         for name in (".", "checkpoints", "folds", "panels"):
             sweep(self.path / name)
         beside = "or train anew beside this run with resume=false"
-        found = fault(self.last) if self.last.is_file() else "it is missing"
-        if self.before.is_file() and found:
+        for path in (self.best, self.results, self.metrics):
+            has_file(path)  # raises for something else in its place, which would cost the training its result
+        found = fault(self.last) if has_file(self.last) else "it is missing"
+        if has_file(self.before) and found:
             check_sound(self.before, f"and so is {self.last.name}: put back a copy of one, {beside}")
             log.warning("%s: %s; the run continues from the checkpoint before it, %s", self.last, found, self.before)
             keep_before(self.before, self.last)
@@ -123,8 +136,6 @@ class RunFolder:
             check_sound(self.last, f"there is none before it: put back a copy of it, {beside}")
         if self.last.is_file() and self.best.is_file():
             check_sound(self.best, f"the result of the run would be lost: put back a copy of it, {beside}")
-        if self.metrics.is_file():
-            read_metrics(self.metrics)
 
     def _file(self, which: str) -> Path:
         return self.path / "checkpoints" / f"{which}.ckpt"
@@ -135,46 +146,61 @@ class RunFolder:
 
     def read_results(self) -> Results:
         """Reads `results.json`; without evaluations before the first."""
-        return read_record(self.results, Results) if self.results.is_file() else Results(False, {})
+        if not has_file(self.results):
+            return Results(False, {})
+        results = read_record(self.results, Results)
+        if results.finished and not results.evaluations:
+            raise damaged(self.results, "finished, and without a figure")
+        return results
 
     def add_evaluation(self, evaluation: Evaluation, *, finished: bool) -> None:
         """Adds an evaluation under its tag, in place of an earlier one of the same protocol, data and checkpoint.
 
         The evaluation that finishes the training stands first, whenever it is made: tables and sweeps report it, and no
-        later one takes its place.
+        later one takes its place. A training and evaluations of its run may write at the same time.
         """
-        results = self.read_results()
-        if results.finished and not finished and results.evaluations and evaluation.tag == results.own.tag:
-            return
-        if finished:
-            evaluation = replace(evaluation, protocol=replace(evaluation.protocol, is_other_data=False))
-        own = {evaluation.tag: evaluation}
-        evaluations = (own if finished else {}) | results.evaluations | own
-        write_json(self.results, replace(results, finished=results.finished or finished, evaluations=evaluations))
+        with _alone(self.path):
+            results = self.read_results()
+            if results.finished and not finished and results.evaluations and evaluation.tag == results.own.tag:
+                return
+            if finished:
+                evaluation = replace(evaluation, protocol=replace(evaluation.protocol, is_other_data=False))
+            own = {evaluation.tag: evaluation}
+            evaluations = (own if finished else {}) | results.evaluations | own
+            write_json(self.results, replace(results, finished=results.finished or finished, evaluations=evaluations))
 
     def note_session(self, module: str = "src.train") -> None:
-        """Adds this start of a command to `environment.json`: command line, commit, versions, machine."""
+        """Adds this start of a command to `environment.json`: command line, code, versions, machine.
+
+        Logs a note if other code or versions than those of the last session continue the work, and records this.
+        """
         record = self.read_environment() or {"id": uuid.uuid4().hex[:8], "sessions": []}
-        record["sessions"].append(
-            {
-                "command": " ".join(["python", "-m", module, *sys.argv[1:]]),
-                "started": datetime.now(UTC).isoformat(timespec="seconds"),
-                "continues_checkpoint": self.last.is_file(),
-                "git_commit": _git("rev-parse", "HEAD"),
-                "git_changes": bool(_git("status", "--porcelain")),
-                "python": platform.python_version(),
-                "versions": {package: version(package) for package in PACKAGES},
-                "machine": f"{platform.system()} {platform.machine()}, {num_cores()} cores",
-            }
-        )
+        session = describe_session(module, continues=self.last.is_file())
+        has_work = self.last.is_file() or module != "src.train"  # a folder without weights is begun anew
+        if record["sessions"] and has_work and (found := differences(record["sessions"][-1], session)):
+            session["differs"] = found
+            log.warning(
+                "note: the last session of %s had other code or versions (%s), and what is trained now differs from "
+                "what was trained before; resume=false begins anew beside it",
+                self.path, "; ".join(found),
+            )  # fmt: skip
+        record["sessions"].append(session)
+        write_json(self.environment, record)
+
+    def note_end(self) -> None:
+        """Adds the time to the last session in `environment.json`; a session that was killed has none."""
+        record = self.read_environment()
+        record["sessions"][-1]["ended"] = time_now()
         write_json(self.environment, record)
 
     def read_environment(self) -> dict[str, Any]:
         """Reads `environment.json`; empty before the first session."""
-        if not self.environment.is_file():
+        if not has_file(self.environment):
             return {}
         content = read_json(self.environment)
-        if not isinstance(content, dict) or not {"id", "sessions"} <= content.keys():
+        sessions = content.get("sessions") if isinstance(content, dict) else None
+        is_whole = isinstance(sessions, list) and all(isinstance(session, dict) for session in sessions)
+        if not is_whole or not isinstance(content.get("id"), str):
             raise damaged(self.environment, "no sessions in it")
         return content
 
@@ -196,11 +222,14 @@ class RunFolder:
         return file
 
 
-def _git(*arguments: str) -> str:
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Waits until no other process is within such a block for this folder, as far as its file system has locks."""
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        result = subprocess.run(
-            ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=True, timeout=20
-        )
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return result.stdout.strip()
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from src.data.source import Sample, Source
-from src.files import write_json
-from src.runs.folder import LEAKAGE
+from src.errors import UserError
+from src.files import has_file, write_json
+from src.runs.folder import LEAKAGE, RunFolder
 from src.runs.records import Leakage, LeakageRecord
 from src.runs.serial import read_record
 
@@ -31,14 +32,23 @@ def note_leakage(folder: Path, trained: Iterable[str], start: Path | None) -> No
 
     Logs a note if the leakage of `start` is unknown, for example because the file is in no run folder.
     """
-    before = Leakage() if start is None else leakage_after(start.parent.parent)
-    if start is not None and not (start.parent.parent / LEAKAGE).is_file():
+    before = Leakage() if start is None else leakage_after(RunFolder.of(start).path)
+    if start is not None and not (RunFolder.of(start).path / LEAKAGE).is_file():
         log.info("note: init_from=%s does not say what it was trained on; figures on such images have no mark", start)
     write_leakage(folder, trained, before)
 
 
 def leakage_before(folder: Path) -> Leakage:
-    """Leakage of the weights that a run starts from, by which its figures are tainted; empty if not recorded."""
+    """Leakage of the weights that a run starts from, by which its figures are tainted.
+
+    Raises:
+        UserError: the record of the run is damaged or missing.
+    """
+    if not has_file(path := folder / LEAKAGE):
+        raise UserError(
+            f"{path}: is missing, so that nothing says which images the weights have seen; put back a copy of it, or "
+            "train anew beside this run with resume=false"
+        )
     return _read(folder).before
 
 
@@ -50,4 +60,4 @@ def leakage_after(folder: Path) -> Leakage:
 
 def _read(folder: Path) -> LeakageRecord:
     path = folder / LEAKAGE
-    return read_record(path, LeakageRecord) if path.is_file() else LeakageRecord((), Leakage())
+    return read_record(path, LeakageRecord) if has_file(path) else LeakageRecord((), Leakage())

@@ -14,11 +14,11 @@ def read_metrics(path: Path) -> list[Row]:
     """Reads a metrics.csv: one row per step with the figures logged at it; `step` and `epoch` are int.
 
     Raises:
-        UserError: the file is damaged, or it was cut off.
+        UserError: the file is damaged, cut off or missing.
     """
     try:
         text = path.read_bytes().decode()
-    except UnicodeDecodeError as error:
+    except (UnicodeDecodeError, FileNotFoundError, IsADirectoryError) as error:
         raise damaged(path, error) from error
     reader, rows = csv.DictReader(io.StringIO(text, newline="")), []
     if "step" not in (reader.fieldnames or ()) or not text.endswith("\n"):
@@ -33,6 +33,19 @@ def read_metrics(path: Path) -> list[Row]:
 
 def _number(key: str, text: str) -> float:
     return int(float(text)) if key in ("step", "epoch") else float(text)
+
+
+def holds(rows: list[Row], recorded: list[Row]) -> bool:
+    """Returns whether rows have every figure of some recorded ones, and no row of a step beside theirs."""
+    return len(rows) == len(recorded) and all(
+        _is_same(found.get(key, math.inf), value)
+        for found, row in zip(rows, recorded, strict=True)
+        for key, value in row.items()
+    )
+
+
+def _is_same(first: float, second: float) -> bool:
+    return first == second or (math.isnan(first) and math.isnan(second))
 
 
 def series(rows: list[Row], key: str, by: str = "step") -> tuple[list[float], list[float]]:

@@ -3,12 +3,13 @@
 import difflib
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 
 from src.errors import UserError
-from src.files import read_json
+from src.files import damaged, has_file, read_json
+from src.runs.folder import RunFolder
+from src.runs.zoo import find_run, is_in_zoo, nearest_runs
 
-SUFFIXES = (".ckpt", ".pth", ".pt", ".safetensors")
+SUFFIXES = (".ckpt", ".pth", ".pt", ".tar", ".bin", ".safetensors")
 CLASSES = "data.classes."  # the beginning of the keys in a run's identity.json that name its classes
 
 
@@ -27,12 +28,16 @@ def find_origin(given: str) -> Origin:
     Raises:
         UserError: nothing there (names the nearest), a run without a checkpoint yet, a file of another kind.
     """
-    path = Path(given).expanduser()
+    path = find_run(given)
     if path.is_dir():
-        run, path = path, path / "checkpoints" / "best.ckpt"
+        run = RunFolder(path)
+        path = run.weights if run.is_published else run.best
         if not path.is_file():
-            fault = "has no checkpoint yet" if (run / "config.yaml").is_file() else "is no run folder (no config.yaml)"
-            raise UserError(f"init_from={given}: {fault}; give a run that was validated once, or a weights file")
+            fault = "has no checkpoint yet" if run.config.is_file() else f"is no run folder (no {run.config.name})"
+            hint = nearest_runs(run.path) if is_in_zoo(run.path) else ""
+            raise UserError(f"init_from={given}: {fault}{hint}; give a run that was validated once, or a weights file")
+    if not path.is_file() and is_in_zoo(path):
+        raise UserError(f"init_from={given}: no such network{nearest_runs(path)}; give one of them, or null")
     if not path.is_file():
         siblings = [sibling.name for sibling in path.parent.glob("*")] if path.parent.is_dir() else []
         near = difflib.get_close_matches(path.name, siblings, 3, cutoff=0.4)
@@ -40,9 +45,13 @@ def find_origin(given: str) -> Origin:
         raise UserError(f"init_from={given}: no run folder or file there{hint}; give one, or null")
     if path.suffix not in SUFFIXES:
         raise UserError(f"init_from={given}: must be a run folder or a file that ends in {', '.join(SUFFIXES)}")
-    identity = path.parent.parent / "identity.json"
+    run = RunFolder.of(path)
     with path.open("rb") as file:
         content = hashlib.file_digest(file, "sha256").hexdigest()[:12]
-    keys = read_json(identity) if identity.is_file() else []
+    keys = read_json(run.identity) if has_file(run.identity) else {}
+    if not isinstance(keys, dict):
+        raise damaged(run.identity, "no object")
     classes = [key.removeprefix(CLASSES) for key in keys if key.startswith(CLASSES)]
+    if run.is_published and path == run.weights:
+        classes = list(run.palette)
     return Origin(str(path), content, classes or None)

@@ -37,6 +37,12 @@ def check_sound(path: Path, remedy: str) -> None:
         raise UserError(f"{path}: is damaged ({found}); {remedy}")
 
 
+def is_archive(path: Path) -> bool:
+    """Returns whether a file begins as the archives of torch.save do; those of before torch 1.6 do not."""
+    with path.open("rb") as file:
+        return file.read(2) == END[:2]
+
+
 @cache
 def _fault(path: Path, mtime: int, size: int) -> str | None:
     if size == 0:

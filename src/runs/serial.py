@@ -7,7 +7,7 @@ from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from src.errors import UserError
-from src.files import damaged, plain, read_json
+from src.files import damaged, has_file, plain, read_json
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ def read_record(path: Path, kind: type[T]) -> T:
 def is_written(path: Path, record: Any) -> bool:
     """Returns whether the file holds exactly this record."""
     try:
-        return path.is_file() and read_json(path) == plain(record)
+        return has_file(path) and read_json(path) == plain(record)
     except UserError:
         return False
 
@@ -39,10 +39,21 @@ def from_json(kind: Any, value: Any) -> Any:
     if origin is UnionType:
         return None if value is None else from_json(arguments[0], value)
     if origin is dict:
+        if not isinstance(value, dict):
+            raise TypeError(f"{value!r} is no object")
         return {key: from_json(arguments[1], each) for key, each in value.items()}
     if origin in (list, tuple, frozenset):
+        if not isinstance(value, list):
+            raise TypeError(f"{value!r} is no list")
         return origin(from_json(arguments[0], each) for each in value)
     if isinstance(kind, type) and is_dataclass(kind):
         hints, value = get_type_hints(kind), {**value, **value.get("fields", {})}
         return kind(**{field.name: from_json(hints[field.name], value[field.name]) for field in fields(kind)})
-    return math.nan if kind is float and value is None else value
+    if kind is float:
+        value = math.nan if value is None else value
+        allowed: tuple[type, ...] = (float, int)
+    else:
+        allowed = (kind,) if isinstance(kind, type) else (object,)
+    if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
+        raise TypeError(f"{value!r} is no {kind.__name__}")
+    return value

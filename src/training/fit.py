@@ -10,6 +10,7 @@ import torch
 
 from src.data.datamodule import SegmentationDataModule
 from src.errors import UserError
+from src.evaluation.checkpoint import check_continues
 from src.evaluation.measure import evaluate, find_taints
 from src.evaluation.quiet import quieten
 from src.machine import is_first_process
@@ -64,6 +65,8 @@ def fit(
         UserError: the loss is not finite; all that reading the data raises.
     """
     loggers: list[Any] = list(trainer.loggers)
+    if run.last.is_file():
+        check_continues(task, run.last)
     if is_first_process():
         log.info(banner(config, run, data, task, trainer))
     with ExitStack() as stack:

@@ -15,11 +15,13 @@ from torch import Tensor, nn
 
 from src.errors import UserError, shortened
 from src.machine import is_first_process
+from src.models.names import rename
 from src.models.network import Network
-from src.models.weights import read_weights, strip
+from src.models.weight_files import State, read_states
+from src.models.weights import CONTAINERS
 from src.reports.tables import render
 from src.runs.origin import Origin
-from src.runs.seal import check_sound
+from src.runs.seal import check_sound, is_archive
 from src.task import SegmentationTask
 
 log = logging.getLogger(__name__)
@@ -69,6 +71,7 @@ class Transfer:
         missing: those that the source does not have.
         unused: names of the source that the architecture does not have.
         normalisation: the source's mean and standard deviation in 0..255, if it has them.
+        names: the part of the source that the tensors are, and the way from its names to those here.
     """
 
     loaded: dict[str, Tensor]
@@ -77,6 +80,7 @@ class Transfer:
     missing: list[str]
     unused: list[str]
     normalisation: tuple[Tensor, Tensor] | None
+    names: str
 
     @property
     def has_encoder(self) -> bool:
@@ -97,12 +101,13 @@ def plan_transfer(architecture: nn.Module, origin: Origin, class_tensors: set[st
     Raises:
         UserError: nothing that was learnt fits.
     """
-    if Path(origin.path).suffix == ".ckpt":
-        check_sound(Path(origin.path), "put back a copy of it, or give another checkpoint as init_from=FILE")
-    content = read_weights(Path(origin.path))
-    given = strip({name: value for name, value in content.items() if not name.startswith("confusion.")})
-    mean, std = given.pop("mean", None), given.pop("std", None)
-    expected = architecture.state_dict()
+    path, expected = Path(origin.path), architecture.state_dict()
+    if is_archive(path):
+        check_sound(path, "put back a copy of it, or give another checkpoint as init_from=FILE")
+    renamed = {key: (*rename(_learnt(state), expected), state) for key, state in read_states(path).items()}
+    # A file may hold several state dicts, for example those of a network and of its average.
+    container = max(renamed, key=lambda key: (renamed[key][1].fitting, -_place(key), len(renamed[key][0])))
+    given, renaming, state = renamed[container]
     loaded, reshaped, anew, missing = {}, {}, [], []
     for name, tensor in expected.items():
         if name not in given:
@@ -122,7 +127,34 @@ def plan_transfer(architecture: nn.Module, origin: Origin, class_tensors: set[st
             "backbone, backbone.weights=FILE"
         )
     unused = [name for name in given if name not in expected]
-    return Transfer(loaded, reshaped, anew, missing, unused, None if mean is None or std is None else (mean, std))
+    within = [f"{container} of the file"] if container else []
+    names = ", ".join([*within, *([str(renaming)] if str(renaming) else [])])
+    return Transfer(loaded, reshaped, anew, missing, unused, _normalisation(state, renaming.stripped), names)
+
+
+def _learnt(state: State) -> State:
+    """Leaves out the counts of a validation, and mean and standard deviation, which are no network's."""
+
+    def is_normalisation(name: str) -> bool:
+        return name.rpartition(".")[2] in ("mean", "std") and state[name].shape == (1, 3, 1, 1)
+
+    return {key: value for key, value in state.items() if not (key.startswith("confusion.") or is_normalisation(key))}
+
+
+def _place(container: str) -> int:
+    """Returns the place of a state dict's key in the order of preference; unknown keys come last."""
+    return CONTAINERS.index(container) if container in CONTAINERS else len(CONTAINERS)
+
+
+def _normalisation(state: State, stripped: str) -> tuple[Tensor, Tensor] | None:
+    """Returns mean and standard deviation in 0..255 that stand above the network's tensors, if the source has them."""
+    parts = stripped.split(".")[:-1]
+    for depth in range(len(parts), -1, -1):
+        above = "".join(f"{part}." for part in parts[:depth])
+        mean, std = state.get(f"{above}mean"), state.get(f"{above}std")
+        if mean is not None and std is not None and mean.shape == std.shape == (1, 3, 1, 1):
+            return (mean, std) if std.max() > 1 else (mean * 255, std * 255)
+    return None
 
 
 def copy_weights(architecture: nn.Module, transfer: Transfer) -> None:
@@ -144,7 +176,7 @@ def describe(transfer: Transfer, origin: Origin, classes: list[str], mean: Tenso
     counts = [Counter(name.split(".")[0] for name in names) for names in columns.values()]
     for part in dict.fromkeys(chain(*counts)):
         table.add_row(part, *(str(count[part] or "") for count in counts))
-    lines = [f"init_from {origin.path}", render(table)]
+    lines = [f"init_from {origin.path}{f' ({transfer.names})' if transfer.names else ''}", render(table)]
     for name, (there, here) in list(transfer.reshaped.items())[:MOST_NAMED]:
         lines.append(f"skipped {name}: {'x'.join(map(str, there))} there, {'x'.join(map(str, here))} here")
     if (more := len(transfer.reshaped) - MOST_NAMED) > 0:

@@ -15,7 +15,7 @@ import torch
 
 from src.callbacks.averaging import TRAINED, ExponentialAverage, StochasticAverage, WeightAverage
 from src.callbacks.freezing import Freezing
-from src.evaluation.measure import load_weights
+from src.evaluation.checkpoint import load_weights
 from src.training.schedules import plateau
 from tests.support.paths import ROOT, TINY
 from tests.support.small import (

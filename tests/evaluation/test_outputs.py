@@ -65,7 +65,8 @@ def test_metrics_of_repeated_steps_are_replaced(tmp_path: Path) -> None:
     first.log_metrics({"val/miou": 0.5, "epoch": 2}, 29)
     first.save()
     assert [row["step"] for row in read_metrics(path)] == [9, 19, 29]
-    second = CSVLogger(str(path))  # resumed after step 10
+    second = CSVLogger(str(path))
+    second.restore(first.rows[:1])  # continued after step 10
     second.log_metrics({"train/loss": 7.0, "epoch": 1}, 19)
     second.finalize("success")
     rows = read_metrics(path)
@@ -97,10 +98,10 @@ def test_the_trainings_own_evaluation_stands_first(tmp_path: Path) -> None:
 
 
 def test_checkpoints_of_another_network_are_refused(tmp_path: Path) -> None:
-    from src.evaluation.measure import load_weights
+    from src.evaluation.checkpoint import load_weights
 
     path = tmp_path / "other.ckpt"
-    torch.save({"state_dict": torch.nn.Linear(2, 2).state_dict()}, path)
+    torch.save({"state_dict": torch.nn.Linear(2, 2).state_dict(), "epoch": 0, "global_step": 1}, path)
     with pytest.raises(ValueError, match=r"other.ckpt: does not fit the network of this run's config.yaml"):
         load_weights(torch.nn.Linear(3, 2), path)
     with pytest.raises(ValueError, match=r"checkpoint=best: no file .*; this run has none yet"):

@@ -16,6 +16,7 @@ from src.config import cli
 from src.config.average_plan import OpenedRun, check_same, open_run_to_average, plan_average, question_digest
 from src.config.complete import complete
 from src.config.open import open_run
+from src.config.saved import config_text
 from src.data.datamodule import SegmentationDataModule
 from src.data.folds import Split
 from src.data.streets.source import Streets
@@ -255,7 +256,7 @@ def test_runs_that_differ_are_named(folders: Path, key: str, value: object, mess
     path = folders / "fold1" / "config.yaml"
     config = OmegaConf.load(path)
     OmegaConf.update(config, key, value)
-    OmegaConf.save(config, path)
+    path.write_text(config_text(config))
     with pytest.raises(ValueError, match=re.escape(f"{folders}/fold0 and {folders}/fold1 {message}")):
         plan_of(f"from={folders}")
 
@@ -274,7 +275,8 @@ def open_two(folders: Path) -> list[OpenedRun]:
 def test_other_label_sets_are_named(opened: list[OpenedRun]) -> None:
     first, other = opened
     other.source.labels = "camvid-11"
-    with pytest.raises(ValueError, match=r"fold0 and .*fold1 have different label sets: streets-11 and camvid-11; av"):
+    message = r"fold0 and .*fold1 have different data: data\.fingerprint\.val is None and fff"
+    with pytest.raises(ValueError, match=message):
         check_same(first, other)
 
 
@@ -381,7 +383,7 @@ def test_averages_of_averages_and_the_dashboard(folds: Path, cli, fails, monkeyp
     config = OmegaConf.load(path)
     config.logger = {"wandb": OmegaConf.load(ROOT / "conf" / "logger" / "default.yaml").wandb}
     config.logger.wandb.run_dir = config.run_dir
-    path.write_text(OmegaConf.to_yaml(config))
+    path.write_text(config_text(config))
     averages = [folds.parent / name for name in ("one", "two")]
     for number, average in enumerate(averages):
         cli("aggregate", f"from={folds}", *given, f"batchnorm_images={8 + number}", f"out={average}")
@@ -428,3 +430,27 @@ def test_a_lineage_of_one_fold_stays_clean(folds: Path, cli) -> None:
             f"runs={folds.parent}",
         )  # fmt: skip
         assert RunFolder(folds.parent / name).read_results().own.protocol.taints == taints
+
+
+def test_runs_of_other_data_are_named(folders: Path) -> None:
+    """Files are the same by name and place only: their content is asked for, of each run and between them."""
+    path = folders / "fold1" / "config.yaml"
+    config = OmegaConf.load(path)
+    now = config.data.fingerprint.train
+    config.data.fingerprint.train = "ffffffffffff"
+    path.write_text(config_text(config))
+    message = f"{folders}/fold1 was trained on other data than its dataset has now: fingerprint of train: ffff"
+    with pytest.raises(ValueError, match=f"{message}.* -> {now}; give data.root="):
+        plan_of(f"from={folders}")
+
+
+def test_runs_on_data_of_the_same_names_are_compared_by_content(folders: Path) -> None:
+    config = OmegaConf.load(folders / "fold0" / "config.yaml")
+    source = Streets(num_train=4, num_val=2)
+    first, other = (OpenedRun(RunFolder(folders / n), config.copy(), source, n) for n in ("fold0", "fold1"))
+    check_same(first, other)
+    other.config.data.fingerprint = {**other.config.data.fingerprint, "val": "ffffffffffff"}
+    with pytest.raises(
+        ValueError, match=r"fold0 and .*fold1 have different data: data\.fingerprint\.val is None and fff"
+    ):
+        check_same(first, other)

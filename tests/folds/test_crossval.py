@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from src.data.sources.camvid import CamVid
 from src.folds.crossval import FoldsPlan, official_evaluation, train_folds
 from src.processes import children
 from src.runs.folder import FOLDS, RunFolder
-from src.runs.records import Evaluation, FoldsRecord
+from src.runs.records import Checkpoint, Evaluation, FoldsRecord
 from src.runs.serial import read_record
 from tests.support.compose import composed
 from tests.support.fake_commands import THREE_FOLDS, FakeFolds
@@ -315,6 +316,9 @@ def test_the_official_evaluation_has_the_protocol_of_the_training(tmp_path: Path
         ("val", {"data": "ffffffffffff", "is_other_data": True}),
     ):
         add(split, **options)
+        assert official_evaluation(run, DATA) is None
+    for stale in (Checkpoint("best", 1, 1), Checkpoint("best", 2, 2)):  # evaluated while the training went on
+        run.add_evaluation(replace(evaluation("val"), checkpoint=stale), finished=False)
         assert official_evaluation(run, DATA) is None
     own = add("val")
     assert official_evaluation(run, DATA) == own

@@ -28,7 +28,7 @@ def test_weights_file_of_another_architecture(tmp_path: Path) -> None:
     message = refusal(tmp_path, "backbone=resnet50", f"backbone.weights={path}")
     assert message.startswith(f"backbone.weights={path}: weights of another ")
     assert " than resnet50" in message
-    path.write_bytes(b"no weights")
+    path.write_bytes(b"\x00\xffno weights")
     message = refusal(tmp_path, "backbone=resnet18", f"backbone.weights={path}")
     assert message.startswith(f"{path}: not a weights file (")
     message = refusal(tmp_path, "backbone=resnet18", "backbone.weights=nowhere.pth")

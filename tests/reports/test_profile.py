@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torchvision.models.segmentation import deeplabv3_mobilenet_v3_large
 
 from scripts.profile_models import main, model_jobs, parser, split
+from src.config.saved import config_text
 from src.reports.network_cost import cells, chart, count_flops, count_parameters, cpu_latency, profile
 from src.runs.folder import RunFolder
 from tests.config.test_configs import composed
@@ -150,7 +151,7 @@ def test_one_failure_does_not_stop_the_table(tmp_path: Path, capfd: pytest.Captu
     cfg = composed(tmp_path, "model=unet_small", "backbone=tiny")
     run = RunFolder(tmp_path / "run")
     cfg.choices = {"model": "unet_small", "backbone": "tiny"}
-    run.config.write_text(OmegaConf.to_yaml(OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))))
+    run.config.write_text(config_text(OmegaConf.create(OmegaConf.to_container(cfg, resolve=True))))
     run.add_evaluation(evaluation(), finished=True)
     (tmp_path / "unfinished").mkdir()
     out = tmp_path / "out"

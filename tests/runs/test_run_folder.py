@@ -2,6 +2,8 @@
 
 import json
 import sys
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from src.runs.folder import RunFolder
 from src.runs.records import Results
 from tests.support.paths import TINY
 from tests.support.processes import assert_same_weights
+from tests.support.records import evaluation
 
 MENDED = ("trainer.max_epochs=2", "trainer.log_every_n_steps=2", "callbacks.panels.every_n_epochs=2")
 
@@ -124,7 +127,7 @@ def test_weights_are_not_given_up(fails, opened: RunFolder, tmp_path: Path) -> N
     )
     assert files(opened) == before
     opened.last.unlink()
-    write_json(opened.results, Results(finished=True, evaluations={}))
+    write_json(opened.results, Results(finished=True, evaluations={"own": evaluation()}))
     assert "a holds a run of another" in fails("train", *TINY, *MENDED, f"runs={tmp_path}", "name=a")
 
 
@@ -151,6 +154,28 @@ def test_a_kill_in_between_does_no_harm(
     assert OmegaConf.load(failed.config).trainer.max_epochs == 2
     assert json.loads(failed.identity.read_text())["trainer.max_epochs"] == 2
     assert len(figures(failed)) == 2
+
+
+def test_evaluations_at_the_same_time_lose_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An evaluation of a run that ends meanwhile neither loses nor replaces the training's own figure."""
+    run, real, inside = RunFolder(tmp_path), RunFolder.read_results, threading.Event()
+
+    def slow(self: RunFolder) -> Results:
+        found = real(self)
+        if threading.current_thread() is other:
+            inside.set()
+            time.sleep(0.3)
+        return found
+
+    monkeypatch.setattr(RunFolder, "read_results", slow)
+    other = threading.Thread(target=lambda: run.add_evaluation(evaluation("test"), finished=False))
+    other.start()
+    assert inside.wait(10)
+    run.add_evaluation(evaluation("val"), finished=True)
+    other.join()
+    results = run.read_results()
+    assert results.finished
+    assert [each.protocol.split for each in results.evaluations.values()] == ["val", "test"]
 
 
 def test_a_folder_has_one_lock(tmp_path: Path) -> None:
@@ -186,7 +211,7 @@ def test_a_checkpoint_is_weights_once_it_is_written(tmp_path: Path) -> None:
         run.checkpoint("best")
     assert run.checkpoint("last") == run.checkpoint(str(run.last)) == run.last
     run.last.unlink()
-    write_json(run.results, Results(finished=True, evaluations={}))
+    write_json(run.results, Results(finished=True, evaluations={"own": evaluation()}))
     assert run.has_weights
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from src.config.saved import check_targets, known_targets, read_config
+from src.config.saved import check_classes_named, check_targets, known_targets, read_config
 from src.errors import UserError
 from src.files import check_name, claim, sweep
 from src.reports.figures import draw_or_note
@@ -91,6 +91,40 @@ def test_classes_of_conf_are_allowed_in_their_places(tmp_path: Path) -> None:
             OmegaConf.update(config, key, node, force_add=True)
             check_targets(config, tmp_path)
     check_targets(OmegaConf.create({"datamodule": {"x": {"_target_": "albumentations.RGBShift"}}}), tmp_path)
+
+
+def test_callbacks_and_loggers_of_ones_own_are_built_only_by_their_training(tmp_path: Path) -> None:
+    """The commands that open a run folder build neither, so that any class may stand there."""
+    own = {"_target_": "own.package.Class"}
+    config = OmegaConf.create({"callbacks": {"x": own}, "averaging": own, "logger": {"mine": own}})
+    check_targets(config, tmp_path)
+    for key in ("logger.wandb", "task.loss.terms.x.loss", "datamodule.dataset", "trainer"):
+        OmegaConf.update(config, key, own, force_add=True)
+        with pytest.raises(UserError, match=rf"{key}\._target_=own.package.Class is not a class that belongs there"):
+            check_classes_named(config)
+        with pytest.raises(UserError, match=rf"config.yaml: {key}\._target_=own"):
+            check_targets(config, tmp_path / "config.yaml")
+        OmegaConf.update(config, key, None)
+
+
+def test_classes_of_ones_own_belong_to_the_group_that_names_them(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "loss").mkdir()
+    (tmp_path / "loss" / "mine.yaml").write_text("terms: {mine: {loss: {_target_: own.package.Loss}}}")
+    known_targets.cache_clear()
+    monkeypatch.setattr("src.config.saved.CONF", tmp_path)
+    node = {"_target_": "own.package.Loss"}
+    check_classes_named(OmegaConf.create({"task": {"loss": node}}))
+    with pytest.raises(UserError, match=r"in conf/$"):
+        check_classes_named(OmegaConf.create({"datamodule": {"dataset": node}}))
+    monkeypatch.undo()
+    known_targets.cache_clear()
+
+
+def test_a_training_refuses_a_class_that_its_run_could_not_be_evaluated_with(fails, tmp_path: Path) -> None:
+    word = "loss.terms.ce.loss._target_=tests.support.helpers.Nothing"
+    message = fails("train", *TINY, word, f"runs={tmp_path}", "name=a")
+    assert "_target_=tests.support.helpers.Nothing is not a class that belongs there" in message
+    assert not (tmp_path / "a").exists()
 
 
 @pytest.mark.parametrize("text", ["", "a: [", "- 1", "seed: 1", "\0", "{}"])

@@ -9,6 +9,7 @@ import numpy as np
 from src.data.listing import list_images
 from src.data.source import Colour, FileSource, Sample, find_root
 from src.data.sources.colours import read_colours
+from src.data.terms import CAMVID
 from src.errors import DataError, UserError
 from src.labels import IGNORE_INDEX
 
@@ -53,6 +54,7 @@ class CamVidFrames(FileSource):
     """Frames of CamVid. In either layout, and as PNG or JPG, one of a name is the same image."""
 
     dataset = "camvid"
+    terms = CAMVID
     splits = ("train", "val", "test")
 
     def image_id(self, sample: Sample) -> str:

@@ -9,6 +9,7 @@ from src.data.listing import list_folders, list_images
 from src.data.reading import read_mask
 from src.data.source import FileSource, Sample, find_root
 from src.data.sources.cityscapes_labels import CLASSES, ID_TABLE, LABEL_SET, TRAIN_ID_TABLE
+from src.data.terms import CITYSCAPES
 
 IMAGE, COARSE = "_leftImg8bit.png", "train_extra"
 
@@ -29,6 +30,7 @@ class Cityscapes(FileSource):
     """
 
     dataset = "cityscapes"
+    terms = CITYSCAPES
     labels = LABEL_SET
     classes = CLASSES
     table = ID_TABLE

@@ -36,6 +36,7 @@ class Concat(FileSource):
                 raise UserError(
                     f"{first_name} has labels {first.labels}, {name} has {dataset.labels}: not one label set"
                 )
+        self.terms = " ".join(dict.fromkeys(dataset.terms for dataset in self.datasets.values()))
         self.shares = dict(weights) if weights else None
         if self.shares and (self.shares.keys() != self.datasets.keys() or min(self.shares.values()) <= 0):
             raise UserError(f"weights={self.shares}: give a number above 0 for each of {', '.join(self.datasets)}")

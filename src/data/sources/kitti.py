@@ -7,6 +7,7 @@ from pathlib import Path
 from src.data.listing import list_images
 from src.data.source import FileSource, Sample, find_root
 from src.data.sources.cityscapes_labels import CLASSES, ID_TABLE, LABEL_SET
+from src.data.terms import KITTI
 from src.errors import DataError, UserError
 
 # MSeg's val (mseg-api, dataset_lists/kitti-19/list/val.txt), drawn frame by frame; the other 150 are its train.
@@ -46,6 +47,7 @@ class Kitti(FileSource):
     """
 
     dataset = "kitti"
+    terms = KITTI
     labels = LABEL_SET
     classes = CLASSES
     table = ID_TABLE

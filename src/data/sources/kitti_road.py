@@ -9,6 +9,7 @@ from src.data.listing import list_images
 from src.data.reading import read_size
 from src.data.source import FileSource, Sample, find_root
 from src.data.sources.colours import read_colours
+from src.data.terms import KITTI
 from src.errors import DataError, UserError
 from src.labels import IGNORE_INDEX
 
@@ -39,6 +40,7 @@ class KittiRoad(FileSource):
     """
 
     dataset = "kitti_road"
+    terms = KITTI
     splits = ("train", "val", "test")
     unlabelled = ("test",)
 

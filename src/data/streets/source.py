@@ -26,6 +26,7 @@ class Streets(Source):
     """Scenes, each a function of (seed, split, index) only; a process keeps those that it has drawn, up to a limit."""
 
     labels = "streets-11"
+    terms = "Scenes drawn by the code of this repository (MIT licence)."
     splits = ("train", "val", "test")
     classes = {
         "Sky": (128, 128, 128),
