@@ -56,11 +56,11 @@ def _of_backbone(cfg: DictConfig) -> Statistics:
     """Returns what a yaml of conf/backbone states for this name of a backbone; else the library is asked."""
     stated = to_dict(cfg.backbone)
     file = CONF / "backbone" / f"{cfg.choices.get('backbone')}.yaml"
-    own = to_dict(OmegaConf.load(file)) if file.is_file() else {}
+    own = yaml.safe_load(file.read_text()) if file.is_file() else {}
     # With `backbone.name=...` the numbers beside it are those of another one, unless they were given too.
     numbers = [(stated.get(key), own.get(key)) for key in ("mean", "std")]
     if all(value and (stated["name"] == own.get("name") or value != usual) for value, usual in numbers):
-        found = Statistics(*(tuple(value) for value, _ in numbers))
+        found = Statistics(tuple(stated["mean"]), tuple(stated["std"]))
     else:
         found = pretrained_statistics(stated["name"])
     cfg.backbone.mean, cfg.backbone.std = list(found.mean), list(found.std)

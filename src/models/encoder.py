@@ -19,6 +19,7 @@ from src.models.architecture import Encoder
 from src.models.names import with_deep_stem
 from src.models.packaged import WEIGHTS as PACKAGE
 from src.models.packaged import find_packaged, rename
+from src.models.parts.rotary import free_rotary_embedding
 from src.models.parts.same import pad_by_parity
 from src.models.statistics import statistics_of
 from src.models.swin import pad_before_shift
@@ -132,6 +133,7 @@ def build_vit_encoder(backbone: dict) -> "ViTEncoder":
     if (patch := encoder.output_stride) not in PATCHES:
         allowed = ", ".join(map(str, PATCHES))
         raise UserError(f"backbone.name={name}: patches of {patch} pixels; they must have one of {allowed}")
+    free_rotary_embedding(encoder)
     # The maps are taken before these, whose parameters would never have a gradient.
     encoder.model.norm = encoder.model.fc_norm = encoder.model.head = nn.Identity()
     if hasattr(encoder.model, "attn_pool"):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from timm.layers import Conv2dSame
+from timm.layers.conv2d_same import Conv2dSame
 from torch import nn
 from torch.export import Dim, export
 

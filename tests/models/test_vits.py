@@ -6,6 +6,7 @@ import torch
 from timm.layers import resample_abs_pos_embed
 
 from src.errors import UserError
+from src.evaluation.export import export_program
 from src.models.dpt import DPT
 from src.models.encoder import ViTEncoder, build_vit_encoder
 from src.models.network import Network
@@ -105,6 +106,18 @@ def test_logits_of_patches_of_14_lie_on_the_image() -> None:
     model.head = torch.nn.Identity()
     (logits,) = model(torch.zeros(1, 3, 56, 56))
     torch.testing.assert_close(logits, torch.linspace(0, 1, 28).expand(1, 1, 28, 28))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["vit_small_patch16_dinov3", "vit_small_patch14_dinov2"])
+def test_export_at_another_size(name: str) -> None:
+    torch.manual_seed(0)
+    network = Network(DPT(backbone(name), 3, fusion_channels=8), None, None).eval()
+    exported = export_program(network).module()
+    for size in [(134, 262), (160, 288)]:
+        image = torch.randint(0, 256, (1, 3, *size), dtype=torch.uint8)
+        with torch.no_grad():
+            torch.testing.assert_close(exported(image)[0], network(image)[0], atol=1e-4, rtol=1e-4)
 
 
 def test_refusals_name_what_is_allowed() -> None:

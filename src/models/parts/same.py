@@ -1,14 +1,16 @@
 """TensorFlow's SAME padding, of the `tf_` networks of timm, in a form that can be exported for images of any size."""
 
+from typing import Any, cast
+
 import torch.nn.functional as F
-from timm.layers import Conv2dSame
+from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 
 
 def pad_by_parity(network: nn.Module) -> None:
     """Makes the strided convolutions of a network compute their padding as `ParityConv2d` does."""
     for module in network.modules():
-        if type(module) is Conv2dSame and set(module.stride) <= {1, 2}:
+        if type(module) is Conv2dSame and set(cast(Any, module).stride) <= {1, 2}:
             module.__class__ = ParityConv2d
 
 
@@ -18,6 +20,13 @@ class ParityConv2d(Conv2dSame):
     The result is timm's. Its formula, a maximum of rounded quotients of the size, becomes so long over five strided
     convolutions that `torch.export` with free sizes does not finish.
     """
+
+    weight: Tensor
+    bias: Tensor | None
+    kernel_size: tuple[int, int]
+    stride: tuple[int, int]
+    dilation: tuple[int, int]
+    groups: int
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, H, W)` to `(B, C', ceil(H / stride), ceil(W / stride))`."""
