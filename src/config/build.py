@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from src.config.checks import has_several_devices
-from src.config.flat import to_dict
+from src.config.flat import literal, to_dict
 from src.data.folds import Folds
 from src.data.source import Source
 from src.machine import spare_hub_retries
@@ -27,7 +27,7 @@ def build_source(datamodule: DictConfig) -> tuple[Source, Folds]:
 
 def build_data(datamodule: DictConfig, source: Source, **changes: Any) -> SegmentationDataModule:
     """Builds the data module around a dataset that is built already; `changes` win over the configuration."""
-    arguments = OmegaConf.create({key: value for key, value in datamodule.items() if key not in ("dataset", *changes)})
+    arguments = OmegaConf.create({k: literal(value) for k, value in datamodule.items() if k not in ("dataset", *changes)})
     return instantiate(arguments, _partial_=True)(dataset=source, **changes)
 
 

@@ -24,7 +24,8 @@ REFUSALS = {
 }  # fmt: skip
 FULL = "free some space or inodes there, or choose another folder (runs=, out=, output=)"
 MOST = 8  # names in a message; a dataset's or network's choices may be a hundred
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# Also those that change the direction of writing, so that a name would be shown as another.
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def printable(text: str) -> str:

@@ -9,8 +9,9 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from src.config.complete import Prepared
-from src.config.flat import changes, to_dict
+from src.config.flat import changes, literal, to_dict
 from src.config.identity import derive_name, identity
+from src.config.messages import PlainFormatter
 from src.config.saved import read_config
 from src.errors import UserError, shortened
 from src.files import check_name, claim, first_free, plain, read_json, write_json, write_text
@@ -32,7 +33,7 @@ def open_run(prepared: Prepared) -> tuple[RunFolder, DictConfig]:
         if "TORCHELASTIC_RUN_ID" in os.environ:
             raise UserError("resume=false: under torchrun every rank would choose a folder; give name=... instead")
         path = first_free(path)
-    cfg.run_dir = str(path)
+    cfg.run_dir = literal(str(path))
     run, resolved = RunFolder(path), resolve(cfg)
     if not inherited and is_first_process() and _differences(cfg, run):
         claim(run.path, "name")
@@ -51,8 +52,8 @@ def folder_name(cfg: DictConfig, derived: str) -> str:
 
 
 def resolve(cfg: DictConfig) -> DictConfig:
-    """Returns a copy of a configuration without interpolations."""
-    return OmegaConf.create(to_dict(cfg, resolve=True))
+    """Returns a copy of a configuration without interpolations; `${` in a path or a name of the user stays text."""
+    return OmegaConf.create(literal(to_dict(cfg, resolve=True)))
 
 
 @contextmanager
@@ -69,6 +70,7 @@ def claimed(run: RunFolder, cfg: DictConfig) -> Iterator[bool]:
         with run.lock(), closing(logging.FileHandler(run.log)) as handler:
             check_configuration(cfg, run)
             read_config(run.config)
+            handler.setFormatter(PlainFormatter())
             logging.getLogger().addHandler(handler)
             try:
                 run.mend()

@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from scipy import stats
 
-from src.reports.plotting import Palette, rgb, save_figure
+from src.reports.plotting import Palette, plain_log_ticks, rgb, save_figure
 from src.runs.marks import mark, mark_title
 from src.runs.records import Evaluation
 
@@ -76,6 +76,7 @@ def plot_shares(evaluation: Evaluation, palette: Palette, path: Path, title: str
         text = f"Pearson (of the logarithm) {pearson:.2f}, Spearman {spearman:.2f}, {slope:.2f} IoU a decade"
     axes.margins(x=0.12)  # room for the names
     axes.set(xscale="log", xlabel="share of the labelled pixels", ylabel="IoU", ylim=(0, 1), title=text)
+    plain_log_ticks(axes.xaxis)
     axes.grid(alpha=0.3)
     save_figure(figure, path, mark_title(title, evaluation))
 

@@ -19,6 +19,7 @@ from src.labels import IGNORE_INDEX
 SPLITS = ("train", "val", "test")
 CLASS_FILES = ("classes.txt", "classes.yaml")
 IGNORE = "ignore"
+RESERVED = ("_target_", "_args_", "_convert_", "_partial_", "_recursive_")  # keys by which Hydra builds an object
 ID_BYTES = 2**16  # bytes of an image's file that its id is made from, with the file's size
 
 
@@ -158,6 +159,8 @@ def read_classes(file: Path) -> tuple[dict[str, Colour], dict[Colour, int], dict
             raise UserError(f"{file}, line {row}: {text!r} is not `name: RED GREEN BLUE [LABEL]`, each 0 to 255")
         name, (red, green, blue, *label) = found.group(1).strip().strip("'\""), numbers
         colour = (red, green, blue)
+        if name in RESERVED:
+            raise UserError(f"{file}, line {row}: the name {name!r} has a meaning in configurations; give another")
         is_new = name != IGNORE and name not in classes
         if is_new:
             classes[name] = colour
