@@ -101,7 +101,7 @@ def open_runs(cfg: DictConfig) -> list[OpenedRun]:
 
 def open_run_to_average(cfg: DictConfig, path: Path) -> OpenedRun:
     """Opens one run under the protocol and with the place of the data that `cfg` asks for."""
-    shared = {key: cfg[key] for key in ("inference", "precision", "data")}
+    shared = {key: cfg[key] for key in ("inference", "accelerator", "precision", "data")}
     wanted = OmegaConf.create({"run": literal(str(path)), "checkpoint": "best", "split": AS_RUN, **shared})
     run, config = load_run(wanted)
     if not run.read_results().finished:

@@ -13,6 +13,7 @@ from src.config.flat import changes, literal, to_dict
 from src.config.identity import derive_name, identity
 from src.config.messages import PlainFormatter
 from src.config.saved import read_config
+from src.config.words import shell_word
 from src.errors import UserError, shortened
 from src.files import check_name, claim, first_free, plain, read_json, write_json, write_text
 from src.machine import RUN_VARIABLE, environment, is_first_process
@@ -85,7 +86,8 @@ def check_configuration(cfg: DictConfig, run: RunFolder) -> None:
     if found := _differences(cfg, run):
         raise UserError(
             f"{run.path} holds a run of another configuration ({shortened(found)}); give another name= (to "
-            "src.crossval or src.stages, if one of these runs it), or resume=false, to start beside it"
+            "src.crossval or src.stages, if one of these runs it), or resume=false, to start beside it, and with it "
+            f"{shell_word('init_from', run.path)} to start from its weights"
         )
 
 

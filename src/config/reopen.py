@@ -6,7 +6,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from src.config.build import build_source
-from src.config.checks import check_given, check_inference, check_workers
+from src.config.checks import ACCELERATORS, PRECISIONS, check_given, check_inference, check_workers, one_of
 from src.config.flat import flatten, literal, to_dict
 from src.config.saved import load_config
 from src.data.folds import HELD_OUT
@@ -39,8 +39,9 @@ def load_run(cfg: DictConfig) -> tuple[RunFolder, DictConfig]:
     for key, value in changes.items():
         config.task.inference[key] = config.inference[key] = value
     check_inference(config.inference)
+    one_of("accelerator", cfg.accelerator, ACCELERATORS)
     if cfg.precision != AS_RUN:
-        config.trainer.precision = cfg.precision
+        config.trainer.precision = one_of("precision", cfg.precision, PRECISIONS)
     _change_data(cfg.data, config)
     # The checkpoint has all weights: the network need not fetch those that it once started from.
     architecture = config.task.network.architecture

@@ -7,7 +7,6 @@ from typing import Any
 import matplotlib
 
 matplotlib.use("Agg")
-matplotlib.rcParams["text.parse_math"] = False  # a `$` in the name of a class or a run is a letter
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -16,6 +15,8 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from src.files import atomic_path
 from src.runs.marks import MARK
+
+matplotlib.rcParams["text.parse_math"] = False  # a `$` in the name of a class or a run is a letter
 
 Palette = dict[str, list[int]]  # class name to RGB colour, 0 to 255, in the order of the ids
 
