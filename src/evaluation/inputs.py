@@ -40,9 +40,8 @@ def find_images(path: Path, *, recursive: bool = False) -> Found:
     """
     if path.is_file():
         if not is_image(path):
-            raise foreign_fault(path) or UserError(
-                f"input={path}: no image by its suffix ({', '.join(IMAGE_SUFFIXES)})"
-            )
+            known = ", ".join(IMAGE_SUFFIXES)
+            raise foreign_fault(path) or UserError(f"input={path}: no image by its suffix; give one of {known}")
         return Found({path.with_suffix(".png").name: path})
     if not path.is_dir():
         raise UserError(f"input={path}: no such file or folder")
