@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from src.config.flat import flatten
+from src.config.flat import flatten, to_dict
 from src.config.words import TEXTS
 from src.errors import UserError, shortened
 
@@ -100,7 +100,7 @@ def _check_source(key: str, usual: DictConfig) -> None:
         raise UserError(f"{key} is filled in by the program; leave it out")
     node, name = _place(usual, key)
     if COPIES.fullmatch(key) and OmegaConf.is_interpolation(node, name):
-        text = str(OmegaConf.to_container(node)[name])  # pyright: ignore[reportArgumentType, reportCallIssue]
+        text = str(to_dict(node)[name])
         source = re.sub(r"[${}]|\w+:", "", text)
         remedy = "leave it out" if source in FILLED else f"give {source}=... instead, or leave it out"
         raise UserError(f"{key} always is that of {source}; {remedy}")

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -54,7 +55,8 @@ def folder_name(cfg: DictConfig, derived: str) -> str:
 
 def resolve(cfg: DictConfig) -> DictConfig:
     """Returns a copy of a configuration without interpolations; `${` in a path or a name of the user stays text."""
-    return OmegaConf.create(literal(to_dict(cfg, resolve=True)))
+    content: dict[str, Any] = literal(to_dict(cfg, resolve=True))
+    return OmegaConf.create(content)
 
 
 @contextmanager

@@ -63,7 +63,7 @@ def cfg(composed: DictConfig) -> DictConfig:
         ("data.mean", [1, 2], "data.mean=[1, 2]: must be three numbers, of red, green and blue, in 0..1"),
         ("data.std", [0, 1, 1], "data.std=[0, 1, 1]: must be three numbers, of red, green and blue, in 0..1"),
         ("augment_on", "gpu", "augment_on=gpu: must be worker or device"),
-        ("loss.terms", {}, "loss.terms is empty; choose another loss=..., or leave it out"),
+        ("loss.terms", None, "loss.terms is empty; choose another loss=..., or leave it out"),
         ("callbacks.panels.num_images", 0, "callbacks.panels.num_images=0: must be a whole number, at least 1"),
     ],
 )
@@ -104,7 +104,7 @@ def test_values_of_another_kind(word: str, message: str) -> None:
         ("runs=null", "runs=null: must not be empty; give runs=..., or leave it out for its default"),
         ("runs=", "runs='': must not be empty"),
         ("optimizer.lr=[1]", "optimizer.lr=[1]: must be one value, no list"),
-        ("optimizer.lr={a:1}", "optimizer.lr={'a': 1}: must be one value, such as 0.001"),
+        ("optimizer.lr={a:1}", "optimizer.lr={'a': 1}: must be one value, such as 0.003"),
         ("optimizer.optimizer.betas=3", "optimizer.optimizer.betas=3: must be numbers, such as [0.9, 0.999]"),
         ("loss.terms=null", "loss.terms=null: must not be empty"),
         ("data.classes=3", "data.classes is filled in by the program; leave it out"),
