@@ -51,7 +51,7 @@ def plot_confusion(evaluation: Evaluation, path: Path, title: str) -> None:
         (panels[0], np.log10(counts + 1), [[_short(value) for value in row] for row in counts], "pixels"),
         (panels[1], shares, percents, "share of the truth, %"),
     ):
-        axes.imshow(values, cmap="Blues", vmin=0)
+        axes.imshow(values, cmap="Blues", vmin=0, aspect="auto")  # with square cells the layout cuts off the labels
         middle = np.nanmax(values) / 2
         for row, column in np.ndindex(*counts.shape) if len(names) <= MOST_NUMBERS else ():
             colour = "white" if values[row, column] > middle else "black"
