@@ -7,7 +7,7 @@ from pathlib import Path
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from src.config.checks import check_has_files, count_workers
+from src.config.checks import check_has_files, count_workers, list_splits
 from src.config.cli import launch
 from src.data.tools.check import Report, check
 from src.errors import UserError, whole
@@ -26,11 +26,12 @@ def check_data(cfg: DictConfig) -> Report:
     check_has_files(cfg, "check")
     num_samples = whole("num_samples", cfg.num_samples, 0)
     processes = count_workers("num_processes", cfg.num_processes)
+    splits = None if cfg.splits is None else list_splits(cfg.splits)
     start, folder = time.perf_counter(), Path(cfg.out).expanduser()
     claim(folder, "out")
     # Reports name files by paths that do not depend on the folder of the command.
     root = Path(cfg.data.root).expanduser().absolute()
-    report = check(instantiate(cfg.data.dataset, root=str(root), _convert_="all"), cfg.splits, processes)
+    report = check(instantiate(cfg.data.dataset, root=str(root), _convert_="all"), splits, processes)
     seconds = time.perf_counter() - start
     write_report(report, cfg.data.name, folder, num_samples)
     log.info(

@@ -6,7 +6,7 @@ from pathlib import Path
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from src.config.checks import check_has_files, count_workers
+from src.config.checks import check_has_files, count_workers, list_splits
 from src.config.cli import launch
 from src.data.packed import attach, default_folder
 from src.data.tools.pack import pack_split, verify_split
@@ -20,7 +20,7 @@ def pack(cfg: DictConfig) -> Path:
     source = instantiate(cfg.data.dataset, _convert_="all")
     folder = Path(cfg.out).expanduser() if cfg.out else default_folder(source)
     num_threads = count_workers("num_threads", cfg.num_threads)
-    for split in cfg.splits:
+    for split in list_splits(cfg.splits):
         log.info("%s: %s", split, pack_split(source, split, folder, num_threads))
         if cfg.verify:
             log.info("%s: %s", split, verify_split(source, split, folder, num_threads))

@@ -1,7 +1,7 @@
 """The only LightningModule: trains and validates a network."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import lightning as L
@@ -27,7 +27,7 @@ class SegmentationTask(L.LightningModule):
         scheduler: `(optimizer, total_steps, steps_per_epoch) -> LRScheduler`, counted in optimiser steps and stepped
             after each. If the scheduler has a method `observe`, it is called with val/miou after each validation.
         inference: the arguments of `Protocol`, for validation and prediction.
-        classes: names, in the order of the ids.
+        classes: names, in the order of the ids; of a dict, the keys.
         seed: the run's seed; dropout is a function of (seed, epoch, batch, rank).
         compile: whether to torch.compile the network, not the LightningModule.
 
@@ -52,7 +52,7 @@ class SegmentationTask(L.LightningModule):
         optimizer: Callable[[Network], Optimizer],
         scheduler: Callable[[Optimizer, int, int], LRScheduler],
         inference: dict,
-        classes: list[str],
+        classes: Iterable[str],
         seed: int,
         compile: bool = False,
     ) -> None:
@@ -63,9 +63,9 @@ class SegmentationTask(L.LightningModule):
         self.build_scheduler = scheduler
         lists: dict[str, Any] = {key: tuple(value) for key, value in inference.items() if isinstance(value, list)}
         self.protocol = Protocol(**(inference | lists))
-        self.classes = classes
+        self.classes = list(classes)
         self.seed = seed
-        self.confusion = ConfusionMatrix(len(classes))
+        self.confusion = ConfusionMatrix(len(self.classes))
         self.matrix = None
         self.register_buffer("bad_step", torch.tensor(-1), persistent=False)
         # In a list, because a compiled module shares its parameters with the network and must not be registered too.

@@ -5,12 +5,11 @@ from typing import Any
 import lightning as L
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from src.errors import UserError
 from src.models.network import Network
 from src.task import SegmentationTask
-from src.training.batchnorm import batchnorm_layers
+from src.training.batchnorm import batchnorm_layers, has_statistics
 
 
 class Freezing(L.Callback):
@@ -93,10 +92,3 @@ class Freezing(L.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._measured = state_dict["measured"]
-
-
-def has_statistics(layer: _BatchNorm) -> bool:
-    """Whether a BatchNorm layer's statistics differ from the mean 0 and variance 1 with which it starts."""
-    assert layer.running_mean is not None
-    assert layer.running_var is not None
-    return bool((layer.running_mean != 0).any() or (layer.running_var != 1).any())

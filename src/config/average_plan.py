@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from src.config.build import build_data
-from src.config.flat import differing_keys, digest, flatten, to_dict
+from src.config.flat import differing_keys, digest, flatten, literal, to_dict
 from src.config.identity import identity
 from src.config.reopen import AS_RUN, load_data, load_run
 from src.config.saved import config_text, read_config
@@ -109,8 +109,8 @@ def open_run_to_average(cfg: DictConfig, path: Path) -> OpenedRun:
     Raises:
         UserError: it is not finished, or the data there are not those that it was trained on.
     """
-    shared = {key: cfg[key] for key in ("inference", "precision", "data")}
-    wanted = OmegaConf.create({"run": str(path), "checkpoint": "best", "split": AS_RUN, **shared})
+    shared = {key: cfg[key] for key in ("inference", "accelerator", "precision", "data")}
+    wanted = OmegaConf.create({"run": literal(str(path)), "checkpoint": "best", "split": AS_RUN, **shared})
     run, config = load_run(wanted)
     if not run.read_results().finished:
         raise UserError(f"{path} is not finished; repeat the command that began it, or leave it out of runs=[...]")

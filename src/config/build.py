@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from src.config.checks import has_several_devices
-from src.config.flat import to_dict
+from src.config.flat import literal, to_dict
 from src.data.folds import Folds
 from src.data.source import Source
 from src.machine import spare_hub_retries
@@ -27,7 +27,8 @@ def build_source(datamodule: DictConfig) -> tuple[Source, Folds]:
 
 def build_data(datamodule: DictConfig, source: Source, **changes: Any) -> SegmentationDataModule:
     """Builds the data module around a dataset that is built already; `changes` win over the configuration."""
-    arguments = OmegaConf.create({key: value for key, value in datamodule.items() if key not in ("dataset", *changes)})
+    kept = {key: literal(value) for key, value in datamodule.items() if key not in ("dataset", *changes)}
+    arguments = OmegaConf.create(kept)
     return instantiate(arguments, _partial_=True)(dataset=source, **changes)
 
 
@@ -41,6 +42,7 @@ def build(
     if cfg.backbone is not None and cfg.backbone.weights == "imagenet":
         spare_hub_retries()
     # Only now that the configuration is known to be right: importing this takes ten seconds.
+    from src.callbacks.progress import EpochLines
     from src.training.fit import begin, synchronises_batchnorm
 
     trainer = cfg.trainer
@@ -51,8 +53,8 @@ def build(
     data = build_data(cfg.datamodule, source, pack=None)  # the source has its pack already
     task = build_task(cfg, continues=continues)
     callbacks = instantiate(cfg.callbacks)
-    if not trainer.enable_progress_bar:
-        callbacks.pop("progress")
+    if not trainer.enable_progress_bar and callbacks.get("progress") is not None:
+        callbacks["progress"] = EpochLines()
     return data, task, [callback for callback in callbacks.values() if callback is not None]
 
 

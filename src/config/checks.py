@@ -1,20 +1,23 @@
 """The checks of a configuration that need neither data nor torch, so that a wrong value is answered in a second."""
 
 import math
-from functools import cache
+from collections.abc import Sequence
 from typing import Any
 
-from hydra import compose
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from src.config.flat import flatten, to_dict
+from src.config.kinds import is_number
 from src.errors import UserError, whole
 from src.machine import num_cores
 
-# Numbers by default that may be something else.
-FREE = ("trainer.devices",)
+LARGEST_SEED = 2**32 - 1  # of numpy and Lightning
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
+STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_true")
+PRECISIONS = (
+    "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true", "32", "16", "bf16", "64",
+    "transformer-engine", "transformer-engine-float16",
+)  # fmt: skip
 # Options of Lightning's trainer that work here. `conf/trainer` states most of them.
 TRAINER = (
     "accelerator", "accumulate_grad_batches", "benchmark", "check_val_every_n_epoch", "detect_anomaly", "deterministic",
@@ -45,58 +48,6 @@ def check_given(cfg: DictConfig) -> None:
             raise UserError(f"{key} is not set; give {key}=... on the command line")
 
 
-def check_kinds(cfg: DictConfig) -> None:
-    """Raises UserError if the command line gives text for a number, or anything but true and false for a switch.
-
-    The kind of a value is that of the default which the same choices of groups have.
-    """
-    hydra = HydraConfig.get()
-    groups = {choice.partition("@")[0] for choice in hydra.runtime.choices}
-    words = list(hydra.overrides.task)
-    values = [word for word in words if word[0] not in "+~" and word.partition("=")[0].partition("@")[0] not in groups]
-    if not values:
-        return
-    others = [word for word in words if word not in values and not word.startswith("~")]
-    search = [word for word in hydra.overrides.hydra if word.startswith("hydra.searchpath")]
-    usual = _compose_usual(hydra.job.config_name, (*search, *others))
-    for key in dict.fromkeys(word.partition("=")[0] for word in values):
-        for inner, given in flatten(_plain(cfg, key), key).items():
-            _check_kind(inner, given, _plain(usual, inner))
-
-
-@cache
-def _compose_usual(config_name: str, words: tuple[str, ...]) -> DictConfig:
-    """Composes a configuration; once per process, for the jobs of a sweep that differ only in values."""
-    return compose(config_name, list(words))
-
-
-def _plain(cfg: DictConfig, key: str) -> Any:
-    """Returns the value at a key, without interpolations if they can be resolved; None if there is none."""
-    try:
-        node = OmegaConf.select(cfg, key)
-        return OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
-    except OmegaConfBaseException:
-        return None
-
-
-def _check_kind(key: str, given: Any, usual: Any) -> None:
-    """Raises UserError if a value is not of the kind of the usual one; null may stand for any number."""
-    if isinstance(usual, bool):
-        if not isinstance(given, bool):
-            raise UserError(f"{key}={given}: must be true or false")
-    elif _is_number(usual) and given is not None and key not in FREE:
-        if not _is_number(given) or math.isnan(given):
-            raise UserError(f"{key}={given}: must be a number, such as {usual}")
-    elif isinstance(usual, list) and usual and all(map(_is_number, usual)) and isinstance(given, list):
-        wrong = [value for value in given if not _is_number(value) or math.isnan(value)]
-        if wrong:
-            raise UserError(f"{key}={given}: must be numbers, such as {usual}")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def check_trainer(trainer: DictConfig) -> None:
     """Raises UserError for an option of Lightning's trainer that this program cannot honour."""
     for key in trainer:
@@ -111,6 +62,7 @@ def check_trainer(trainer: DictConfig) -> None:
     ):
         if trainer.get(name, needed) is not needed:
             raise UserError(f"trainer.{name}={trainer[name]}: must be {str(needed).lower()}, for {why}; leave it out")
+    _check_machine(trainer)
     every, epochs = trainer.check_val_every_n_epoch, trainer.max_epochs
     whole("trainer.check_val_every_n_epoch", every, 1)
     if every > epochs:
@@ -125,6 +77,41 @@ def check_trainer(trainer: DictConfig) -> None:
             f"trainer.limit_train_batches={batches}: must be a number of batches per epoch, at least 1, or a share of "
             "them, above 0.0 and at most 1.0"
         )
+
+
+def _check_machine(trainer: DictConfig) -> None:
+    """Raises UserError for a device, a precision or a number of steps that Lightning's trainer does not know."""
+    for name, known in (("accelerator", ACCELERATORS), ("strategy", STRATEGIES), ("precision", PRECISIONS)):
+        one_of(f"trainer.{name}", trainer[name], known)
+    devices = trainer.devices
+    is_list = isinstance(devices, ListConfig) and bool(devices) and all(type(each) is int for each in devices)
+    if devices != "auto" and not is_list:
+        # As a number or its text; -1 stands for all.
+        count = int(devices) if isinstance(devices, str) and devices.lstrip("-").isdigit() else devices
+        whole("trainer.devices", count if count != -1 else 1, 1, also="auto, -1, a list of numbers")
+    whole("trainer.accumulate_grad_batches", trainer.accumulate_grad_batches, 1)
+    whole("trainer.log_every_n_steps", trainer.log_every_n_steps, 1)
+    whole("trainer.num_sanity_val_steps", trainer.num_sanity_val_steps, 0)
+    clip = trainer.gradient_clip_val
+    if clip is not None and not (is_number(clip) and 0 < clip < math.inf):
+        raise UserError(f"trainer.gradient_clip_val={clip}: must be null or a number above 0")
+    if trainer.deterministic not in (True, False, "warn", None):
+        raise UserError(f"trainer.deterministic={trainer.deterministic}: must be true, false or warn")
+
+
+def one_of(key: str, given: Any, known: Sequence[str]) -> Any:
+    """Returns a value that is one of those known, as its text too. Raises UserError for another."""
+    if str(given) not in known:
+        raise UserError(f"{key}={given}: must be one of {', '.join(known)}")
+    return given
+
+
+def list_splits(given: Any) -> list[str]:
+    """Returns the names of splits, of which one may stand alone. Raises UserError for anything else."""
+    names = [given] if isinstance(given, str) else list(given) if isinstance(given, ListConfig) else []
+    if not names or not all(isinstance(name, str) for name in names):
+        raise UserError(f"splits={given}: must be names of splits, such as [train,val]")
+    return names
 
 
 def check_has_files(cfg: DictConfig, purpose: str) -> None:
@@ -153,8 +140,26 @@ def check_ranges(cfg: DictConfig) -> None:
     check_trainer(cfg.trainer)
     check_workers(cfg.data.num_workers)
     rate = OmegaConf.select(cfg, "optimizer.lr")
-    if not _is_number(rate) or not 0 < rate < math.inf:
+    if not is_number(rate) or not 0 < rate < math.inf:
         raise UserError(f"optimizer.lr={rate}: must be a number above 0")
+    if cfg.seed > LARGEST_SEED:
+        raise UserError(f"seed={cfg.seed}: must be at most {LARGEST_SEED}")
+    decay = cfg.optimizer.get("weight_decay", 0)
+    if not (is_number(decay) and 0 <= decay < math.inf):
+        raise UserError(f"optimizer.weight_decay={decay}: must be a number of at least 0")
+    for key in ("mean", "std"):
+        values = cfg.data[key]
+        lowest = -math.inf if key == "mean" else 0
+        is_three = isinstance(values, ListConfig) and len(values) == 3
+        if not (is_three and all(is_number(value) and lowest < value < math.inf for value in values)):
+            raise UserError(f"data.{key}={values}: must be three numbers, of red, green and blue, in 0..1")
+    if cfg.augment_on not in ("worker", "device"):
+        raise UserError(f"augment_on={cfg.augment_on}: must be worker or device")
+    if not OmegaConf.select(cfg, "loss.terms"):
+        raise UserError("loss.terms is empty; choose another loss=..., or leave it out")
+    if cfg.callbacks.get("panels") is not None:
+        whole("callbacks.panels.num_images", cfg.callbacks.panels.num_images, 1)
+        whole("callbacks.panels.every_n_epochs", cfg.callbacks.panels.every_n_epochs, 1)
     share = cfg.data.class_uniform
     if not isinstance(share, int | float) or isinstance(share, bool) or not 0 <= share <= 1:
         raise UserError(f"data.class_uniform={share}: must be 0 to 1")
@@ -180,10 +185,10 @@ def check_inference(inference: DictConfig) -> None:
         whole("inference.short_side", inference.short_side, 1, also="null")
         if inference.size is not None:
             raise UserError(f"inference.short_side={inference.short_side}: inference.size is given too; give one")
-    if not _is_number(inference.overlap) or not 0 <= inference.overlap < 1:
+    if not is_number(inference.overlap) or not 0 <= inference.overlap < 1:
         raise UserError(f"inference.overlap={inference.overlap}: must be at least 0 and below 1")
     scales = inference.scales
-    if not isinstance(scales, ListConfig) or not scales or not all(_is_number(s) and 0 < s < math.inf for s in scales):
+    if not isinstance(scales, ListConfig) or not scales or not all(is_number(s) and 0 < s < math.inf for s in scales):
         raise UserError(f"inference.scales={scales}: must be one or more factors above 0")
 
 

@@ -13,10 +13,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from src.config.checks import check_kinds
 from src.config.flat import digest
+from src.config.kinds import check_kinds
 from src.config.messages import CONF, printable, user_message
-from src.config.words import home_path, prepare_word, settle_paths
+from src.config.words import check_options, home_path, prepare_word, settle_paths
 from src.errors import UserError
 from src.machine import SWEEP_VARIABLE, drop_stray_ranks, ensure_home, environment
 from src.processes.orphans import EXIT_STATUS, end_with_parent
@@ -66,6 +66,7 @@ def launch(function: Callable[[DictConfig], Any], config_name: str) -> None:
     main = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)
     try:
         # Hydra prints its errors, at length, and exits, unless this is set; then it raises them.
+        check_options(sys.argv[1:])
         with environment(FULL_ERROR, "1"):
             main()
         if next(jobs) == 0 and _is_sweep(sys.argv[1:]):

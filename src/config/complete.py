@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.config.build import build_source
 from src.config.checks import check_given, check_ranges
-from src.config.flat import flatten, to_dict
+from src.config.flat import flatten, literal, to_dict
 from src.config.normalisation import check_statistics, settle_normalisation
 from src.data.fingerprint import training_fingerprints
 from src.data.folds import Folds
@@ -58,7 +58,7 @@ def complete(cfg: DictConfig) -> Prepared:
     check_scheme(cfg.init)
     check_statistics(cfg.data)
     if cfg.init_from is not None:
-        cfg.init_source = asdict(find_origin(cfg.init_from))
+        cfg.init_source = literal(asdict(find_origin(cfg.init_from)))
     source, folds = build_source(cfg.datamodule)
     attach(source, cfg.data.pack)  # a stale pack is refused before torch is loaded
     samples = {split: folds.samples(source, split) for split in ("train", folds.validation_split)}

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -22,6 +23,16 @@ def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
         for name, inner in node.items()
         for key, value in flatten(inner, f"{prefix}.{name}" if prefix else str(name)).items()
     }
+
+
+def literal(node: Any) -> Any:
+    """Returns nested values of which OmegaConf takes every text as it is: `${` stands for itself."""
+    if isinstance(node, dict):
+        return {name: literal(inner) for name, inner in node.items()}
+    if isinstance(node, list):
+        return [literal(inner) for inner in node]
+    # Backslashes before `${` escape it, and themselves; elsewhere they are plain.
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", node) if isinstance(node, str) else node
 
 
 def digest(content: Any) -> str:

@@ -4,6 +4,7 @@ import difflib
 import errno
 import logging
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -24,7 +25,8 @@ REFUSALS = {
 }  # fmt: skip
 FULL = "free some space or inodes there, or choose another folder (runs=, out=, output=)"
 MOST = 8  # names in a message; a dataset's or network's choices may be a hundred
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# Also those that change the direction of writing, so that a name would be shown as another.
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def printable(text: str) -> str:
@@ -51,10 +53,13 @@ def user_message(error: BaseException, config_name: str) -> str | None:
         return line
     if any(isinstance(link, OverrideParseException) for link in chain):
         return _unparsed(next(link.override for link in chain if isinstance(link, OverrideParseException)))
-    if isinstance(error, ValueError) and str(error).startswith("Config group override must be a string"):
-        return "a group takes the name of one of its choices, not a number; --help lists the groups"
+    is_hydras = isinstance(error, (HydraException, OmegaConfBaseException)) or "Config group override" in str(error)
+    if is_hydras and (line := _wrong_choice()) is not None:
+        return line
     if isinstance(error, ConfigAttributeError) and GlobalHydra.instance().is_initialized():  # within the command
         return None  # a key that this program asks for and the configuration has not: no user wrote it
+    if type(error).__name__ == "MisconfigurationException":  # of Lightning, which must not be imported for this
+        return f"trainer: {' '.join(str(error).split())}; give other values of trainer.*, such as trainer=cpu"
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         return " ".join(_with_nearest(" ".join(str(link) for link in chain[:2]), config_name).split())
     return None
@@ -86,23 +91,63 @@ def _unparsed(word: str) -> str:
     key, equals, value = word.partition("=")
     if not equals:
         return f"{word}: is no setting; give key=value"
+    if value[:1] in ("[", "{"):
+        return f"{word}: cannot be parsed; quote each text within [] or {{}}, and the whole word: '{key}=[\"a=b\"]'"
     return (
         f"{word}: cannot be parsed; a path or a text is quoted twice, for Hydra and the shell: {shell_word(key, value)}"
     )
 
 
+def _wrong_choice() -> str | None:
+    """Describes a choice of a group on the command line that is no name: a number, null, a list, nothing, or `~`."""
+    for word in sys.argv[1:]:
+        key, _, value = word.partition("=")
+        group = key.lstrip("+~").partition("@")[0]
+        is_name = re.fullmatch(r"[A-Za-z_'\"(][^\[\]{}]*|\d\w*[A-Za-z_]\w*|.*,.*", value) and value != "null"
+        if _choices(group) and (key.startswith("~") or not is_name or value.startswith("[")):
+            if group == "experiment" and value == "null":
+                continue
+            allowed = shortened(sorted(_choices(group)), MOST)
+            return f"{word}: {group} takes the name of one of its choices: {allowed}"
+    return None
+
+
+def _choices(group: str) -> set[str]:
+    """Returns the choices of a group in conf/, as they are written; none if there is no such group."""
+    folder = CONF / group
+    if not group or not folder.is_dir():
+        return set()
+    files = [path.relative_to(folder).with_suffix("") for path in folder.glob("**/*.yaml")]
+    return {path.as_posix() for path in files if not path.name.startswith("_")}
+
+
 def _with_nearest(message: str, config_name: str) -> str:
     """Shortens a message of Hydra's about an unknown group, choice or key, and adds the nearest names."""
-    if found := re.search(r"Could not find '(.+?)/([^/']+)'", message):
+    if found := re.search(r"Could not find '(hydra/\w+|[^/']+)/([^']*)'", message):
         group, given = found.groups()
-        options = {path.stem for path in (CONF / group).glob("**/*.yaml") if not path.stem.startswith("_")}
-        options |= set(re.findall(r"\t(\S+)", message.partition("Config search path")[0]))
+        options = set(re.findall(r"\t(\S+)", message.partition("Config search path")[0]))
+        options = _choices(group) or {name for name in options if not name.startswith("_")}
         return f"{group}={given} is unknown; {_nearest(given, options)}"
     if found := re.search(r"Ambiguous value for argument '(.*?)'\s+1\. ", message, re.DOTALL):
         key, _, value = found.group(1).partition("=")
         return (
             f"{found.group(1)}: has commas: -m sweeps over such values; for one text or path, {shell_word(key, value)}"
         )
+    if found := re.match(r"Sweep parameters '(.*)' requires --multirun", message):
+        word = found.group(1)
+        return f"{word}: several values need -m, which runs the command for each: -m {shlex.quote(word)}"
+    if found := re.match(r"Missing mandatory value: (\S+)", message):
+        return f"{found.group(1)} is not set; give {found.group(1)}=... on the command line"
+    if found := re.match(r"Interpolation key '(.+?)' not found", message):
+        return (
+            f"${{{found.group(1)}}} refers to a key that is not there; give one of --help, or, for the letters "
+            f"themselves, a backslash before the $"
+        )
+    if found := re.search(r"(?s)Error in call to target '([\w.]+)'.*unexpected keyword argument '(\w+)'", message):
+        return f"{found.group(1)} takes no {found.group(2)}; leave out the word of the command line that adds it"
+    if found := re.search(r"Error (?:locating target|loading) '(.+?)'.*?full_key: (\S+)", message, re.DOTALL):
+        target, key = found.groups()
+        return f"{key}._target_={target}: no such class; give one as it is imported, such as package.module.Class"
     if found := re.match(r"(?:Could not override|Key) '(.+?)'", message):
         key = found.group(1)
         return f"{key} is not a key of this configuration; {_nearest(key, _keys(config_name))}; --help lists all"
@@ -124,4 +169,6 @@ def _nearest(given: str, options: set[str]) -> str:
     names = sorted(options)
     near = difflib.get_close_matches(given, names, 3, cutoff=0.5)
     names = [name for name in names if "." not in name] or names  # of keys, the groups
+    if "/" in given or any(name.startswith(f"{given}/") for name in names):  # of recipes, those of its folder
+        names = [name for name in names if name.startswith(f"{given.partition('/')[0]}/")] or names
     return f"the nearest are {', '.join(near)}" if near else f"allowed are {shortened(names, MOST)}"

@@ -5,13 +5,16 @@ import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from src.config.complete import Prepared
-from src.config.flat import changes, to_dict
+from src.config.flat import changes, literal, to_dict
 from src.config.identity import derive_name, identity
+from src.config.messages import PlainFormatter
 from src.config.saved import check_classes_named, config_text, read_config
+from src.config.words import shell_word
 from src.errors import UserError, shortened
 from src.files import check_name, claim, first_free, has_file, plain, read_json, write_json, write_text
 from src.machine import RUN_VARIABLE, environment, is_first_process
@@ -33,7 +36,7 @@ def open_run(prepared: Prepared) -> tuple[RunFolder, DictConfig]:
         if "TORCHELASTIC_RUN_ID" in os.environ:
             raise UserError("resume=false: under torchrun every rank would choose a folder; give name=... instead")
         path = first_free(path)
-    cfg.run_dir = str(path)
+    cfg.run_dir = literal(str(path))
     run, resolved = RunFolder(path), resolve(cfg)
     check_classes_named(resolved)
     if not inherited and is_first_process() and _differences(cfg, run):
@@ -53,8 +56,9 @@ def folder_name(cfg: DictConfig, derived: str) -> str:
 
 
 def resolve(cfg: DictConfig) -> DictConfig:
-    """Returns a copy of a configuration without interpolations."""
-    return OmegaConf.create(to_dict(cfg, resolve=True))
+    """Returns a copy of a configuration without interpolations; `${` in a path or a name of the user stays text."""
+    content: dict[str, Any] = literal(to_dict(cfg, resolve=True))
+    return OmegaConf.create(content)
 
 
 @contextmanager
@@ -71,6 +75,7 @@ def claimed(run: RunFolder, cfg: DictConfig) -> Iterator[bool]:
         with run.lock(), closing(logging.FileHandler(run.log)) as handler:
             check_configuration(cfg, run)
             read_config(run.config)
+            handler.setFormatter(PlainFormatter())
             logging.getLogger().addHandler(handler)
             try:
                 run.mend()
@@ -89,7 +94,8 @@ def check_configuration(cfg: DictConfig, run: RunFolder) -> None:
     if found := _differences(cfg, run):
         raise UserError(
             f"{run.path} holds a run of another configuration ({shortened(found)}); give another name= (to "
-            "src.crossval or src.stages, if one of these runs it), or resume=false, to start beside it"
+            "src.crossval or src.stages, if one of these runs it), or resume=false, to start beside it, and with it "
+            f"{shell_word('init_from', run.path)} to start from its weights"
         )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from src.config.flat import to_dict
+from src.config.kinds import is_number
 from src.config.reopen import load_data, load_run
 from src.data.reading import read_image
 from src.errors import UserError
@@ -44,6 +45,8 @@ def list_images(cfg: DictConfig, run: RunFolder, config: DictConfig) -> tuple[Im
     """Returns the images by the names of their outputs, and a title for the folder of these."""
     if cfg.format not in ("pictures", "labelids"):
         raise UserError(f"format={cfg.format}: must be pictures or labelids")
+    if not (is_number(cfg.opacity) and 0 <= cfg.opacity <= 1):
+        raise UserError(f"opacity={cfg.opacity}: must be a number in 0..1")
     if (cfg.input is None) == (cfg.split is None):
         raise UserError("give either input=FILE or FOLDER, or split=NAME of the run's dataset")
     if cfg.split is not None:

@@ -3,8 +3,8 @@
 from omegaconf import DictConfig, OmegaConf
 
 from src.config.build import build_source
-from src.config.checks import check_given, check_inference, check_workers
-from src.config.flat import flatten, to_dict
+from src.config.checks import ACCELERATORS, PRECISIONS, check_given, check_inference, check_workers, one_of
+from src.config.flat import flatten, literal, to_dict
 from src.config.saved import load_config
 from src.data.folds import HELD_OUT
 from src.data.source import Sample, Source
@@ -35,8 +35,9 @@ def load_run(cfg: DictConfig) -> tuple[RunFolder, DictConfig]:
     for key, value in changes.items():
         config.task.inference[key] = config.inference[key] = value
     check_inference(config.inference)
+    one_of("accelerator", cfg.accelerator, ACCELERATORS)
     if cfg.precision != AS_RUN:
-        config.trainer.precision = cfg.precision
+        config.trainer.precision = one_of("precision", cfg.precision, PRECISIONS)
     _change_data(cfg.data, config)
     # The checkpoint has all weights: the network need not fetch those that it once started from.
     architecture = config.task.network.architecture
@@ -50,12 +51,12 @@ def _change_data(given: DictConfig, config: DictConfig) -> None:
     """Changes where a run's data are read from, and by how many processes."""
     for key in ("pack", "num_workers"):
         if given.get(key, AS_RUN) != AS_RUN:
-            config.datamodule[key] = given[key]
+            config.datamodule[key] = literal(given[key])
     check_workers(config.datamodule.num_workers)
     if given.root != AS_RUN:
         if "root" not in config.datamodule.dataset:
             raise UserError(f"data.root={given.root}: {config.data.name} has no root; leave it out")
-        config.datamodule.dataset.root = given.root
+        config.datamodule.dataset.root = literal(given.root)
 
 
 def check_classes(run: RunFolder, learnt: list[str], source: Source) -> None:

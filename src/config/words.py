@@ -9,9 +9,16 @@ from hydra.core.override_parser.types import Quote, QuotedString
 from omegaconf import DictConfig, OmegaConf
 
 from src.config.flat import flatten, to_dict
+from src.errors import UserError
 
 # Keys that hold a path or the name of a folder: a number given to one of them is a text.
-TEXTS = ("name", "run", "runs", "input", "output", "out", "folder", "checkpoint", "init_from", "data.root", "data.pack")
+TEXTS = (
+    "name", "run", "runs", "input", "output", "out", "folder", "from", "checkpoint", "init_from", "data.root",
+    "data.pack", "crossval.init_from", "data.suffix", "data.group", "data.labels",
+)  # fmt: skip
+# Hydra's options, those that take a value apart. The folder of the configurations is this program's.
+SWITCHES = ("-h", "--help", "--hydra-help", "--version", "--resolve", "-r", "--run", "-m", "--multirun")
+VALUED = ("-c", "--cfg", "-p", "--package", "-sc", "--shell-completion", "-i", "--info", "--experimental-rerun")
 NUMBER = re.compile(r"[+-]?[\d.][\d_.]*([eE][+-]?\d+)?|true|false|inf|nan", re.IGNORECASE)
 OUTSIDE_DOUBLE_QUOTES = re.compile(r'["$`\\!]')  # which a shell interprets even between double quotes
 
@@ -25,6 +32,22 @@ def shell_word(key: str, value: Path | str) -> str:
     """Writes `key=value` as a user types it: quoted for Hydra, and around that for the shell."""
     word = f"{key}={quoted(value)}"
     return shlex.quote(word) if OUTSIDE_DOUBLE_QUOTES.search(word) else f'"{word}"'
+
+
+def check_options(words: list[str]) -> None:
+    """Raises UserError for a word that begins as an option of the command line, but is none of Hydra's."""
+    for place, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if not name.lstrip("+~") or name.startswith("@"):
+            raise UserError(f"{word!r} names no key; give key=value")
+        is_value = place > 0 and words[place - 1] in VALUED
+        if not name.startswith("-") or is_value or (name in VALUED) or (name in SWITCHES and not equals):
+            continue
+        key, following = name.lstrip("-").replace("-", "_"), words[place + 1 : place + 2]
+        if not equals and following and "=" not in following[0] and not following[0].startswith("-"):
+            value = following[0]
+        hint = f"{key}={value or '...'}" if key and name not in SWITCHES else "key=value"
+        raise UserError(f"{word} is no option here; settings have no dashes: {hint}; --help lists them")
 
 
 def prepare_word(word: str) -> str:

@@ -33,7 +33,7 @@ class SegmentationDataModule(L.LightningDataModule):
             exists; None reads the files.
         augment_on: `worker`, or `device` to apply the colour steps at the augmentation's end to the batch on the
             network's device.
-        folds: the arguments of `Folds`; None or `num_folds: None` trains on all of train and validates on val.
+        folds: the arguments of `Folds`; None, or neither folds nor a share: all of train, validated on val.
 
     Raises:
         UserError: a batch is larger than the training split, evaluation has fewer images than devices, a split has no

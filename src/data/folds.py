@@ -1,9 +1,10 @@
-"""Folds for cross-validation: cuts the train split so that neighbouring frames never fall on both sides.
+"""Divides train: into folds for cross-validation, so that neighbouring frames never fall on both sides, or by a share.
 
 A run of fold k trains on the other folds and validates on the split called `fold`, the part held out. The dataset's own
 val is not touched; `src.eval split=val` measures on it.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ class Split:
         by: `group`, `image` or `block`.
         gap: frames on either side of a block that are left out of training; None unless by block.
         seed: seed of the division; None if by block.
+        share: the share of train that is held out, above 0 and below 1, if there are no folds.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Split:
     by: str | None = None
     gap: int | None = None
     seed: int | None = None
+    share: float | None = None
 
     @property
     def is_held_out(self) -> bool:
@@ -48,6 +51,9 @@ class Split:
         return f"{self.num_folds} (by {self.by}, {way})"
 
     def __str__(self) -> str:
+        if self.share is not None:
+            part = f"{100 * self.share:g} % (by {self.by}, seed {self.seed})"
+            return f"{part} of train" if self.name == HELD_OUT else f"{self.name} without {part}"
         if self.fold is None:
             return self.name
         fold = f"fold {self.fold} of {self.division}"
@@ -67,14 +73,27 @@ class Folds:
             `KFold(num_folds, shuffle=True, random_state=seed)`, so that neighbours fall on both sides.
         gap: frames left out of training on either side of a held-out block, within the same group.
         seed: seed of the shuffle of images or groups; blocks take none.
+        share: in place of folds, the share of train to hold out: whole groups, or images if there is only one group.
+            Each is drawn by a hash of the seed and its name, so that most stay on their side if images are added.
 
     Raises:
-        UserError: a value out of range.
+        UserError: a value out of range, or folds and a share.
     """
 
     def __init__(
-        self, num_folds: int | None = None, fold: int | None = None, by: str = "group", gap: int = 5, seed: int = 42
+        self,
+        num_folds: int | None = None,
+        fold: int | None = None,
+        by: str = "group",
+        gap: int = 5,
+        seed: int = 42,
+        share: float | None = None,
     ) -> None:
+        if share is not None:
+            if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < 1:
+                raise UserError(f"data.val_share={share}: must be null or a number above 0 and below 1, such as 0.25")
+            if num_folds is not None or fold is not None:
+                raise UserError(f"data.val_share={share}: data.num_folds or data.fold is given too; give one of them")
         if num_folds is None and fold is not None:
             raise UserError(
                 f"data.fold={fold}: needs the number of folds; give data.num_folds=5, or leave data.fold out"
@@ -86,12 +105,17 @@ class Folds:
         if by not in ("group", "image"):
             raise UserError(f"data.fold_by={by}: must be group or image")
         self.gap, self.seed = whole("data.fold_gap", gap, 0), whole("data.fold_seed", seed, 0)
-        self.num_folds, self.fold, self.by = num_folds, fold, by
+        self.num_folds, self.fold, self.by, self.share = num_folds, fold, by, share
+
+    @property
+    def divides(self) -> bool:
+        """Whether a part of train is held out."""
+        return self.num_folds is not None or self.share is not None
 
     @property
     def validation_split(self) -> str:
         """The split that training validates on."""
-        return "val" if self.num_folds is None else HELD_OUT
+        return HELD_OUT if self.divides else "val"
 
     def samples(self, source: Source, split: str) -> list[Sample]:
         """Lists a split as the run sees it: train is without the held-out part, and with the extra splits.
@@ -99,23 +123,28 @@ class Folds:
         Raises:
             UserError: there is no such split, fewer images than folds, or nothing left to train on.
         """
-        if split == HELD_OUT and self.num_folds is not None:
+        if split == HELD_OUT and self.divides:
             return self.divide(source)[HELD_OUT]
         if split == "train":
-            train = source.samples("train") if self.num_folds is None else self.divide(source)["train"]
+            train = self.divide(source)["train"] if self.divides else source.samples("train")
             return train + [sample for extra in source.extra_splits for sample in source.samples(extra)]
         if split == "val" and split not in source.splits:
             raise UserError(
-                f"this dataset has no val, only {', '.join(source.splits)}; give it one, or validate on a fold of "
-                "train: data.num_folds=5 data.fold=0"
+                f"this dataset has no val, only {', '.join(source.splits)}; give it one, or hold out a share of "
+                "train: data.val_share=0.25"
             )
         return source.samples(split)
 
     def divide(self, source: Source) -> dict[str, list[Sample]]:
         """Divides train into `train`, `fold` (held out) and `left_out` (the gaps), each in the split's own order."""
-        assert self.num_folds is not None
         samples = source.samples("train")
         groups, by = [sample.group for sample in samples], self._divides_by(source)
+        if self.share is not None:
+            names = groups if by == "group" else [sample.name for sample in samples]
+            held = held_out_by_share(names, self.share, self.seed)
+            parts = {"train": ~held, HELD_OUT: held}
+            return {name: [samples[index] for index in np.flatnonzero(chosen)] for name, chosen in parts.items()}
+        assert self.num_folds is not None
         if len(samples) < self.num_folds:
             raise UserError(f"data.num_folds={self.num_folds}: train has {len(samples)} images; give at most as many")
         if by == "image":
@@ -128,30 +157,36 @@ class Folds:
         near = neighbours(groups, held, self.gap) if by == "block" else np.zeros_like(held)
         parts = {"train": ~(held | near), HELD_OUT: held, "left_out": near}
         if not parts["train"].any():
-            raise UserError(f"data.fold_gap={self.gap}: leaves nothing to train on; give a smaller gap")
+            raise UserError(
+                f"data.fold_gap={self.gap}: leaves nothing to train on; give a smaller gap, or data.val_share=0.25 in "
+                "place of folds"
+            )
         return {name: [samples[index] for index in np.flatnonzero(chosen)] for name, chosen in parts.items()}
 
     def lists(self, source: Source) -> dict[str, str]:
         """Writes the parts of `divide` as file lists, one name per line; none without folds."""
-        parts = self.divide(source) if self.num_folds is not None else {}
+        parts = self.divide(source) if self.divides else {}
         return {part: "".join(f"{sample.name}\n" for sample in samples) for part, samples in parts.items()}
 
     def _divides_by(self, source: Source) -> str:
-        assert self.num_folds is not None
         num_groups = len({sample.group for sample in source.samples("train")})
+        if self.num_folds is None:
+            return "group" if self.by == "group" and num_groups > 1 else "image"
         return "block" if self.by == "group" and num_groups < self.num_folds else self.by
 
     def describe(self, source: Source, split: str) -> Split:
         """Returns a split with the fold that it depends on."""
-        if self.num_folds is None or split not in ("train", HELD_OUT):
+        if not self.divides or split not in ("train", HELD_OUT):
             return Split(split)
+        if self.share is not None:
+            return Split(split, by=self._divides_by(source), seed=self.seed, share=self.share)
         if self._divides_by(source) == "block":
             return Split(split, self.fold, self.num_folds, "block", gap=self.gap)
         return Split(split, self.fold, self.num_folds, self.by, seed=self.seed)
 
     def note(self, source: Source) -> str | None:
-        """Describes the folds for the log; None without folds."""
-        if self.num_folds is None:
+        """Describes the folds, or the part held out, for the log; None without either."""
+        if not self.divides:
             return None
         parts, split = self.divide(source), self.describe(source, HELD_OUT)
         text = f"{split}: {len(parts['train'])} images train, {len(parts[HELD_OUT])} validate"
@@ -163,7 +198,8 @@ class Folds:
                 f"(data.fold_gap={self.gap})"
             )
         elif split.by == "image":
-            text += "; neighbouring frames fall on both sides (data.fold_by=image), which flatters the figures"
+            why = "data.fold_by=image" if self.by == "image" else "data.group would keep them together"
+            text += f"; neighbouring frames may fall on both sides ({why}), which flatters the figures"
         else:
             text += f" ({', '.join(sorted({sample.group for sample in parts[HELD_OUT]}))})"
         return text
@@ -193,6 +229,29 @@ def folds_of_groups(groups: list[str], num_folds: int, seed: int) -> np.ndarray:
         fold_of[name] = filled.index(min(filled))
         filled[fold_of[name]] += sizes[name]
     return np.array([fold_of[group] for group in groups])
+
+
+def held_out_by_share(names: list[str], share: float, seed: int) -> np.ndarray:
+    """Returns bool `(N,)`: the images that are held out, given the name of each one's group, or its own.
+
+    In the order of a hash, each group is held out that brings the count nearer to the share; at least one is, and at
+    least one is not.
+
+    Raises:
+        UserError: only one group.
+    """
+    sizes, target = Counter(names), share * len(names)
+    if len(sizes) < 2:
+        raise UserError(f"data.val_share={share}: train has only one image or group; give it a val, or more images")
+    order = sorted(sizes, key=lambda name: hashlib.sha256(f"{seed}/{name}".encode()).digest())
+    held: set[str] = set()
+    count = 0
+    for name in order:
+        if abs(count + sizes[name] - target) < abs(count - target) and len(held) < len(sizes) - 1:
+            held.add(name)
+            count += sizes[name]
+    held = held or {min(order, key=lambda name: sizes[name])}
+    return np.array([name in held for name in names])
 
 
 def folds_of_blocks(groups: list[str], num_folds: int) -> np.ndarray:

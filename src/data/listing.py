@@ -1,11 +1,32 @@
 """Lists the files of a dataset: without hidden ones, and through links to folders, though never in a circle."""
 
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
 from src.data.reading import IMAGE_SUFFIXES
-from src.errors import UserError
+from src.errors import DataError, UserError
+
+# Pictures that this program does not read, by their suffix.
+FOREIGN = {
+    **dict.fromkeys((".heic", ".heif", ".hif"), "HEIC"), ".avif": "AVIF", ".jxl": "JPEG XL", ".gif": "GIF",
+    **dict.fromkeys((".jp2", ".j2k", ".jpx", ".jpf"), "JPEG 2000"), ".svg": "SVG", ".psd": "PSD", ".exr": "OpenEXR",
+    **dict.fromkeys((".ppm", ".pgm", ".pnm", ".tga"), "an old format"), ".hdr": "HDR",
+    **dict.fromkeys(
+        (".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2", ".pef", ".srw", ".raw"), "a camera's RAW"
+    ),
+}  # fmt: skip
+
+
+def foreign_fault(path: Path) -> DataError | None:
+    """Returns the error about a picture of a format that is not read, with the remedy; None for other files."""
+    if (name := FOREIGN.get(path.suffix.lower())) is None:
+        return None
+    text = f"is {name}, which is not read; convert it, such as by ImageMagick: magick {shlex.quote(path.name)} " + (
+        f"{shlex.quote(path.stem + '.png')}, or remove it"
+    )
+    return DataError(path, "unreadable", text)
 
 
 def is_image(path: Path) -> bool:

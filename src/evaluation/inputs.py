@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from src.data.listing import is_image, list_folders, list_images, walk
+from src.data.listing import foreign_fault, is_image, list_folders, list_images, walk
 from src.data.reading import IMAGE_SUFFIXES, read_image, read_size
 from src.data.source import Sample, Source
 from src.errors import DataError, UserError, shortened
@@ -39,6 +39,9 @@ def find_images(path: Path, *, recursive: bool = False) -> Found:
         UserError: no such file or folder, no image in it, or two images whose outputs would share a name.
     """
     if path.is_file():
+        if not is_image(path):
+            known = ", ".join(IMAGE_SUFFIXES)
+            raise foreign_fault(path) or UserError(f"input={path}: no image by its suffix; give one of {known}")
         return Found({path.with_suffix(".png").name: path})
     if not path.is_dir():
         raise UserError(f"input={path}: no such file or folder")
@@ -49,7 +52,9 @@ def find_images(path: Path, *, recursive: bool = False) -> Found:
     left_out = []
     if others:
         suffixes = ", ".join(IMAGE_SUFFIXES)
-        left_out.append(f"input={path}: left out {len(others)} files that are none of {suffixes}: {shortened(others)}")
+        remedy = next((f"; {name} {fault.text}" for name in others if (fault := foreign_fault(Path(name)))), "")
+        names = shortened(others)
+        left_out.append(f"input={path}: left out {len(others)} files that are none of {suffixes}: {names}{remedy}")
     if folders:
         left_out.append(
             f"input={path}: left out {len(folders)} sub-folders ({shortened(folders)}); recursive=true reads them too"

@@ -28,7 +28,7 @@ def show_progress(runs: Mapping[str, RunFolder], epochs: int, *, enabled: bool) 
     if not (enabled and console.is_terminal):
         yield
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     progress, ended = Progress(*columns, console=console), threading.Event()
     tasks = {progress.add_task(name, total=epochs): run for name, run in runs.items()}
 

@@ -8,11 +8,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 from scipy import stats
 
-from src.reports.plotting import Palette, rgb, save_figure
+from src.reports.plotting import Palette, plain_log_ticks, rgb, save_figure
 from src.runs.marks import mark, mark_title
 from src.runs.records import Evaluation
 
 MOST_NUMBERS = 40  # classes up to which numbers stand in the cells of a confusion matrix
+LONGEST_NAME = 40  # characters of a class at a matrix
 LONGEST = 20.0  # inches of a matrix's side or of half the bars' width: more pixels take gigabytes
 
 
@@ -40,21 +41,24 @@ def plot_confusion(evaluation: Evaluation, path: Path, title: str) -> None:
     totals = counts.sum(1, keepdims=True)
     shares = np.divide(counts, totals, out=np.full_like(counts, np.nan), where=totals > 0)
     percents = [["" if math.isnan(value) else f"{100 * value:.0f}" for value in row] for row in shares]
+    ticks = [name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 3]}..." for name in names]
     side = min(max(4.5, 0.45 * len(names) + 2), LONGEST)
     small = min(7, _font_size(LONGEST, len(names)))
-    figure, panels = plt.subplots(1, 2, figsize=(2 * side, side), layout="constrained")
+    margin = 0.65 * small * max(map(len, ticks)) / 72  # inches of the longest name, which else takes the axis' label's
+    size = (2 * (side + margin), side + margin)
+    figure, panels = plt.subplots(1, 2, figsize=size, layout="constrained")
     for axes, values, cells, name in (
         (panels[0], np.log10(counts + 1), [[_short(value) for value in row] for row in counts], "pixels"),
         (panels[1], shares, percents, "share of the truth, %"),
     ):
-        axes.imshow(values, cmap="Blues", vmin=0)
+        axes.imshow(values, cmap="Blues", vmin=0, aspect="auto")  # with square cells the layout cuts off the labels
         middle = np.nanmax(values) / 2
         for row, column in np.ndindex(*counts.shape) if len(names) <= MOST_NUMBERS else ():
             colour = "white" if values[row, column] > middle else "black"
             style = {"fontsize": 6, "ha": "center", "va": "center", "in_layout": False}
             axes.text(column, row, cells[row][column], color=colour, **style)
-        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=small)
-        axes.set_yticks(range(len(names)), names, fontsize=small)
+        axes.set_xticks(range(len(names)), ticks, rotation=90, fontsize=small)
+        axes.set_yticks(range(len(names)), ticks, fontsize=small)
         axes.set(title=name, xlabel="prediction", ylabel="truth")
     save_figure(figure, path, mark_title(title, evaluation))
 
@@ -76,6 +80,7 @@ def plot_shares(evaluation: Evaluation, palette: Palette, path: Path, title: str
         text = f"Pearson (of the logarithm) {pearson:.2f}, Spearman {spearman:.2f}, {slope:.2f} IoU a decade"
     axes.margins(x=0.12)  # room for the names
     axes.set(xscale="log", xlabel="share of the labelled pixels", ylabel="IoU", ylim=(0, 1), title=text)
+    plain_log_ticks(axes.xaxis)
     axes.grid(alpha=0.3)
     save_figure(figure, path, mark_title(title, evaluation))
 

@@ -195,9 +195,7 @@ def chart(points: list[tuple[float, float, str, str]], path: Path, legend: str, 
 
     `legend` is the title of the groups; `settings` are those of matplotlib's `Axes.set`.
     """
-    from matplotlib.ticker import LogLocator, NullFormatter
-
-    from src.reports.plotting import plt, save_figure
+    from src.reports.plotting import plain_log_ticks, plt, save_figure
 
     figure, axes = plt.subplots(figsize=(11, 7), layout="constrained")
     groups = list(dict.fromkeys(group for *_, group in points))
@@ -214,11 +212,7 @@ def chart(points: list[tuple[float, float, str, str]], path: Path, legend: str, 
     axes.set(**settings)
     axes.margins(0.08)
     axes.grid(alpha=0.3)
-    for axis in (axes.xaxis, axes.yaxis):
-        if axis.get_scale() == "log":
-            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-            axis.set_major_formatter(lambda value, _: f"{value:g}")
-            axis.set_minor_formatter(NullFormatter())
+    plain_log_ticks(axes.xaxis, axes.yaxis)
     columns = max(1, 150 // (max(map(len, groups)) + 8))
     figure.legend(title=legend, loc="outside lower center", ncols=columns, fontsize="small")
     save_figure(figure, path)

@@ -1,6 +1,7 @@
 """Tables as text, for the terminal and the log, and as Markdown, for files."""
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from io import StringIO
 from pathlib import Path
@@ -11,6 +12,7 @@ from rich.table import Table
 from src.runs.marks import mark, notes
 from src.runs.records import KINDS, AverageRecord, Evaluation, FoldsRecord, StageRecord, Summary
 
+MARKUP = re.compile(r"[|<]")  # which would end a cell of Markdown, or begin HTML
 TITLES = {"own": "mIoU on its own part", "official": "mIoU on val"}  # columns of a cross-validation, by `KINDS`
 
 
@@ -26,6 +28,7 @@ def figure(evaluation: Evaluation, key: str = "miou") -> str:
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Writes a Markdown table: the first column to the left, the others to the right."""
+    rows = [[MARKUP.sub(r"\\\g<0>", cell) for cell in cells] for cells in rows]
     lines = [list(header), ["---", *["--:"] * (len(header) - 1)], *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 

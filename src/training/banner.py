@@ -11,7 +11,7 @@ from src.errors import shortened
 from src.models.packaged import WEIGHTS as PACKAGE
 from src.runs.folder import RunFolder
 from src.task import SegmentationTask
-from src.training.batchnorm import batchnorm_layers
+from src.training.batchnorm import batchnorm_layers, has_statistics
 
 SMALL_BATCH = 8  # below it BatchNorm costs PSPNet 79 -> 69 mIoU (mmsegmentation #179)
 
@@ -77,9 +77,12 @@ def batchnorm_notes(cfg: dict[str, Any], task: SegmentationTask, trainer: Traine
         notes.append(f"note: BatchNorm is over each process's own batches ({why})")
     if images < SMALL_BATCH:
         where = " per device" if several and not synchronised else ""
+        # Initial statistics cannot be frozen: they would normalise nothing.
+        is_measured = any(map(has_statistics, batchnorm_layers(task.network).values()))
+        freeze = f", or freeze it, freeze.batchnorm_epochs={cfg['trainer']['max_epochs']}" if is_measured else ""
         notes.append(
-            f"note: BatchNorm over {images} images{where}; below {SMALL_BATCH} it can cost much accuracy: raise "
-            "data.batch_size (trainer.accumulate_grad_batches does not help), or freeze it, freeze.batchnorm_epochs"
+            f"note: BatchNorm over {images} images{where}; below {SMALL_BATCH} it can cost much accuracy: give "
+            f"data.batch_size={SMALL_BATCH} if memory allows (trainer.accumulate_grad_batches does not help){freeze}"
         )
     return notes
 

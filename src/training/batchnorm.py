@@ -72,6 +72,13 @@ def batchnorm_layers(network: nn.Module) -> dict[str, _BatchNorm]:
     }
 
 
+def has_statistics(layer: _BatchNorm) -> bool:
+    """Whether a BatchNorm layer's statistics differ from the mean 0 and variance 1 with which it starts."""
+    assert layer.running_mean is not None
+    assert layer.running_var is not None
+    return bool((layer.running_mean != 0).any() or (layer.running_var != 1).any())
+
+
 class _Moments:
     """Count, mean and sum of squared deviations `(C,)`, joined batch by batch (Chan et al. 1979)."""
 

@@ -89,7 +89,7 @@ def write_range(path: Path, points: list[Point]) -> None:
 def plot_range(points: list[Point], suggestion: Suggestion, path: Path, title: str) -> None:
     """Plots loss and mIoU of a range test's batches against the learning rate, and the suggestion, as a PNG."""
     # Here, because commands import this module before their work begins.
-    from src.reports.plotting import plt, save_figure
+    from src.reports.plotting import plain_log_ticks, plt, save_figure
 
     rates, losses = [point.lr for point in points], [point.loss for point in points]
     figure, panels = plt.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
@@ -98,6 +98,7 @@ def plot_range(points: list[Point], suggestion: Suggestion, path: Path, title: s
         axes.plot(rates, smooth(values), color="C0", linewidth=2, label="smoothed")
         axes.axvline(suggestion.lr, color="C3", linestyle="--", label=f"suggestion {suggestion.lr:.1e}")
         axes.set(title=f"training {name}", xlabel="learning rate (optimizer.lr)", xscale="log")
+        plain_log_ticks(axes.xaxis)
         axes.grid(alpha=0.3)
     usual = smooth(losses)
     lowest = usual[rates.index(suggestion.lowest)]

@@ -7,7 +7,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
-from src.config.checks import check_given, check_kinds, check_one_device, check_ranges, has_several_devices
+from src.config.checks import check_given, check_one_device, check_ranges, has_several_devices
+from src.config.kinds import check_kinds
 from src.errors import UserError, whole
 from tests.support.compose import composed as command_line
 from tests.support.paths import CONF
@@ -51,6 +52,19 @@ def cfg(composed: DictConfig) -> DictConfig:
         ("optimizer.lr", "abc", "optimizer.lr=abc: must be a number above 0"),
         ("trainer.check_val_every_n_epoch", 0, "trainer.check_val_every_n_epoch=0: must be a whole number, at least 1"),
         ("trainer.sync_batchnorm", "maybe", "trainer.sync_batchnorm=maybe: must be auto, true or false"),
+        ("trainer.accelerator", "tup", "trainer.accelerator=tup: must be one of auto, cpu, gpu, cuda, mps, tpu"),
+        ("trainer.strategy", "dpp", "trainer.strategy=dpp: must be one of auto, ddp, ddp_find_unused_parameters_true"),
+        ("trainer.devices", 0, "trainer.devices=0: must be auto, -1, a list of numbers or a whole number, at least 1"),
+        ("trainer.accumulate_grad_batches", 0, "trainer.accumulate_grad_batches=0: must be a whole number, at least 1"),
+        ("trainer.gradient_clip_val", -1, "trainer.gradient_clip_val=-1: must be null or a number above 0"),
+        ("trainer.deterministic", "war", "trainer.deterministic=war: must be true, false or warn"),
+        ("seed", 2**32, "seed=4294967296: must be at most 4294967295"),
+        ("optimizer.weight_decay", -1, "optimizer.weight_decay=-1: must be a number of at least 0"),
+        ("data.mean", [1, 2], "data.mean=[1, 2]: must be three numbers, of red, green and blue, in 0..1"),
+        ("data.std", [0, 1, 1], "data.std=[0, 1, 1]: must be three numbers, of red, green and blue, in 0..1"),
+        ("augment_on", "gpu", "augment_on=gpu: must be worker or device"),
+        ("loss.terms", None, "loss.terms is empty; choose another loss=..., or leave it out"),
+        ("callbacks.panels.num_images", 0, "callbacks.panels.num_images=0: must be a whole number, at least 1"),
     ],
 )
 def test_values_out_of_range(cfg: DictConfig, key: str, value: Any, message: str) -> None:
@@ -79,6 +93,45 @@ def test_values_out_of_range(cfg: DictConfig, key: str, value: Any, message: str
 def test_values_of_another_kind(word: str, message: str) -> None:
     with command_line("train", word) as cfg, pytest.raises(UserError, match=f"^{re.escape(message)}"):
         check_kinds(cfg)
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("name=[a,b]", "name=['a', 'b']: must be one text, no list"),
+        ("name={a:1}", "name={'a': 1}: must be one text"),
+        ("init_from=[a]", "init_from=['a']: must be one text, no list"),
+        ("runs=null", "runs=null: must not be empty; give runs=..., or leave it out for its default"),
+        ("runs=", "runs='': must not be empty"),
+        ("optimizer.lr=[1]", "optimizer.lr=[1]: must be one value, no list"),
+        ("optimizer.lr={a:1}", "optimizer.lr={'a': 1}: must be one value, such as 0.003"),
+        ("optimizer.optimizer.betas=3", "optimizer.optimizer.betas=3: must be numbers, such as [0.9, 0.999]"),
+        ("loss.terms=null", "loss.terms=null: must not be empty"),
+        ("data.classes=3", "data.classes is filled in by the program; leave it out"),
+        ("choices=1", "choices is filled in by the program; leave it out"),
+        ("task.seed=3", "task.seed always is that of seed; give seed=... instead, or leave it out"),
+        ("datamodule.batch_size=4", "datamodule.batch_size always is that of data.batch_size; give data.batch_size"),
+        ("model.num_classes=5", "model.num_classes always is that of data.classes; leave it out"),
+        ("+foo=1", "+foo=1: nothing reads foo; leave it out, or give a key in one of augment_on, "),
+    ],
+)
+def test_values_that_have_no_effect_or_another_shape(word: str, message: str) -> None:
+    with command_line("train", word) as cfg, pytest.raises(UserError, match=f"^{re.escape(message)}"):
+        check_kinds(cfg)
+
+
+def test_a_needed_value_cannot_be_null_and_lists_stay_lists() -> None:
+    message = r"^data\.root=null: must not be empty; give data\.root=\.\.\.$"
+    with command_line("train", "data=folder", "data.root=null") as cfg, pytest.raises(UserError, match=message):
+        check_kinds(cfg)
+    for command, words in (
+        ("aggregate", ("runs=[a,b]", "inference.scales=[0.5,1]")),
+        ("eval", ("run=x", "inference.size=[64,64]", "inference.size=null")),
+        ("train", ("data.pack=null", "callbacks.panels=null", "trainer.devices=[0,1]", "+callbacks.x._target_=a.B")),
+        ("train", ("data.group='^(a)'", "inference.scales=[1,2]", "data=folder", "data.root=x")),
+    ):
+        with command_line(command, *words) as cfg:
+            check_kinds(cfg)
 
 
 def test_the_kind_is_that_of_the_chosen_groups() -> None:

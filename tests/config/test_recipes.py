@@ -277,3 +277,26 @@ def test_a_header_with_a_fault_is_refused(folder: Path, file: str, old: str, new
 def test_scale_tiny_refuses_a_backbone_chosen_by_name(fails) -> None:
     message = fails("train", "experiment=r1/pspnet_ppm", "scale=tiny", "backbone=resnet18")
     assert message.startswith("backbone=resnet18: scale=tiny puts the smallest of its family in its place")
+
+
+@pytest.mark.parametrize("name", ["r0/deeplab_r50", "r0/deeplab_r101", "r0/deeplab_r152", "r0/deeplab_resnext101"])
+def test_r0s_deeplab_is_that_of_its_code(name: str) -> None:
+    """Plain convolutions, corners aligned, and in all of layer4 the rate of a stride of 16."""
+    model = full(name).model
+    assert (model.align_corners, model.contract_dilation, model.output_stride) == (True, False, 16)
+    assert (model.aspp_separable, model.decoder_separable, model.num_decoder_convs) == (False, False, 2)
+
+
+@pytest.mark.usefixtures("no_random_weights")
+def test_every_3x3_of_layer4_is_dilated_in_r0s_deeplab() -> None:
+    cfg = OmegaConf.merge(full("r0/deeplab_r50"))
+    with open_dict(cfg):
+        cfg.data.classes = {f"class {index}": [index, 0, 0] for index in range(19)}
+        cfg.backbone.weights = None
+    network = instantiate(cfg.model, _convert_="all")
+    assert network.align_corners
+    convs = {name: module for name, module in network.encoder.named_modules() if isinstance(module, torch.nn.Conv2d)}
+    rates = {name: conv.dilation for name, conv in convs.items() if "layer4" in name and conv.kernel_size == (3, 3)}
+    assert len(rates) == 3
+    assert set(rates.values()) == {(2, 2)}
+    assert not [name for name, conv in convs.items() if "layer4" in name and conv.stride != (1, 1)]

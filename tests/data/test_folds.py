@@ -161,7 +161,7 @@ def test_figures_and_the_log_name_the_fold() -> None:
     assert str(Folds(5, 1, by="image").describe(source, "train")) == "train without fold 1 of 5 (by image, seed 42)"
     assert str(Folds(5, 1).describe(source, "val")) == "val", "the official one"
     assert str(Folds(9, 1, gap=3).describe(Names({"a": 99}), "fold")) == "fold 1 of 9 (by block, gap 3) of train"
-    assert "neighbouring frames fall on both sides (data.fold_by=image)" in Folds(5, 1, by="image").note(source)
+    assert "neighbouring frames may fall on both sides (data.fold_by=image)" in Folds(5, 1, by="image").note(source)
     assert Folds(5, 0).note(source).endswith(")")
     assert "strasbourg" in Folds(5, 0).note(source)
 
@@ -198,7 +198,7 @@ def test_mistakes_with_the_data() -> None:
         Folds(5, 0).divide(Names({"a": 4}))
     with pytest.raises(ValueError, match=r"data.fold_gap=5: leaves nothing to train on; give a smaller gap"):
         Folds(2, 0).divide(Names({"a": 8}))
-    with pytest.raises(ValueError, match=r"has no val, only train; give it one, or .*data.num_folds=5 data.fold=0"):
+    with pytest.raises(ValueError, match=r"has no val, only train; give it one, or .*data.val_share=0.25"):
         Folds().samples(Names(CITIES, splits=("train",)), "val")
 
 
@@ -208,7 +208,7 @@ def test_mistakes_with_the_data_in_files(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^data.num_folds=7: train has 6 images; give at most as many$"):
         Folds(7, 6).samples(cityscapes, "train")
     with pytest.raises(
-        UserError, match=r"^this dataset has no val, only train, test; give it one, or validate on a fold"
+        UserError, match=r"^this dataset has no val, only train, test; give it one, or hold out a share"
     ):
         Folds().samples(kitti, "val")
 

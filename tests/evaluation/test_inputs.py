@@ -32,7 +32,7 @@ def test_a_folder_gives_its_images_and_names_what_is_left_out(photos: Path) -> N
     assert found.files == {"a.png": photos / "a.png"}
     others, folders = found.left_out
     assert others.startswith(f"input={photos}: left out 2 files that are none of .png, .jpg")
-    assert others.endswith(": camera.png, c.HEIC")
+    assert ": camera.png, c.HEIC; c.HEIC is HEIC, which is not read; convert it" in others
     assert folders == (f"input={photos}: left out 2 sub-folders (drive1, drive2); recursive=true reads them too")
 
 
@@ -44,7 +44,8 @@ def test_recursive_keeps_the_folders_of_the_images(photos: Path) -> None:
         "drive1/b.png": photos / "drive1" / "b.JPG",
         "drive2/b.png": photos / "drive2" / "b.jpg",
     }
-    assert [line.rpartition(": ")[2] for line in found.left_out] == ["c.HEIC, camera.png, drive1/notes.txt"]
+    (line,) = found.left_out
+    assert ": c.HEIC, camera.png, drive1/notes.txt; c.HEIC is HEIC" in line
 
 
 def test_a_folder_without_images_says_what_it_has(photos: Path) -> None:

@@ -53,7 +53,9 @@ def test_an_evaluation_has_texts_and_their_fields() -> None:
         "precision": "32-true",
         "taints": texts,
         "fields": {
-            "splits": [{"name": "fold", "fold": 1, "num_folds": 3, "by": "group", "gap": None, "seed": 42}],
+            "splits": [
+                {"name": "fold", "fold": 1, "num_folds": 3, "by": "group", "gap": None, "seed": 42, "share": None}
+            ],
             "taints": [{"how": "trained", "images": 3}, {"how": "chosen", "images": 2}],
         },
     }

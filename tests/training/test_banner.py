@@ -12,6 +12,7 @@ from src.config.flat import to_dict
 from src.config.open import resolve
 from src.runs.folder import RunFolder
 from src.training.banner import banner, batchnorm_notes
+from src.training.batchnorm import batchnorm_layers
 from tests.config.test_configs import composed
 from tests.support.paths import TINY
 from tests.support.small import Small, small_task
@@ -65,5 +66,10 @@ def test_few_images_for_batchnorm_are_noted(
     assert len(notes) == len(expected)
     for note, part in zip(notes, expected, strict=True):
         assert part in note
+    assert "freeze" not in "".join(notes)  # which would be refused: nothing is measured yet
+    measured = small_task()
+    next(iter(batchnorm_layers(measured.network).values())).running_mean.fill_(1.0)
+    advice = "or freeze it, freeze.batchnorm_epochs=3"
+    assert [advice in note for note in batchnorm_notes(cfg, measured, trainer)] == ["data.batch" in n for n in notes]
     without = small_task(architecture=lambda: Small(batchnorm=False))
     assert batchnorm_notes(cfg, without, trainer) == []

@@ -9,16 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from src.data.listing import is_image, walk
+from src.data.listing import foreign_fault, is_image, walk
 from src.data.reading import IMAGE_SUFFIXES, read_beginning, read_text
 from src.data.source import Colour, FileSource, Sample, find_root
 from src.data.sources.own_masks import KINDS, OwnMasks
-from src.errors import UserError
+from src.errors import DataError, UserError
 from src.labels import IGNORE_INDEX
 
 SPLITS = ("train", "val", "test")
 CLASS_FILES = ("classes.txt", "classes.yaml")
 IGNORE = "ignore"
+RESERVED = ("_target_", "_args_", "_convert_", "_partial_", "_recursive_")  # keys by which Hydra builds an object
 ID_BYTES = 2**16  # bytes of an image's file that its id is made from, with the file's size
 
 
@@ -30,8 +31,8 @@ class Folder(FileSource):
     adds a colour (and a label) to the class. Pixels of the name `ignore` are neither learnt nor counted.
 
     Splits are subfolders (`images/train`, `masks/train`, or `train/images`, `train/masks`), or lists with one name per
-    line: `train.txt`, `val.txt`; a `test` folder may lack masks. Without either, all images are train: use folds
-    (data.num_folds=5 data.fold=0). Further subfolders are groups, such as drives; else `group` finds the group in a
+    line: `train.txt`, `val.txt`; a `test` folder may lack masks. Without either, all images are train: hold out a share
+    (data.val_share=0.25). Further subfolders are groups, such as drives; else `group` finds the group in a
     name; else all images are one group, which folds cut into blocks of neighbours.
 
     Args:
@@ -86,14 +87,19 @@ class Folder(FileSource):
                 return found
         raise UserError(f"{self.root}: no folder images/ (nor train/images/) there; put the images into it")
 
-    def images(self, split: str) -> Iterator[Sample]:
+    def images(self, split: str) -> Iterator[Sample | DataError]:
         folder, _ = self.folders[split]
-        paths = [path for path in walk(folder) if is_image(path)]
+        files = list(walk(folder))
+        paths = [path for path in files if is_image(path)]
         names = [path.relative_to(folder).with_suffix("").as_posix() for path in paths]
         listed = self._listed(split, set(names))
         for name, path in sorted(zip(names, paths, strict=True)):
             if listed is None or name in listed:
                 yield Sample(name, self._group_of(name), path)
+        read = {path.with_suffix("") for path in paths}  # cameras write a JPEG beside a RAW file
+        for path in files if listed is None else ():
+            if path.with_suffix("") not in read and (fault := foreign_fault(path)):
+                yield fault
 
     def mask_of(self, image: Path) -> Path:
         images, masks = next(pair for pair in self.folders.values() if image.is_relative_to(pair[0]))
@@ -158,6 +164,8 @@ def read_classes(file: Path) -> tuple[dict[str, Colour], dict[Colour, int], dict
             raise UserError(f"{file}, line {row}: {text!r} is not `name: RED GREEN BLUE [LABEL]`, each 0 to 255")
         name, (red, green, blue, *label) = found.group(1).strip().strip("'\""), numbers
         colour = (red, green, blue)
+        if name in RESERVED:
+            raise UserError(f"{file}, line {row}: the name {name!r} has a meaning in configurations; give another")
         is_new = name != IGNORE and name not in classes
         if is_new:
             classes[name] = colour

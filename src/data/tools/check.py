@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from src.data.listing import is_image, walk
+from src.data.listing import foreign_fault, is_image, walk
 from src.data.source import FileSource, Sample
 from src.data.tools.check_files import Reading, read_all
 from src.errors import DataError, UserError
@@ -165,7 +165,8 @@ def _files_not_read(samples: Iterable[Sample], files: Iterable[Path]) -> Iterato
             found.setdefault(path.parent, []).append(path)
     for folder, paths in found.items():
         names = ", ".join(path.name for path in paths[:3]) + (", ..." if len(paths) > 3 else "")
-        text = f"{folder}: among the images, {len(paths)} not read because of their suffix ({names})"
+        remedy = next((f"; {path.name} {fault.text}" for path in paths if (fault := foreign_fault(path))), "")
+        text = f"{folder}: among the images, {len(paths)} not read because of their suffix ({names}){remedy}"
         yield Fault("not read", "", tuple(paths), text)
 
 
