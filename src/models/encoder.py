@@ -96,7 +96,7 @@ class Nothing(nn.Module):
 def leave_away(encoder: Encoder) -> None:
     """Removes the layers that no map depends on; smp and timm keep those behind the deepest map, and may run them."""
     maps: list[Tensor] = encoder.eval()(torch.zeros(1, 3, 64, 64))
-    sum(one.sum() for one in maps[1:]).backward()
+    torch.stack([one.sum() for one in maps[1:]]).sum().backward()
     encoder.train()
     for parent in list(encoder.modules()):
         for name, child in parent.named_children():
