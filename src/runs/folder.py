@@ -1,6 +1,5 @@
 """The run folder: every file that one training leaves, and the only thing that reports read."""
 
-import fcntl
 import logging
 import platform
 import shutil
@@ -16,7 +15,7 @@ from typing import IO, Any
 import yaml
 
 from src.errors import UserError
-from src.files import MARKER, damaged, read_json, sweep, write_json
+from src.files import LOCK, MARKER, damaged, lock, read_json, sweep, write_json
 from src.machine import num_cores
 from src.runs.metrics_csv import read_metrics
 from src.runs.records import Evaluation, Results
@@ -184,16 +183,11 @@ class RunFolder:
         Raises:
             UserError: another process has the lock.
         """
-        file = (self.path / ".lock").open("a")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.close()
-            raise UserError(
-                f"{self.path}: another process is training in this run folder; wait for it, or set resume=false "
-                "to start a run beside it"
-            ) from error
-        return file
+        return lock(
+            self.path / LOCK,
+            f"{self.path}: another process is training in this run folder; wait for it, or set resume=false to start a "
+            "run beside it",
+        )
 
 
 def _git(*arguments: str) -> str:
