@@ -1,5 +1,6 @@
 """Ends this process and its children in time after SIGTERM or Ctrl-C, whatever hangs."""
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -21,7 +22,11 @@ def stop(number: int, frame: FrameType | None) -> None:
     for each in SIGNALS:
         signal.signal(each, signal.SIG_IGN)
     kill_children()  # Lightning and Python would wait for a stopped one
-    raise SystemExit(128 + number)
+    raise StoppedError(128 + number)
+
+
+class StoppedError(SystemExit):
+    """A signal is to end this process; the code is the status that a shell gives to it."""
 
 
 @contextmanager
@@ -43,6 +48,12 @@ def ending_in_time() -> Iterator[None]:
     threading.Thread(target=_wait, args=(reader,), name="deadline", daemon=True).start()
     try:
         yield
+    except StoppedError as error:
+        kill_children()
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(int(str(error)))  # Python takes seconds to free what torch holds, and no thread watches it then
     finally:
         kill_children()
         signal.set_wakeup_fd(before)

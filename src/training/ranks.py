@@ -26,6 +26,7 @@ from src.processes.signals import stop
 from src.runs.folder import RunFolder
 
 GRACE = 10.0  # seconds for this process to find by itself that another one has ended; on a GPU it may wait for longer
+START = 300.0  # seconds for all ranks to start: on a cold disk the imports take minutes
 SEEN = 10.0  # seconds for a shared disk to show on every node what rank 0 has written
 LOST = ("timed out", "timeout", "connection", "broken pipe", "peer", "socket")  # in torch's errors of a lost rank
 AGAIN = "the same command continues the run"
@@ -56,7 +57,22 @@ class Launcher(_SubprocessScriptLauncher):
 
 
 class Strategy(DDPStrategy):
-    """DDP whose processes are started by `Launcher`."""
+    """DDP whose processes are started by `Launcher`.
+
+    Args:
+        patience: seconds that ranks wait for each other, once all have started.
+        options: of Lightning's strategy.
+    """
+
+    def __init__(self, patience: float, **options: Any) -> None:
+        super().__init__(timeout=timedelta(seconds=max(patience, START)), **options)
+        self.patience = patience
+
+    def setup_distributed(self) -> None:
+        super().setup_distributed()
+        c10d = torch.distributed.distributed_c10d
+        limit = getattr(c10d, "set_timeout", None) or c10d._set_pg_timeout  # its name before torch 2.15
+        limit(timedelta(seconds=self.patience))
 
     def _configure_launcher(self) -> None:
         assert self.cluster_environment is not None
@@ -65,11 +81,10 @@ class Strategy(DDPStrategy):
 
 def register(timeout: float) -> None:
     """Puts `Strategy` in the place of Lightning's DDP; ranks wait for each other for `timeout` seconds at most."""
-    waits = {"timeout": timedelta(seconds=timeout)}
-    StrategyRegistry.register("ddp", Strategy, override=True, **waits)
+    StrategyRegistry.register("ddp", Strategy, override=True, patience=timeout)
     for name, value in (("true", True), ("false", False)):
         name = f"ddp_find_unused_parameters_{name}"
-        StrategyRegistry.register(name, Strategy, override=True, find_unused_parameters=value, **waits)
+        StrategyRegistry.register(name, Strategy, override=True, find_unused_parameters=value, patience=timeout)
 
 
 def describe_failed(processes: Sequence[subprocess.Popen]) -> str | None:
@@ -174,12 +189,14 @@ def describe_lost(trainer: L.Trainer, timeout: float) -> str:
         if (text := describe_failed(ranks)) is not None:
             return text
         time.sleep(0.1)
+    began = torch.distributed.is_initialized()
+    within = f"rank_timeout={timeout:g} seconds" if began else f"{max(timeout, START):g} seconds from the start"
     if stopped := stopped_ranks(trainer.global_rank):
         names = ", ".join(f"rank {rank} (pid {process}) is stopped" for rank, process in stopped.items())
-        return f"{names}, and the others waited for rank_timeout={timeout:g} seconds; {AGAIN}"
+        return f"{names}, and the others waited for {within}; {AGAIN}"
     return (
         f"rank {trainer.global_rank} (on {socket.gethostname()}) lost another rank, which ended or gave no answer "
-        f"within rank_timeout={timeout:g} seconds; that one's own output says why; {AGAIN}"
+        f"within {within}; that one's own output says why; {AGAIN}"
     )
 
 
