@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from src.data.tools.download import TIMEOUT, Archive, Folder, arguments, digest, in_time, install, launch
+from src.data.tools.download import TIMEOUT, Archive, Folder, arguments, digest, install, launch
+from src.data.tools.pace import in_time
 from src.errors import UserError
 
 if TYPE_CHECKING:

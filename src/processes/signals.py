@@ -70,6 +70,8 @@ def _wait(reader: int) -> None:
             name = signal.Signals(byte[0]).name
             time.sleep(GRACE)
             print(f"error: not ended {GRACE:g} s after {name}, and so ended without more", file=sys.stderr, flush=True)
+            for child in multiprocessing.active_children():
+                child.kill()
             os._exit(128 + byte[0])
     os.close(reader)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from src.data.tools import download
+from src.data.tools import download, pace
 from src.data.tools.download import SUMS, Archive, Folder, fetch_url, install, launch
 from tests.support.download_server import FOLDERS, GOOD, SET, Server, Usage, make_tar, make_zip, serve, tree, unused
 
@@ -134,7 +134,7 @@ def test_a_server_that_stalls_is_given_up(server: Server, tmp_path: Path, monkey
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the thread that was given up
 def test_a_server_that_drips_is_given_up(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each byte comes within the socket's timeout; the whole would take months."""
-    monkeypatch.setattr(download, "PATIENCE", 0.3)
+    monkeypatch.setattr(pace, "PATIENCE", 0.3)
     server.drip = threading.Event()
     with pytest.raises(
         ValueError, match=r"/set\.zip: not downloaded \(the server sent \d+ bytes in 0\.3 seconds\); run the same"
@@ -145,14 +145,14 @@ def test_a_server_that_drips_is_given_up(server: Server, tmp_path: Path, monkeyp
 
 
 def test_work_after_the_last_byte_takes_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(download, "PATIENCE", 0.05)
+    monkeypatch.setattr(pace, "PATIENCE", 0.05)
 
     def work(arrived: Callable[[], None]) -> None:
         arrived()
         time.sleep(0.2)
         (tmp_path / "done").touch()
 
-    download.in_time(work, tmp_path)
+    pace.in_time(work, tmp_path)
     assert (tmp_path / "done").exists()
 
 

@@ -68,11 +68,15 @@ def test_children_of_threads_end_if_the_main_thread_is_stopped(tmp_path: Path) -
     def work() -> None:
         statuses.extend(children.run(["timeit", "-n1", "-r1", "import time; time.sleep(30)"], {}) for _ in range(2))
 
+    def stop() -> None:
+        with children.ended_together():
+            thread.start()
+            while not children._running:
+                time.sleep(0.01)
+            raise SystemExit(143)
+
     thread = threading.Thread(target=work)
-    with pytest.raises(SystemExit), children.ended_together():
-        thread.start()
-        while not children._running:
-            time.sleep(0.01)
-        raise SystemExit(143)
+    with pytest.raises(SystemExit):
+        stop()
     thread.join(5)
     assert statuses == [-signal.SIGTERM] * 2

@@ -11,20 +11,19 @@ import os
 import shutil
 import socket
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 
+from src.data.tools.pace import in_time
 from src.data.tools.unpack import check_space, is_archive, megabytes, unpack
 from src.errors import UserError
 from src.files import write_text
 
 SUMS = "SHA256SUMS"
 TIMEOUT = 30.0  # seconds without a byte
-SLOWEST, PATIENCE = 1_000_000, 120.0  # a download that brings fewer bytes in so many seconds is given up
 
 
 @dataclass(frozen=True)
@@ -79,42 +78,6 @@ def fetch_url(archive: Archive, folder: Path) -> Archive:
     socket.setdefaulttimeout(TIMEOUT)
     in_time(lambda arrived: download_url_to_file(archive.url, str(folder / archive.name)), folder)
     return archive
-
-
-def in_time(work: Callable[[Callable[[], None]], object], folder: Path) -> None:
-    """Downloads in a thread, and raises OSError if the server only drips: no timeout of a socket ends that.
-
-    Args:
-        work: downloads into `folder`; calls its argument when the last byte has arrived, if it has more to do.
-    """
-    arrived, errors = threading.Event(), []
-
-    def run() -> None:
-        try:
-            work(arrived.set)
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run, name="download", daemon=True)
-    thread.start()
-    before = _size(folder)
-    while thread.is_alive():
-        thread.join(PATIENCE)
-        size = _size(folder)
-        if thread.is_alive() and not arrived.is_set() and size - before < SLOWEST:
-            raise TimeoutError(f"the server sent {size - before} bytes in {PATIENCE:g} seconds")
-        before = size
-    if errors:
-        raise errors[0]
-
-
-def _size(folder: Path) -> int:
-    """Sums the sizes of the files in a folder, of which some may vanish meanwhile."""
-    size = 0
-    for path in folder.iterdir():
-        with suppress(FileNotFoundError):
-            size += path.stat().st_size
-    return size
 
 
 def install(
