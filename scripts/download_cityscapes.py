@@ -7,7 +7,7 @@ python scripts/download_cityscapes.py --root ~/data/cityscapes
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from src.data.terms import CITYSCAPES
 from src.data.tools.download import TIMEOUT, Archive, Folder, arguments, digest, install, launch
+from src.data.tools.pace import in_time
 from src.errors import UserError
 
 if TYPE_CHECKING:
@@ -97,11 +98,27 @@ def fetch(archive: Archive, folder: Path) -> Archive:
     if file.is_file() and f"md5:{digest(file, 'md5')}" == archive.checksum:
         return archive  # arrived whole, then the script was stopped
     session = login()
-    try:
+
+    def download(arrived: Callable[[], None]) -> None:
+        def answered(response: "requests.Response", **_: object) -> None:
+            chunks = response.iter_content
+
+            def iter_content(chunk_size: int | None = 1) -> Iterator[bytes]:
+                yield from chunks(chunk_size)
+                arrived()  # csDownload then computes the md5, for minutes
+
+            response.iter_content = iter_content
+
+        session.hooks["response"] = [answered]
         download_packages(session=session, package_names=[archive.name], destination_path=str(folder), resume=True)
+
+    try:
+        in_time(download, folder)
     except RequestException as error:
         if error.response is not None and error.response.status_code == 416:
             file.unlink()  # longer than the package of today
+        raise
+    except TimeoutError:
         raise
     except Exception as error:  # csDownload has no other
         if "MD5" in str(error):

@@ -1,6 +1,9 @@
-"""Writes files whole or not at all, only into folders of this program, and reads them back."""
+"""Writes files whole or not at all, only into folders of this program, reads them back, and locks them."""
 
+import errno
+import fcntl
 import json
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -8,13 +11,16 @@ from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from itertools import chain, count
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+from weakref import WeakSet
 
 from src.errors import UserError
 
+log = logging.getLogger(__name__)
 MARKER = ".streetseg"  # a file in every folder that this program made
 LOCK = ".lock"
 TEMPORARY = re.compile(r"\..+\.\d+\.tmp(\.\w+)?")  # the names that `atomic_path` makes
+WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}  # of file systems that cannot lock
 LONGEST = 200  # bytes of a name; file systems take 255, and logs of folds have longer names than their folders
 
 
@@ -115,6 +121,42 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Writes strict JSON in one step: NaN becomes null, so that any reader takes it."""
     write_text(path, json.dumps(plain(content), indent=1, allow_nan=False) + "\n")
+
+
+_locks: WeakSet[IO] = WeakSet()
+
+
+def lock(path: Path, busy: str) -> IO:
+    """Locks a file, made if it is missing, for this process: until the result is closed or the process dies.
+
+    Forked children do not share the lock: a data process that outlives its training must not hold its folder. A file
+    system without locks is used without one, which is logged.
+
+    Raises:
+        UserError: with the text `busy`; another process has the lock.
+    """
+    file = path.open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise UserError(busy) from error
+    except OSError as error:
+        if error.errno not in WITHOUT_LOCKS:
+            file.close()
+            raise
+        log.warning("%s: this file system has no locks; do not start the same command twice at a time", path)
+    _locks.add(file)
+    return file
+
+
+def _forget_locks() -> None:
+    """Closes, in a forked child, the files that its parent has locked; this leaves the parent its locks."""
+    for file in list(_locks):
+        file.close()
+
+
+os.register_at_fork(after_in_child=_forget_locks)
 
 
 def first_free(path: Path) -> Path:

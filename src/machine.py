@@ -1,9 +1,12 @@
 """This machine and this process: its environment variables, cores, network, and place among the processes of a run."""
 
+import ctypes
 import os
 import platform
 import re
+import signal
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +19,10 @@ PARENT_VARIABLE = "STREETSEG_PARENT"  # set for a child, read by it (src.process
 SWEEP_VARIABLE = "STREETSEG_SWEEP"  # set by src.config.cli, read by conf/train.yaml: a digest of the sweep's command
 GROUP_VARIABLE = "WANDB_RUN_GROUP"  # W&B's own; set by the commands of several runs: their name in the dashboard
 CACHE_VARIABLE = "STREETSEG_CACHE"  # set by the user, read by src.data.statistics: folder of class statistics
+
+SHARED_MEMORY = "/dev/shm"
+PR_SET_PDEATHSIG = 1  # of prctl(2)
+REASONS = {"SIGKILL": ", perhaps for memory", "SIGBUS": f", perhaps because {SHARED_MEMORY} is full (--shm-size)"}
 
 
 @contextmanager
@@ -96,3 +103,39 @@ def drop_stray_ranks() -> None:
 def is_first_process() -> bool:
     """Returns whether this is the only process, or rank 0 of several (Lightning's, torchrun's or Slurm's)."""
     return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
+
+
+def die_with(parent: int) -> bool:
+    """Makes the kernel kill this process, stopped or not, if its parent dies; ends at once if that has died already.
+
+    Args:
+        parent: process id of the parent when this process was started.
+
+    Returns:
+        False on a system that cannot do this (it is Linux's).
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return True
+
+
+def describe_end(status: int) -> str:
+    """Describes the end of a process by its exit status, negative for a signal."""
+    if status >= 0:
+        return f"ended with status {status}"
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:  # a real-time signal
+        name = f"signal {-status}"
+    return f"was killed by {name}{REASONS.get(name, '')}"
+
+
+def is_stopped(process: int) -> bool:
+    """Returns whether a process of this machine is stopped (SIGSTOP, Ctrl-Z, a debugger), as far as can be seen."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] in ("T", "t")
+    except (OSError, IndexError):
+        return False

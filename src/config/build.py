@@ -49,7 +49,7 @@ def build(
     trainer.sync_batchnorm = synchronises_batchnorm(
         trainer.sync_batchnorm, trainer.accelerator, several_devices=has_several_devices(cfg)
     )
-    begin(cfg.seed)
+    begin(cfg.seed, cfg.rank_timeout)
     data = build_data(cfg.datamodule, source, pack=None)  # the source has its pack already
     task = build_task(cfg, continues=continues)
     callbacks = instantiate(cfg.callbacks)

@@ -133,7 +133,7 @@ def check_ranges(cfg: DictConfig) -> None:
     """Raises UserError if a value of a training's configuration is out of range."""
     least = {
         "data.batch_size": 1, "data.eval_batch_size": 1, "trainer.max_epochs": 1, "seed": 0,
-        "freeze.backbone_epochs": 0, "freeze.batchnorm_epochs": 0,
+        "data.worker_timeout": 1, "rank_timeout": 1, "freeze.backbone_epochs": 0, "freeze.batchnorm_epochs": 0,
     }  # fmt: skip
     for key, lowest in least.items():
         whole(key, OmegaConf.select(cfg, key), lowest)

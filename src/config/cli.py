@@ -19,7 +19,8 @@ from src.config.messages import CONF, printable, user_message
 from src.config.words import check_options, home_path, prepare_word, settle_paths
 from src.errors import UserError
 from src.machine import SWEEP_VARIABLE, drop_stray_ranks, ensure_home, environment
-from src.processes.orphans import EXIT_STATUS, end_with_parent
+from src.processes.orphans import end_with_parent
+from src.processes.signals import STATUS, ending_in_time
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
 
@@ -67,7 +68,7 @@ def launch(function: Callable[[DictConfig], Any], config_name: str) -> None:
     try:
         # Hydra prints its errors, at length, and exits, unless this is set; then it raises them.
         check_options(sys.argv[1:])
-        with environment(FULL_ERROR, "1"):
+        with environment(FULL_ERROR, "1"), ending_in_time():
             main()
         if next(jobs) == 0 and _is_sweep(sys.argv[1:]):
             raise UserError(
@@ -76,7 +77,7 @@ def launch(function: Callable[[DictConfig], Any], config_name: str) -> None:
             )
     except SystemExit as stop:
         # Lightning's for SIGTERM has no status, which is that of success.
-        sys.exit(EXIT_STATUS if stop.code is None else stop.code)
+        sys.exit(STATUS if stop.code is None else stop.code)
     except Exception as error:
         if not is_printed(error):
             raise

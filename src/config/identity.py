@@ -10,8 +10,9 @@ from src.config.flat import digest, flatten, to_dict
 # them, because data.fingerprint stands for its content; and backbone.mean, because data.mean is what acts.
 VOLATILE = (
     "name", "resume", "runs", "run_dir", "choices", "init_from", "init_source.path", "logger", "data.root",
-    "data.pack", "data.num_workers", "trainer.accelerator", "trainer.enable_progress_bar", "trainer.log_every_n_steps",
-    "callbacks.panels", "callbacks.progress", "normalised_by", "backbone.mean", "backbone.std",
+    "data.pack", "data.num_workers", "data.worker_timeout", "rank_timeout", "trainer.accelerator",
+    "trainer.enable_progress_bar", "trainer.log_every_n_steps", "callbacks.panels", "callbacks.progress",
+    "normalised_by", "backbone.mean", "backbone.std",
 )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from src.config.saved import check_classes_named, config_text, read_config
 from src.config.words import shell_word
 from src.errors import UserError, shortened
 from src.files import check_name, claim, first_free, has_file, plain, read_json, write_json, write_text
-from src.machine import RUN_VARIABLE, environment, is_first_process
+from src.machine import PARENT_VARIABLE, RUN_VARIABLE, environment, is_first_process
 from src.runs.folder import RunFolder
 from src.runs.leakage import image_ids, note_leakage
 
@@ -63,12 +63,14 @@ def resolve(cfg: DictConfig) -> DictConfig:
 
 @contextmanager
 def claimed(run: RunFolder, cfg: DictConfig) -> Iterator[bool]:
-    """Locks the run folder, logs to it, and names it to the processes that Lightning starts. Yields True on rank 0.
+    """Locks the run folder and logs to it; yields True on rank 0.
+
+    The environment names the folder to the processes that Lightning starts, and this process, with which they end.
 
     Raises:
         UserError: another process has it, or made it a run of another configuration since it was opened.
     """
-    with environment(RUN_VARIABLE, str(run.path)):
+    with environment(RUN_VARIABLE, str(run.path)), environment(PARENT_VARIABLE, str(os.getpid())):
         if not is_first_process():
             yield False
             return

@@ -8,7 +8,7 @@ from src.config.flat import flatten, literal, to_dict
 from src.config.saved import load_config
 from src.data.folds import HELD_OUT
 from src.data.source import Sample, Source
-from src.errors import UserError, shortened
+from src.errors import UserError, shortened, whole
 from src.files import damaged, has_file
 from src.runs.folder import RunFolder
 from src.runs.zoo import find_run, nearest_runs
@@ -49,10 +49,11 @@ def load_run(cfg: DictConfig) -> tuple[RunFolder, DictConfig]:
 
 def _change_data(given: DictConfig, config: DictConfig) -> None:
     """Changes where a run's data are read from, and by how many processes."""
-    for key in ("pack", "num_workers"):
+    for key in ("pack", "num_workers", "worker_timeout"):
         if given.get(key, AS_RUN) != AS_RUN:
             config.datamodule[key] = literal(given[key])
     check_workers(config.datamodule.num_workers)
+    whole("data.worker_timeout", config.datamodule.worker_timeout, 1)
     if given.root != AS_RUN:
         if "root" not in config.datamodule.dataset:
             raise UserError(f"data.root={given.root}: {config.data.name} has no root; leave it out")

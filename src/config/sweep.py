@@ -1,8 +1,6 @@
 """Sweeps (`-m`): jobs in processes of their own if they need several devices, and a table built from run folders."""
 
 import logging
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,8 @@ from omegaconf import DictConfig
 from src.config.checks import has_several_devices
 from src.errors import UserError
 from src.files import write_text
-from src.machine import RUN_VARIABLE, environment
+from src.machine import RUN_VARIABLE, describe_end
+from src.processes.children import run as run_child
 from src.runs.folder import RunFolder
 from src.runs.marks import MARK, mark
 
@@ -39,11 +38,10 @@ def needs_own_process(cfg: DictConfig) -> bool:
 
 def train_in_own_process(run: RunFolder) -> None:
     """Trains this job of a sweep by a command of its own. Raises UserError with its status if it fails."""
-    command = [sys.executable, "-m", "src.train", *HydraConfig.get().overrides.task]
-    with environment(RUN_VARIABLE, str(run.path)):
-        status = subprocess.run(command, check=False).returncode
+    command = ["src.train", *HydraConfig.get().overrides.task]
+    status = run_child(command, {RUN_VARIABLE: str(run.path)})
     if status != 0:
-        raise UserError(f"{' '.join(command[1:])}: ended with status {status}")
+        raise UserError(f"python -m {' '.join(command)}: {describe_end(status)}")
 
 
 class SweepSummary(Callback):

@@ -28,6 +28,7 @@ class SegmentationDataModule(L.LightningDataModule):
         batch_size: training images per device and step.
         eval_batch_size: images per step in evaluation; above 1 only if all images have one size.
         num_workers: data processes per device, or "auto" (the cores that this process may use, at most 8).
+        worker_timeout: seconds that a batch of the data processes may take.
         class_uniform: share of an epoch for which a class is drawn first, then a crop about one of its pixels.
         pack: folder of a pack of the dataset (`python -m src.pack`); `auto` takes the one beside the data, if it
             exists; None reads the files.
@@ -51,6 +52,7 @@ class SegmentationDataModule(L.LightningDataModule):
         folds: dict | None = None,
         pack: str | None = None,
         class_uniform: float = 0.0,
+        worker_timeout: int = 180,
         augment_on: str = "worker",
     ) -> None:
         super().__init__()
@@ -62,6 +64,7 @@ class SegmentationDataModule(L.LightningDataModule):
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.num_workers = min(8, num_cores()) if num_workers == "auto" else int(num_workers)
+        self.worker_timeout = worker_timeout
         self.seed = seed
         self.class_uniform = class_uniform
         self.epochs_done = 0
@@ -135,6 +138,7 @@ class SegmentationDataModule(L.LightningDataModule):
             sampler=sampler,
             drop_last=drop_last,
             num_workers=self.num_workers,
+            patience=self.worker_timeout,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
             collate_fn=collate,

@@ -1,12 +1,14 @@
 """Turns samples of a source into tensors, with randomness that is a function of (seed, epoch, index) only."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing.sharedctypes import RawArray
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset, Sampler, get_worker_info
 
 from src.data.source import Sample, Source
 from src.errors import UserError
@@ -14,6 +16,41 @@ from src.errors import UserError
 Transform = Callable[..., tuple[np.ndarray, ...]]
 Key = tuple[int, int] | tuple[int, int, int]
 NAMES = ("image", "mask", "colour")  # the last one if a transform defers its colour steps
+
+
+class Reading:
+    """The names of the samples that each worker is at, in memory that the main process shares: it names one that hangs.
+
+    A name is cut to its last `LENGTH` bytes.
+    """
+
+    LENGTH = 255
+
+    def __init__(self, num_workers: int) -> None:
+        self._text = RawArray("c", (self.LENGTH + 1) * num_workers) if num_workers else None
+
+    @contextmanager
+    def of(self, name: str) -> Iterator[None]:
+        """Shows the name as that of this worker for the duration of a block; does nothing in the main process."""
+        worker = get_worker_info()
+        if self._text is None or worker is None:
+            yield
+            return
+        begin = worker.id * (self.LENGTH + 1)
+        text = name.encode(errors="replace")[-self.LENGTH :] + b"\0"
+        self._text[begin : begin + len(text)] = text
+        try:
+            yield
+        finally:
+            self._text[begin] = b"\0"
+
+    def names(self) -> list[str]:
+        """Returns the name of each worker's sample; empty for one that waits for work."""
+        if self._text is None:
+            return []
+        content, size = bytes(self._text), self.LENGTH + 1
+        parts = (content[begin : begin + size] for begin in range(0, len(content), size))
+        return [part.partition(b"\0")[0].decode(errors="replace") for part in parts]
 
 
 @dataclass(eq=False)
@@ -31,6 +68,7 @@ class SegmentationDataset(Dataset):
     samples: list[Sample]
     transform: Transform | None
     seed: int
+    reading: Reading = field(default_factory=lambda: Reading(0), init=False)  # set by `Loader`
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -41,12 +79,14 @@ class SegmentationDataset(Dataset):
         The image is a view of `(H, W, 3)`: the pixels stay together (channels_last), as the network wants them.
         """
         epoch, index, *label = key
-        frame = self.source.open(self.samples[index % len(self.samples)])
+        sample = self.samples[index % len(self.samples)]
         seed = derive_seed(self.seed, epoch, index)
-        arrays = self.transform(frame, seed, *label) if self.transform else frame.whole()
+        with self.reading.of(str(sample.image or sample.name)):
+            frame = self.source.open(sample)
+            arrays = self.transform(frame, seed, *label) if self.transform else frame.whole()
         tensors = [torch.from_numpy(np.require(array, requirements=["C", "W"])) for array in arrays]
-        sample = dict(zip(NAMES, tensors, strict=False))
-        return sample | {"image": sample["image"].permute(2, 0, 1)}
+        found = dict(zip(NAMES, tensors, strict=False))
+        return found | {"image": found["image"].permute(2, 0, 1)}
 
     def __getitems__(self, keys: list[Key]) -> list[dict[str, Tensor]] | UserError:
         """Returns the samples of a batch, or the UserError of one, as a value: torch turns a raised one into text."""

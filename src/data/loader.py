@@ -1,18 +1,24 @@
-"""torch's DataLoader, with workers that keep their memory and hand on user errors as they are."""
+"""torch's DataLoader, with workers that keep their memory, hand on user errors as they are, and never hang a run."""
 
 import ctypes
+import multiprocessing
 import os
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
+from typing import Any
 
 import cv2
 from torch import Tensor
 from torch.utils.data import DataLoader, default_collate, get_worker_info
 
-from src.errors import UserError
+from src.data.dataset import Reading
+from src.errors import UserError, shortened
+from src.machine import SHARED_MEMORY, describe_end, die_with, is_stopped
 
-SHARED_MEMORY = "/dev/shm"
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
 Batch = dict[str, Tensor]
 
@@ -22,30 +28,117 @@ class Loader(DataLoader):
 
     torch would raise one whose text holds the worker's traceback. Use `collate` and `start_worker` with it.
 
+    Args:
+        patience: seconds that a batch of the workers may take.
+        options: of `DataLoader`.
+
     Raises:
-        UserError: a sample cannot be read, sizes differ, a worker was killed, or shared memory is too small.
+        UserError: a sample cannot be read, sizes differ, a worker was killed or gave no batch within `patience`, or
+            shared memory is too small.
     """
 
+    def __init__(self, *args: Any, num_workers: int = 0, patience: float = 180, **options: Any) -> None:
+        # Not torch's timeout: it does not hold while a batch is fetched from the memory of a stopped worker, and while
+        # it waits, torch does not see that a worker has died.
+        super().__init__(*args, num_workers=num_workers, **options)
+        self.patience = patience
+        self.reading = Reading(num_workers)
+        if num_workers:
+            self.dataset.reading = self.reading  # pyright: ignore[reportAttributeAccessIssue]
+        self._waits = False  # whether the main process waits for a batch
+        self._fault: str | None = None  # why a worker was killed, if the watch has done it
+
     def __iter__(self) -> Iterator[Batch]:
-        return _raise_errors(super().__iter__())
+        with self._watching(), self._waiting():
+            batches = super().__iter__()
+        return self._raise_errors(batches)
+
+    def _raise_errors(self, batches: Iterator[Batch | UserError]) -> Iterator[Batch]:
+        batch = None
+        try:
+            with self._watching():
+                while True:
+                    with self._waiting():
+                        batch = next(batches, None)
+                    if isinstance(batch, UserError):
+                        raise batch
+                    if batch is None:
+                        return
+                    yield batch
+        finally:
+            batch = None  # an error whose traceback keeps this frame must not be kept by it, and with it the workers
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        """Marks a wait for a batch. Raises a UserError that names the worker if one was killed, or took too long."""
+        self._waits = True
+        try:
+            yield
+        except (OSError, EOFError, RuntimeError) as error:  # torch raises any of them if a worker is killed
+            workers = self._workers()
+            if self._fault is not None:
+                end(workers)
+                self._iterator = None
+                raise UserError(self._fault) from error
+            ended = wait([worker.sentinel for worker in workers], timeout=1)
+            for number, worker in enumerate(workers):
+                if worker.sentinel in ended:
+                    worker.join()
+                    raise UserError(f"data process {number} {_end(worker.exitcode or 0)}") from error
+            raise
+        finally:
+            self._waits = False
+
+    def _workers(self) -> list[BaseProcess]:
+        return getattr(self._iterator, "_workers", [])
+
+    @contextmanager
+    def _watching(self) -> Iterator[None]:
+        """Runs, within the block, a thread that kills a worker if a batch takes longer than `patience`."""
+        ended = threading.Event()
+        if self.num_workers:
+            threading.Thread(target=self._watch, args=(ended,), name="data processes", daemon=True).start()
+        try:
+            yield
+        finally:
+            ended.set()
+
+    def _watch(self, ended: threading.Event) -> None:
+        """Counts the time in ticks: none passes while this process itself is stopped."""
+        tick, waited = min(1.0, self.patience / 5), 0.0
+        while not ended.wait(tick):
+            waited = waited + tick if self._waits else 0.0
+            if waited > self.patience and (workers := self._workers()):
+                number, self._fault = self._hanging(workers)
+                workers[number].kill()  # which ends the wait of the main thread, wherever it is
+                return
+
+    def _hanging(self, workers: Sequence[BaseProcess]) -> tuple[int, str]:
+        """Returns the first worker that is stopped, or else is reading, and a line that names all of them."""
+        files = self.reading.names()
+        stopped = [number for number, worker in enumerate(workers) if is_stopped(worker.pid or 0)]
+        found = stopped or [number for number, file in enumerate(files) if file] or list(range(len(workers)))
+        state, remedy = "hangs", "look at the file and its disk, or, if they are only slow, raise data.worker_timeout"
+        if stopped:
+            state, remedy = "is stopped", "the same command goes on"
+        names = []
+        for number in found:
+            place = f" at {files[number]}" if files[number] else ""
+            names.append(f"data process {number} (pid {workers[number].pid}) {state}{place}")
+        return found[0], f"no batch in data.worker_timeout={self.patience:g} s: {shortened(names)}; {remedy}"
 
 
-def _raise_errors(batches: Iterator[Batch | UserError]) -> Iterator[Batch]:
-    try:
-        for batch in batches:
-            if isinstance(batch, UserError):
-                raise batch
-            yield batch
-    except (OSError, EOFError, RuntimeError) as error:  # torch raises any of them if a worker is killed
-        workers = getattr(batches, "_workers", [])
-        ended = wait([worker.sentinel for worker in workers], timeout=1)
-        for number, worker in enumerate(workers):
-            if worker.sentinel in ended:
-                worker.join()
-                raise UserError(f"data process {number} {_end(worker.exitcode)}") from error
-        raise
-    finally:
-        batch = None  # an error whose traceback keeps this frame must not be kept by it, and with it the workers
+def end(workers: Sequence[BaseProcess]) -> None:
+    """Kills workers, stopped ones too."""
+    is_main = threading.current_thread() is threading.main_thread()
+    # torch's handler of the signal raises an error if a worker is killed.
+    handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL) if is_main else None
+    for worker in workers:
+        worker.kill()
+    for worker in workers:
+        worker.join(2)
+    if is_main:
+        signal.signal(signal.SIGCHLD, handler or signal.SIG_DFL)
 
 
 def collate(samples: list[Batch] | UserError) -> Batch | UserError:
@@ -86,17 +179,20 @@ def _too_large(batch: Batch) -> UserError | None:
 
 
 def _end(status: int) -> str:
-    """Describes the end of a process by its exit status, and the remedy."""
+    """Describes the end of a worker by its exit status, and the remedy."""
     if status >= 0:
-        return f"ended with status {status}; its output is above; data.num_workers=0 shows its error here"
-    name = signal.Signals(-status).name
-    reasons = {"SIGKILL": "perhaps for memory", "SIGBUS": f"perhaps because {SHARED_MEMORY} is full (--shm-size)"}
-    reason = f", {reasons[name]}" if name in reasons else ""
-    return f"was killed by {name}{reason}; a lower data.num_workers or data.batch_size needs less memory"
+        return f"{describe_end(status)}; its output is above; data.num_workers=0 shows its error here"
+    return f"{describe_end(status)}; a lower data.num_workers or data.batch_size needs less memory"
 
 
 def start_worker(worker_id: int) -> None:
-    """Prepares a worker process: one thread, freed memory is kept, Ctrl-C is left to the main process."""
+    """Prepares a worker process: one thread, memory is kept, Ctrl-C is left to the main process, whose end is its own.
+
+    Even a stopped worker, or one that hangs in a read, ends with the main process.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None and multiprocessing.get_start_method() != "forkserver":
+        die_with(parent.pid or 0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(0)  # OpenCV's threads would fight over the cores that the workers fill
     # glibc gives arrays above 128 kB back to the system when they are freed, and takes fresh pages for the next ones.

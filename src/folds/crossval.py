@@ -11,7 +11,7 @@ from typing import Any
 
 from src.errors import UserError
 from src.files import has_file, read_json, write_json, write_text
-from src.processes.children import failure
+from src.processes.children import ended_together, failure
 from src.processes.progress import show_progress
 from src.reports.dashboard import Figures, Pictures, fold_figures
 from src.reports.figures import draw_folds
@@ -94,7 +94,7 @@ def train_folds(plan: FoldsPlan) -> dict[int, str]:
 
     runs = {f"fold {fold.number}": fold.run for fold in plan.folds}
     progress = show_progress(runs, plan.epochs, enabled=plan.with_progress)
-    with progress, ThreadPoolExecutor(max_workers=len(plan.devices) or 1) as pool:
+    with progress, ThreadPoolExecutor(max_workers=len(plan.devices) or 1) as pool, ended_together():
         reasons = zip(plan.folds, pool.map(work, plan.folds), strict=True)
         return {fold.number: why for fold, why in reasons if why is not None}
 

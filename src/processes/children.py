@@ -1,15 +1,22 @@
-"""Runs modules of this project in child processes, each with a log file."""
+"""Runs modules of this project in child processes, each with a log file, which end with this process."""
 
 import re
+import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from src.machine import RUN_VARIABLE
+from src.machine import RUN_VARIABLE, describe_end
 from src.processes.orphans import child_environment
+from src.processes.signals import GRACE
 
 PROMPT = "$ python -m "  # stands before each command in a log
+_running: set[subprocess.Popen] = set()
+_ended = threading.Event()  # set while all children are to end: none starts
 
 
 def run_module(command: Sequence[str], log: Path, device: str | None = None) -> int:
@@ -20,13 +27,64 @@ def run_module(command: Sequence[str], log: Path, device: str | None = None) -> 
         log: file that the command line and all output are added to.
         device: value of CUDA_VISIBLE_DEVICES for the child; None leaves it as it is here.
     """
-    env = {name: value for name, value in child_environment().items() if name != RUN_VARIABLE}
-    if device is not None:
-        env["CUDA_VISIBLE_DEVICES"] = device
+    changes = {} if device is None else {"CUDA_VISIBLE_DEVICES": device}
     with log.open("a") as file:
         print(f"{PROMPT}{' '.join(command)}", file=file, flush=True)
-        line = [sys.executable, "-m", *command]
-        return subprocess.run(line, stdout=file, stderr=subprocess.STDOUT, env=env, check=False).returncode
+        return run(command, {RUN_VARIABLE: None, **changes}, stdout=file, stderr=subprocess.STDOUT)
+
+
+def run(command: Sequence[str], changes: Mapping[str, str | None], **options: Any) -> int:
+    """Runs a module in a child process; returns its status, negative for a signal.
+
+    If this process dies, the child is killed. If the call is interrupted, or `ended_together`, the child gets SIGTERM,
+    and is killed if it has not ended in time.
+
+    Args:
+        command: name of the module and its arguments.
+        changes: environment variables of the child; None removes one.
+        options: of `subprocess.Popen`.
+    """
+    if _ended.is_set():
+        return -signal.SIGTERM
+    env = {name: value for name, value in {**child_environment(), **changes}.items() if value is not None}
+    with subprocess.Popen([sys.executable, "-m", *command], env=env, **options) as process:
+        _running.add(process)
+        try:
+            if _ended.is_set():
+                _end(process)
+            return process.wait()
+        except BaseException:
+            _end(process)
+            raise
+        finally:
+            _running.discard(process)
+
+
+def _end(process: subprocess.Popen) -> None:
+    process.terminate()
+    try:
+        process.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+@contextmanager
+def ended_together() -> Iterator[None]:
+    """Ends the children that other threads run if the block raises; none starts from then on.
+
+    Threads start children one after the other, and would go on with the next one.
+    """
+    _ended.clear()
+    try:
+        yield
+    except BaseException:
+        _ended.set()
+        threads = [threading.Thread(target=_end, args=(process,)) for process in list(_running)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        raise
 
 
 def last_error(log: Path) -> str | None:
@@ -39,4 +97,4 @@ def last_error(log: Path) -> str | None:
 def failure(command: Sequence[str], log: Path, device: str | None = None) -> str | None:
     """Runs a module as `run_module` does; returns the reason if it fails, else None."""
     status = run_module(command, log, device)
-    return None if status == 0 else last_error(log) or f"{command[0]} ended with status {status}"
+    return None if status == 0 else last_error(log) or f"{command[0]} {describe_end(status)}"

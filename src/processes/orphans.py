@@ -5,11 +5,9 @@ import signal
 import threading
 import time
 
-from src.machine import PARENT_VARIABLE
+from src.machine import PARENT_VARIABLE, die_with
 
-EXIT_STATUS = 128 + signal.SIGTERM  # a shell's status for a process that SIGTERM ended
-POLL = 1.0  # seconds between looks at the parent
-GRACE = 15.0  # seconds from SIGTERM to SIGKILL, for Lightning to end its batch and the data workers
+POLL = 1.0  # seconds between looks at the parent, on a system that does not do this by itself
 
 
 def child_environment() -> dict[str, str]:
@@ -18,18 +16,19 @@ def child_environment() -> dict[str, str]:
 
 
 def end_with_parent() -> None:
-    """Starts a thread that ends this process once its parent has died, if the parent set `child_environment`.
+    """Ends this process by SIGKILL once its parent has died, if the parent set `child_environment`, or is torchrun.
 
-    The variable is removed, because the children of this process have another parent.
+    SIGKILL ends stopped processes too, and costs nothing that a kill of the whole would not: every file is written in
+    one step. The variable is removed, because the children of this process have another parent.
     """
-    if (parent := os.environ.pop(PARENT_VARIABLE, None)) is not None:
+    parent = os.environ.pop(PARENT_VARIABLE, None)
+    if parent is None and "TORCHELASTIC_RUN_ID" in os.environ:
+        parent = str(os.getppid())
+    if parent is not None and not die_with(int(parent)):
         threading.Thread(target=_watch, args=(int(parent),), name="parent", daemon=True).start()
 
 
 def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(POLL)
-    os.kill(os.getpid(), signal.SIGTERM)
-    # Lightning obeys SIGTERM only between batches, and a logger may wait for its server.
-    time.sleep(GRACE)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -14,7 +14,7 @@ from typing import IO, Any
 import yaml
 
 from src.errors import UserError
-from src.files import MARKER, damaged, has_file, read_json, sweep, write_json
+from src.files import LOCK, MARKER, damaged, has_file, lock, read_json, sweep, write_json
 from src.runs.records import Evaluation, Results
 from src.runs.seal import check_sound, fault, keep_before
 from src.runs.serial import read_record
@@ -210,16 +210,11 @@ class RunFolder:
         Raises:
             UserError: another process has the lock.
         """
-        file = (self.path / ".lock").open("a")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.close()
-            raise UserError(
-                f"{self.path}: another process is training in this run folder; wait for it, or set resume=false "
-                "to start a run beside it"
-            ) from error
-        return file
+        return lock(
+            self.path / LOCK,
+            f"{self.path}: another process is training in this run folder; wait for it, or set resume=false to start a "
+            "run beside it",
+        )
 
 
 @contextmanager

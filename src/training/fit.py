@@ -22,13 +22,18 @@ from src.runs.leakage import leakage_before
 from src.runs.marks import MARK
 from src.task import SegmentationTask
 from src.training.banner import banner
+from src.training.ranks import Ranks, digest_last, naming_lost_ranks, register
 
 log = logging.getLogger(__name__)
 
 
-def begin(seed: int) -> None:
-    """Seeds every generator, and silences the warnings of Lightning that give the user nothing to do."""
+def begin(seed: int, rank_timeout: float) -> None:
+    """Seeds every generator, and silences the warnings of Lightning that give the user nothing to do.
+
+    `rank_timeout`: seconds that the processes of several devices wait for each other at most.
+    """
     quieten()
+    register(rank_timeout)
     L.seed_everything(seed, verbose=False)
 
 
@@ -62,14 +67,18 @@ def fit(
         config: the resolved configuration of the run, for the banner and the loggers.
 
     Raises:
-        UserError: the loss is not finite; all that reading the data raises.
+        UserError: the loss is not finite; a rank was lost, or sees another run folder or other data; all that reading
+            the data raises.
     """
     loggers: list[Any] = list(trainer.loggers)
     if run.last.is_file():
         check_continues(task, run.last)
     if is_first_process():
         log.info(banner(config, run, data, task, trainer))
-    with ExitStack() as stack:
+    last = digest_last(run)
+    ranks: Any = Ranks(run, last, config["data"]["fingerprint"])
+    trainer.callbacks.insert(0, ranks)  # pyright: ignore[reportAttributeAccessIssue]
+    with ExitStack() as stack, naming_lost_ranks(trainer, config["rank_timeout"]):
         for logger in loggers:
             stack.enter_context(logger)
         if taints := find_taints(data, data.validation_split, leakage_before(run.path)):
@@ -79,7 +88,7 @@ def fit(
                 logger.mark(taints)
         for logger in loggers:
             logger.log_hyperparams(config)
-        trainer.fit(task, data, ckpt_path=run.last if run.last.is_file() else None, weights_only=True)
+        trainer.fit(task, data, ckpt_path=run.last if last else None, weights_only=True)
         trainer.loggers = []  # what follows is not a point of the curves
         evaluation = evaluate(trainer, task, data, run, data.validation_split, "best")
         if trainer.is_global_zero:

@@ -16,7 +16,7 @@ import torch
 
 from src.data.dataset import EpochSampler, SegmentationDataset
 from src.data.frame import ArrayFrame, Frame
-from src.data.loader import Loader, collate, start_worker
+from src.data.loader import Loader, collate, end, start_worker
 from src.data.source import Sample, Source
 from src.errors import DataError, UserError
 
@@ -42,7 +42,9 @@ class Numbered(Source):
         return np.full((*size, 3), int(sample.name), np.uint8), np.full(size, int(sample.name), np.uint8)
 
 
-def loader(workers: int, act: Callable[[int], object] = lambda index: None, length: int = 41) -> Loader:
+def loader(
+    workers: int, act: Callable[[int], object] = lambda index: None, length: int = 41, patience: float = 60
+) -> Loader:
     def transform(frame: Frame, seed: int) -> tuple[np.ndarray, np.ndarray]:
         return frame.whole()
 
@@ -53,6 +55,7 @@ def loader(workers: int, act: Callable[[int], object] = lambda index: None, leng
         sampler=EpochSampler(length, 0, shuffle=False),
         drop_last=True,
         num_workers=workers,
+        patience=patience,
         persistent_workers=workers > 0,
         collate_fn=collate,
         worker_init_fn=start_worker,
@@ -143,6 +146,54 @@ def test_a_killed_worker_is_reported() -> None:
     process.join()
     own = r"UserError\(.data process 0 was killed by SIGKILL, perhaps for memory; a lower data.num_workers"
     assert re.match(rf"{own}|RuntimeError\(.DataLoader worker.*signal: Killed", error), error
+
+
+def test_a_stopped_worker_is_named_and_ended() -> None:
+    data = loader(2, length=4000, patience=0.5)
+    batches = iter(data)
+    next(batches)
+    stopped = data._workers()[1]
+    assert stopped.pid
+    os.kill(stopped.pid, signal.SIGSTOP)
+    began = time.monotonic()
+    with pytest.raises(
+        UserError,
+        match=rf"^no batch in data\.worker_timeout=0\.5 s: data process 1 \(pid {stopped.pid}\) is stopped.*"
+        "the same command goes on$",
+    ):
+        list(batches)
+    assert time.monotonic() - began < 10
+    assert not multiprocessing.active_children()
+    again = iter(data)  # by new workers
+    assert numbers([next(again)]) == [0, 1]
+    del again
+    end(data._workers())
+
+
+def test_a_worker_that_is_stopped_between_two_epochs_is_named() -> None:
+    data = loader(1, patience=0.5)
+    list(data)
+    worker = data._workers()[0]
+    assert worker.pid
+    os.kill(worker.pid, signal.SIGSTOP)
+    with pytest.raises(UserError, match=r"data process 0 \(pid \d+\) is stopped"):
+        iter(data)
+
+
+def test_a_worker_that_hangs_in_a_read_is_named_with_its_file() -> None:
+    data = loader(2, lambda index: time.sleep(60) if index == 5 else None, patience=0.5)
+    with pytest.raises(
+        UserError, match=r"data process 0 \(pid \d+\) hangs at 5; look at the file and its disk, or, if"
+    ):
+        list(data)
+    assert not multiprocessing.active_children()
+
+
+def test_time_spent_with_a_batch_does_not_count() -> None:
+    batches = iter(loader(1, patience=0.2))
+    next(batches)
+    time.sleep(0.6)
+    assert len(list(batches)) == 19
 
 
 def test_batches_that_shared_memory_cannot_hold_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

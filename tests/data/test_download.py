@@ -5,13 +5,14 @@ import shutil
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from src.data.tools import download
+from src.data.tools import download, pace
 from src.data.tools.download import SUMS, Archive, Folder, fetch_url, install, launch
 from tests.support.download_server import FOLDERS, GOOD, SET, Server, Usage, make_tar, make_zip, serve, tree, unused
 
@@ -128,6 +129,31 @@ def test_a_server_that_stalls_is_given_up(server: Server, tmp_path: Path, monkey
         install([archive(server)], tmp_path)
     server.hold.set()
     assert tree(tmp_path) == set()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the thread that was given up
+def test_a_server_that_drips_is_given_up(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each byte comes within the socket's timeout; the whole would take months."""
+    monkeypatch.setattr(pace, "PATIENCE", 0.3)
+    server.drip = threading.Event()
+    with pytest.raises(
+        ValueError, match=r"/set\.zip: not downloaded \(the server sent \d+ bytes in 0\.3 seconds\); run the same"
+    ):
+        install([archive(server)], tmp_path)
+    server.drip.set()
+    assert not (tmp_path / "archives" / "set.zip").exists()
+
+
+def test_work_after_the_last_byte_takes_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "PATIENCE", 0.05)
+
+    def work(arrived: Callable[[], None]) -> None:
+        arrived()
+        time.sleep(0.2)
+        (tmp_path / "done").touch()
+
+    pace.in_time(work, tmp_path)
+    assert (tmp_path / "done").exists()
 
 
 def test_nothing_of_the_users_is_overwritten(server: Server, tmp_path: Path) -> None:

@@ -55,17 +55,27 @@ def test_the_child_of_a_living_parent_lives() -> None:
 def test_a_process_ends_if_its_parent_died_before_it_looked() -> None:
     script = "from src.processes.orphans import end_with_parent; import time; end_with_parent(); time.sleep(20)"
     dead = {**os.environ, PARENT_VARIABLE: "-1"}
-    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=dead, check=False).returncode == -signal.SIGTERM
+    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=dead, check=False).returncode == -signal.SIGKILL
 
 
-def test_a_process_that_ignores_sigterm_is_killed() -> None:
+def test_without_help_of_the_kernel_a_thread_looks_at_the_parent() -> None:
     script = (
-        "from src.processes import orphans; import signal, time; orphans.GRACE = 0.5\n"
-        "signal.signal(signal.SIGTERM, lambda *_: 0)\n"
+        "from src.processes import orphans; import time; orphans.die_with = lambda parent: False\n"
         "orphans.end_with_parent(); time.sleep(20)"
     )
     dead = {**os.environ, PARENT_VARIABLE: "-1"}
     assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=dead, check=False).returncode == -signal.SIGKILL
+
+
+def test_a_stopped_process_ends_with_its_parent() -> None:
+    command = [sys.executable, "-c", CHAIN, "1", CHAIN]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert [process.stdout.readline() for _ in range(2)] == ["None\n"] * 2
+        child = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text())
+        os.kill(child, signal.SIGSTOP)
+        process.kill()
+        assert process.stdout.read() == ""
+        wait_until(lambda: not Path(f"/proc/{child}/cwd").exists(), 2)
 
 
 def test_a_training_ended_by_sigterm_has_a_failing_status(monkeypatch: pytest.MonkeyPatch) -> None:

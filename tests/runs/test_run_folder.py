@@ -1,10 +1,14 @@
 """A run folder without weights is given to another configuration; one with weights, or in use, is not."""
 
+import errno
+import fcntl
 import json
+import multiprocessing
 import sys
 import threading
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -19,7 +23,7 @@ from src.files import claim, write_json
 from src.runs.folder import RunFolder
 from src.runs.records import Results
 from tests.support.paths import TINY
-from tests.support.processes import assert_same_weights
+from tests.support.processes import assert_same_weights, is_free, wait_until
 from tests.support.records import evaluation
 
 MENDED = ("trainer.max_epochs=2", "trainer.log_every_n_steps=2", "callbacks.panels.every_n_epochs=2")
@@ -219,3 +223,26 @@ def test_colours_come_from_the_configuration(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     run.config.write_text(OmegaConf.to_yaml(OmegaConf.create({"data": {"classes": {"sky": [70, 130, 180]}}})))
     assert run.palette == {"sky": [70, 130, 180]}
+
+
+def test_a_forked_process_does_not_share_a_lock(tmp_path: Path) -> None:
+    """Data processes are forked while the training holds its folder: one that outlives it must not hold it on."""
+    with RunFolder(tmp_path).lock():
+        child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(30,))
+        child.start()
+        with pytest.raises(UserError, match="another process is training"):
+            RunFolder(tmp_path).lock()
+    wait_until(partial(is_free, RunFolder(tmp_path)), 5)
+    child.kill()
+    child.join()
+
+
+def test_a_file_system_without_locks_is_used_without_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(file: object, how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    RunFolder(tmp_path).lock().close()
+    assert "this file system has no locks; do not start the same command twice" in caplog.text

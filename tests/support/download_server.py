@@ -31,6 +31,7 @@ class Server(ThreadingHTTPServer):
         self.password: str | None = None
         self.asked: list[tuple[str, str, dict[str, str]]] = []
         self.hold: threading.Event | None = None
+        self.drip: threading.Event | None = None  # until it is set, one byte is sent in each twentieth of a second
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
 
@@ -79,6 +80,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Connection", "close")  # which also ends it here
         self.end_headers()
+        while server.drip and not server.drip.wait(0.05):
+            self.wfile.write(body[:1])
         self.wfile.write(body[: server.cuts.pop(0)] if server.cuts else body)
         if server.hold:
             server.hold.wait(10)

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
 
+from src.data.tools.pace import in_time
 from src.data.tools.unpack import check_space, is_archive, megabytes, unpack
 from src.errors import UserError
 from src.files import write_text
@@ -71,11 +72,11 @@ class Archive:
 
 
 def fetch_url(archive: Archive, folder: Path) -> Archive:
-    """Downloads an archive into `folder`, with a progress bar. Raises OSError after 30 s without a byte."""
+    """Downloads an archive into `folder`, with a progress bar. Raises OSError if nothing, or too little, arrives."""
     from torch.hub import download_url_to_file  # here, so that --help does not wait for torch
 
     socket.setdefaulttimeout(TIMEOUT)
-    download_url_to_file(archive.url, str(folder / archive.name))
+    in_time(lambda arrived: download_url_to_file(archive.url, str(folder / archive.name)), folder)
     return archive
 
 

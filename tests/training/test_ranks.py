@@ -1,0 +1,111 @@
+"""The ranks of a training: what each sees, and the words for one that is lost."""
+
+import re
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from lightning.pytorch.strategies import StrategyRegistry
+
+from src.errors import UserError
+from src.runs.folder import RunFolder
+from src.training.ranks import Strategy, View, compare, describe_failed, digest_last, register, stopped_ranks
+from tests.support.paths import ROOT, TINY
+from tests.support.processes import wait_until
+
+FIRST = View(0, "a", {"train": "1"}, "c", "l")
+TWO = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
+
+
+def test_ranks_that_see_the_same_may_train() -> None:
+    compare([FIRST, replace(FIRST, rank=1, host="b")], RunFolder(Path("runs/x")))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"last": None},
+            "runs/x/checkpoints/last.ckpt: rank 2 (on b) and rank 0 (on a) do not both see this file; all",
+        ),
+        (
+            {"last": "m"},
+            "runs/x/checkpoints/last.ckpt: rank 2 (on b) and rank 0 (on a) see different files of this name",
+        ),
+        (
+            {"config": None},
+            "runs/x/config.yaml: rank 2 (on b) and rank 0 (on a) do not both see this file; all nodes must",
+        ),
+        ({"data": {"train": "2"}}, "data.root: rank 2 (on b) and rank 0 (on a) see different data; give all nodes"),
+    ],
+)
+def test_a_rank_that_sees_other_files_is_named(change: dict, message: str) -> None:
+    views = [FIRST, replace(FIRST, rank=1), replace(FIRST, rank=2, host="b", **change)]
+    with pytest.raises(UserError, match=re.escape(message)):
+        compare(views, RunFolder(Path("runs/x")))
+
+
+def test_checkpoints_differ_by_their_ends(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    assert digest_last(run) is None
+    run.last.parent.mkdir()
+    digests = set()
+    for content in (b"a" * 500, b"a" * 499 + b"b", b"a" * 501):
+        run.last.write_bytes(content)
+        digests.add(digest_last(run))
+    assert len(digests) == 3
+
+
+def test_a_failed_rank_is_described_in_words() -> None:
+    codes = ("pass", "import os; os.kill(os.getpid(), 9)")
+    good, bad = (subprocess.Popen([sys.executable, "-S", "-c", code]) for code in codes)
+    good.wait()
+    bad.wait()
+    assert describe_failed([good]) is None
+    assert describe_failed([good, bad]) == (
+        f"rank 2 (pid {bad.pid}) was killed by SIGKILL, perhaps for memory; the same command continues the run"
+    )
+
+
+def test_a_stopped_rank_is_found() -> None:
+    rank = subprocess.Popen(["sleep", "30"], env={"LOCAL_RANK": "3", "PATH": "/usr/bin:/bin"})
+    assert stopped_ranks(0) == {}
+    rank.send_signal(signal.SIGSTOP)
+    wait_until(lambda: stopped_ranks(0) == {3: rank.pid}, 2)
+    assert stopped_ranks(3) == {}, "it is this rank"
+    rank.kill()
+    rank.wait()
+
+
+def test_lightnings_names_give_the_strategy_that_watches() -> None:
+    register(7)
+    for name in ("ddp", "ddp_find_unused_parameters_true"):
+        strategy = StrategyRegistry.get(name)
+        assert isinstance(strategy, Strategy)
+        assert strategy.patience == 7
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("sent", "words"),
+    [
+        (signal.SIGKILL, "was killed by SIGKILL, perhaps for memory"),
+        (signal.SIGSTOP, "is stopped, and the others waited"),
+    ],
+)
+def test_a_lost_rank_ends_the_others_with_its_name(sent: signal.Signals, words: str, tmp_path: Path) -> None:
+    command = [
+        sys.executable, "-m", "src.train", *(word for word in TINY[1:] if "max_epochs" not in word), *TWO,
+        "trainer.max_epochs=10000", "callbacks.panels=null", "rank_timeout=5", f"runs={tmp_path}", "name=x",
+    ]  # fmt: skip
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        wait_until(RunFolder(tmp_path / "x").last.is_file, 180)
+        (rank,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        subprocess.run(["kill", f"-{sent}", rank], check=True)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert re.search(rf"^error: rank 1 \(pid {rank}\) {words}", errors, re.MULTILINE), errors
+    wait_until(lambda: not Path(f"/proc/{rank}/cwd").exists(), 2)
