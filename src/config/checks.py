@@ -147,12 +147,6 @@ def check_ranges(cfg: DictConfig) -> None:
     decay = cfg.optimizer.get("weight_decay", 0)
     if not (is_number(decay) and 0 <= decay < math.inf):
         raise UserError(f"optimizer.weight_decay={decay}: must be a number of at least 0")
-    for key in ("mean", "std"):
-        values = cfg.data[key]
-        lowest = -math.inf if key == "mean" else 0
-        is_three = isinstance(values, ListConfig) and len(values) == 3
-        if not (is_three and all(is_number(value) and lowest < value < math.inf for value in values)):
-            raise UserError(f"data.{key}={values}: must be three numbers, of red, green and blue, in 0..1")
     if cfg.augment_on not in ("worker", "device"):
         raise UserError(f"augment_on={cfg.augment_on}: must be worker or device")
     if not OmegaConf.select(cfg, "loss.terms"):

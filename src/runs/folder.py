@@ -63,7 +63,7 @@ class RunFolder:
     @property
     def is_published(self) -> bool:
         """Whether the run was published (`src.publish`): it has weights to use, and no checkpoints to continue from."""
-        return self.weights.is_file() and not self._checkpoints("checkpoints/*.ckpt")
+        return self.weights.is_file() and has_file(self.config) and not self._checkpoints("checkpoints/*.ckpt")
 
     @property
     def has_weights(self) -> bool:

@@ -60,8 +60,6 @@ def cfg(composed: DictConfig) -> DictConfig:
         ("trainer.deterministic", "war", "trainer.deterministic=war: must be true, false or warn"),
         ("seed", 2**32, "seed=4294967296: must be at most 4294967295"),
         ("optimizer.weight_decay", -1, "optimizer.weight_decay=-1: must be a number of at least 0"),
-        ("data.mean", [1, 2], "data.mean=[1, 2]: must be three numbers, of red, green and blue, in 0..1"),
-        ("data.std", [0, 1, 1], "data.std=[0, 1, 1]: must be three numbers, of red, green and blue, in 0..1"),
         ("augment_on", "gpu", "augment_on=gpu: must be worker or device"),
         ("loss.terms", None, "loss.terms is empty; choose another loss=..., or leave it out"),
         ("callbacks.panels.num_images", 0, "callbacks.panels.num_images=0: must be a whole number, at least 1"),

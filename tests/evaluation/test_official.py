@@ -164,7 +164,9 @@ def test_the_images_must_be_given_clearly(given: dict[str, str], message: str, t
     dataset = {"_target_": "src.data.sources.camvid.CamVid", "root": str(root)}
     datamodule = {"dataset": dataset, "folds": {}, "pack": None}
     config = OmegaConf.create({"datamodule": datamodule, "data": {"classes": list(CamVid.classes)}})
-    cfg = OmegaConf.create({"format": "pictures", "input": None, "split": None, "recursive": False, **given})
+    cfg = OmegaConf.create(
+        {"format": "pictures", "input": None, "split": None, "recursive": False, "opacity": 0.5, **given}
+    )
     with pytest.raises(UserError) as error:
         list_images(cfg, RunFolder(tmp_path / "run"), config)
     assert str(error.value) == message

@@ -79,7 +79,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 
 def loaded(run: RunFolder) -> None:
-    wanted = {"run": str(run.path), "checkpoint": "best", "precision": "run", "inference": {}, "data": {"root": "run"}}
+    wanted = {"run": str(run.path), "checkpoint": "best", "data": {"root": "run"}}
+    wanted |= {"accelerator": "auto", "precision": "run", "inference": {}}
     load_run(OmegaConf.create(wanted))
 
 

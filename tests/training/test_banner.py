@@ -22,7 +22,7 @@ def test_crops_larger_than_the_images_and_absent_classes_are_noted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("src.training.banner.absent_classes", lambda source, samples: ["car"] * len(samples))
-    cfg = composed(tmp_path, *TINY, "data.crop_size=[96,128]")
+    cfg = composed(tmp_path, *TINY, "data.crop_size=[96,128]", "data.mean=[0.5,0.5,0.5]", "data.std=[0.2,0.2,0.2]")
     cfg.choices = {"model": "unet_small"}
     config = resolve(cfg)
     source, _ = build_source(config.datamodule)
