@@ -149,7 +149,7 @@ def check_ranges(cfg: DictConfig) -> None:
         raise UserError(f"optimizer.weight_decay={decay}: must be a number of at least 0")
     if cfg.augment_on not in ("worker", "device"):
         raise UserError(f"augment_on={cfg.augment_on}: must be worker or device")
-    if not OmegaConf.select(cfg, "loss.terms"):
+    if "terms" in cfg.loss and not cfg.loss.terms:
         raise UserError("loss.terms is empty; choose another loss=..., or leave it out")
     if cfg.callbacks.get("panels") is not None:
         whole("callbacks.panels.num_images", cfg.callbacks.panels.num_images, 1)

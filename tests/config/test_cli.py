@@ -28,7 +28,7 @@ CAMVID = (
         (["model=unett"], "model=unett is unknown; the nearest are unet"),
         (["backbone=resnet15"], "backbone=resnet15 is unknown; the nearest are resnet152"),
         (["data=camvidd"], "data=camvidd is unknown; the nearest are camvid"),
-        (["experiment=camvid_unet"], "experiment=camvid_unet is unknown; the nearest are camvid/unet_lite0, camvid_unet_"),
+        (["experiment=camvid_unet"], "experiment=camvid_unet is unknown; the nearest are camvid/unet_lite0, camvid"),
         (["optimzer.lr=1"], "optimzer.lr is not a key of this configuration; the nearest are optimizer.lr"),
         (["optimizer.lrr=1"], "optimizer.lrr is not a key of this configuration; the nearest are optimizer.lr"),
         (["optimizer=sgd", "optimizer.optimizer.momentu=1"], "optimizer.optimizer.momentu is not a key of this "
