@@ -33,6 +33,7 @@ class ParityConv2d(Conv2dSame):
         pads: list[int] = []
         for axis in (1, 0):
             reach = (self.kernel_size[axis] - 1) * self.dilation[axis]
-            total = reach if self.stride[axis] == 1 else reach - 1 + x.shape[2 + axis] % 2
+            # A kernel of one pixel reaches nothing, and is not padded at any stride.
+            total = reach if self.stride[axis] == 1 or reach == 0 else reach - 1 + x.shape[2 + axis] % 2
             pads += [total // 2, total - total // 2]
         return F.conv2d(F.pad(x, pads), self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
