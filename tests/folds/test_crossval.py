@@ -19,7 +19,9 @@ from src.data.augment.pipeline import Augmentation
 from src.data.datamodule import SegmentationDataModule
 from src.data.folds import Folds, Split
 from src.data.sources.camvid import CamVid
-from src.folds.crossval import FoldsPlan, official_evaluation, train_folds
+from src.errors import UserError
+from src.files import write_json
+from src.folds.crossval import FoldsPlan, check_data, official_evaluation, train_folds
 from src.processes import children
 from src.runs.folder import FOLDS, RunFolder
 from src.runs.records import Checkpoint, Evaluation, FoldsRecord
@@ -173,6 +175,19 @@ def test_folds_of_another_configuration_are_refused(fake: FakeFolds, tmp_path: P
     assert train(mended, "data.num_workers=1") == []
     with pytest.raises(ValueError, match=r"overrides of fold 1: \['optimizer.lr=0.1'\] -> \[\]"):
         train()
+
+
+def test_a_fold_of_other_data_is_not_collected(tmp_path: Path) -> None:
+    folds = plan(f"runs={tmp_path}", "name=x")
+    fold = folds.folds[1]
+    key = "data.fingerprint.train"
+    check_data(folds, fold)  # nothing is there yet
+    fold.run.path.mkdir(parents=True)
+    write_json(fold.run.identity, dict(folds.identity))
+    check_data(folds, fold)
+    write_json(fold.run.identity, folds.identity | {key: "ffffffffffff"})
+    with pytest.raises(UserError, match=rf"fold1: is of other data .*\({key}: ffffffffffff -> {folds.identity[key]}\)"):
+        check_data(folds, fold)
 
 
 def test_a_tainted_fold_marks_its_row_and_the_mean(cli, fake: FakeFolds, tmp_path: Path) -> None:

@@ -37,15 +37,15 @@ def test_bars_grow_with_the_runs(
     monkeypatch.setattr(progress, "EVERY_S", 0.01)
     handler = logging.StreamHandler(sys.stdout)
     logging.getLogger().addHandler(handler)
-    runs = {f"fold {number}": RunFolder(tmp_path / f"fold{number}") for number in range(2)}
+    runs = {f"[b]fold {number}": RunFolder(tmp_path / f"fold{number}") for number in range(2)}
     try:
         with progress.show_progress(runs, 4, enabled=enabled):
-            write_epochs(runs["fold 1"], 3)
+            write_epochs(runs["[b]fold 1"], 3)
             logging.getLogger().warning("a line")
             time.sleep(0.5)
     finally:
         logging.getLogger().removeHandler(handler)
     assert handler.stream is sys.stdout is outside
     text = screen.getvalue()
-    for part in ("fold 0", "0/4", "fold 1", "3/4", "a line"):
+    for part in ("[b]fold 0", "0/4", "[b]fold 1", "3/4", "a line"):
         assert (part in text) == (terminal and enabled), part

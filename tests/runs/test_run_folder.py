@@ -126,6 +126,7 @@ def test_weights_are_not_given_up(fails, opened: RunFolder, tmp_path: Path) -> N
     message = fails("train", *TINY, *MENDED, f"runs={tmp_path}", "name=a")
     assert "a holds a run of another configuration (data.dataset.num_train: 8 -> 4, data.fing" in message
     assert "; give another name= (to src.crossval or src.stages, if one of these runs it), or resume=false" in message
+    assert message.endswith(f"""and with it "init_from='{tmp_path}/a'" to start from its weights""")
     assert files(opened) == before
     opened.last.unlink()
     write_json(opened.results, Results(finished=True, evaluations={"own": evaluation()}))
