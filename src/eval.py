@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from src.config.build import build_data
 from src.config.cli import launch
+from src.config.eval_plan import read_extras
 from src.config.reopen import load_data, load_run
 from src.reports.figures import draw_evaluation, draw_or_note
 from src.reports.tables import class_table
@@ -22,14 +23,14 @@ def evaluate_run(cfg: DictConfig) -> float:
     run, config = load_run(cfg)
     source, split, _ = load_data(cfg, run, config)
     source.check_labelled(split)
+    extras, folder = read_extras(cfg), output_folder(run)
 
     from src.evaluation.measure import evaluate, evaluation_trainer  # imports torch: the data are known to be there
 
     data = build_data(config.datamodule, source, augmentation=None)
     task = instantiate(config.task)
     trainer = evaluation_trainer(cfg.accelerator, config.trainer.precision)
-    evaluation = evaluate(trainer, task, data, run, split, cfg.checkpoint)
-    folder = output_folder(run)
+    evaluation = evaluate(trainer, task, data, run, split, cfg.checkpoint, folder, extras)
     folder.add_evaluation(evaluation, finished=False)
     draw_or_note(folder.path, partial(draw_evaluation, folder, evaluation))
     text = f"{split}/miou {evaluation.miou:.4f}{mark(evaluation)}"

@@ -17,6 +17,7 @@ from src.models.network import Network
 from src.models.sliding import Windows, sliding_rows
 from src.upsampling import RowUpsampling
 
+Rows = Iterator[tuple[int, Tensor]]  # the first row and the scores of each band
 BAND_BYTES = 32 * 2**20  # of the scores of a band; three such tensors exist at a time
 
 
@@ -115,7 +116,7 @@ def predict_scores(network: Network | Ensemble, image: Tensor, protocol: Protoco
 
 def predict_rows(
     network: Network | Ensemble, image: Tensor, protocol: Protocol, band_bytes: int = BAND_BYTES
-) -> Iterator[tuple[int, Tensor]]:
+) -> Rows:
     """Yields the `predict_scores` of an image in bands of rows: the first row, and float32 `(B, K, h, W)`.
 
     Above the uint8 image and the network, memory holds a few bands, and per view the network's own output or, with

@@ -54,6 +54,12 @@ class InstanceCounts:
         self.hits[key] += weight * right
         self.misses[key] += weight * (pixels - right)
 
+    def merge(self, other: "InstanceCounts") -> None:
+        """Adds the counts of other images."""
+        for own, counts in ((self.hits, other.hits), (self.misses, other.misses)):
+            for key, count in counts.items():
+                own[key] += count
+
     def iou(self, matrix: np.ndarray) -> dict[str, float]:
         """Returns the iIoU of each class with instances, and of each group of such, NaN if it is nowhere.
 

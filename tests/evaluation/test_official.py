@@ -18,7 +18,7 @@ from src.data.sources.cityscapes import Cityscapes
 from src.data.sources.cityscapes_labels import CLASSES, ID_TABLE, to_label_ids
 from src.errors import UserError
 from src.evaluation.predictions import LabelIds
-from src.metrics.confusion import ConfusionMatrix
+from src.metrics.confusion import ConfusionMatrix, count_images
 from src.metrics.figures import figures
 from src.runs.folder import RunFolder
 from tests.support.paths import SMALL
@@ -63,7 +63,7 @@ def test_figures_equal_those_of_the_official_tool(tmp_path: Path, monkeypatch: p
         noise = rng.integers(0, 18, mask.shape).astype(np.uint8)
         noise[noise == 16] = 0 if sample is samples[0] else 16
         ids = np.where((rng.random(mask.shape) < 0.75) & (mask != 255) & (mask != 18), mask, noise)
-        matrix.update(torch.from_numpy(ids)[None], torch.from_numpy(mask)[None])
+        matrix.update(count_images(torch.from_numpy(ids)[None], torch.from_numpy(mask)[None], 19))
         writer.write(source.official_path(sample), image, ids)
     assert str(tmp_path / "out.zip") in writer.finish()
     predictions = find_officially(tmp_path / "out", [sample.mask for sample in samples], monkeypatch)
