@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from scipy import special
 
 from src.metrics.figures import intersections_and_unions, mean_of_known, ratio
 
@@ -99,6 +98,8 @@ def _percentiles(values: np.ndarray, number: int) -> np.ndarray:
     columns = values.reshape(len(values), -1)
     bounds = np.full((2, columns.shape[1]), np.nan)
     if number > 1:
+        from scipy import special  # takes a moment, for which `--help` must not wait
+
         tail = special.ndtr(special.stdtrit(number - 1, (1 - LEVEL) / 2) * np.sqrt(number / (number - 1)))
         for index, column in enumerate(columns.T):
             if (known := column[~np.isnan(column)]).size:

@@ -1,6 +1,6 @@
 """The figures that an evaluation has beside those of its confusion matrix, in `results.json`."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from src.metrics.calibration import CalibrationBin
 from src.metrics.road import RoadFigures
@@ -8,7 +8,7 @@ from src.metrics.road import RoadFigures
 
 @dataclass(frozen=True)
 class Interval:
-    """A 95 % interval of a figure by the percentile bootstrap over images (`src.metrics.intervals`)."""
+    """A 95 % interval of a figure by the bootstrap over images (`src.metrics.intervals`)."""
 
     low: float
     high: float
@@ -40,3 +40,9 @@ class Details:
     ece: float = float("nan")  # expected calibration error
     calibration: tuple[CalibrationBin, ...] = ()  # the bins behind it, from confidence 0 to 1
     road: tuple[RoadFigures, ...] = ()  # by view
+
+    def keep(self, earlier: "Details") -> "Details":
+        """Returns these figures with those boundaries of an earlier measurement of the same that this one left out."""
+        widths = {each.width for each in self.boundary}
+        others = [each for each in earlier.boundary if each.width not in widths]
+        return replace(self, boundary=tuple(sorted((*self.boundary, *others), key=lambda each: each.width)))
