@@ -114,9 +114,7 @@ def predict_scores(network: Network | Ensemble, image: Tensor, protocol: Protoco
     return scores
 
 
-def predict_rows(
-    network: Network | Ensemble, image: Tensor, protocol: Protocol, band_bytes: int = BAND_BYTES
-) -> Rows:
+def predict_rows(network: Network | Ensemble, image: Tensor, protocol: Protocol, band_bytes: int = BAND_BYTES) -> Rows:
     """Yields the `predict_scores` of an image in bands of rows: the first row, and float32 `(B, K, h, W)`.
 
     Above the uint8 image and the network, memory holds a few bands, and per view the network's own output or, with

@@ -187,7 +187,9 @@ def check_inference(inference: DictConfig) -> None:
             "inference.labels=seen too"
         )
     if inference.get("weights") == "gaussian" and inference.window is None:
-        raise UserError("inference.weights=gaussian: there are no windows to weigh; give inference.window=[HEIGHT,WIDTH]")
+        raise UserError(
+            "inference.weights=gaussian: there are no windows to weigh; give inference.window=[HEIGHT,WIDTH]"
+        )
     if not is_number(inference.overlap) or not 0 <= inference.overlap < 1:
         raise UserError(f"inference.overlap={inference.overlap}: must be at least 0 and below 1")
     scales = inference.scales

@@ -37,7 +37,9 @@ def plan_prediction(cfg: DictConfig) -> Prediction:
     """
     for key in ("labels", "crop"):
         if cfg.inference[key] != AS_RUN:
-            raise UserError(f"inference.{key}={cfg.inference[key]}: a prediction has the whole image's size; leave it out")
+            raise UserError(
+                f"inference.{key}={cfg.inference[key]}: a prediction has the whole image's size; leave it out"
+            )
     run, config = load_run(cfg)
     images, title = list_images(cfg, run, config)
     output = check_output(Path(cfg.output) if cfg.output else output_folder(run).path / "predictions" / title)

@@ -51,7 +51,9 @@ def comparable(run: RunFolder, split: str) -> list[Evaluation]:
     return found
 
 
-def compare(run: RunFolder, evaluation: Evaluation, other: RunFolder, candidates: Iterable[Evaluation]) -> AgainstRecord:
+def compare(
+    run: RunFolder, evaluation: Evaluation, other: RunFolder, candidates: Iterable[Evaluation]
+) -> AgainstRecord:
     """Compares an evaluation with that of another run by the same protocol, and writes the record beside its images.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The parts of an evaluation beside its confusion matrices. Without torch, so that wrong values are answered at once."""
+"""The parts of an evaluation beside its confusion matrices. Without torch, as all that refuses wrong values."""
 
 from dataclasses import dataclass
 

@@ -90,7 +90,7 @@ def contour_matches(
 
 
 def _contour(ids: np.ndarray) -> np.ndarray:
-    """Returns bool `(H, W)`: whether one of the four neighbours has another class; ignored pixels are no other class."""
+    """Returns bool `(H, W)`: whether one of the four neighbours has another class, not counting ignored ones."""
     result = np.zeros(ids.shape, dtype=bool)
     for one, other in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
         differs = (ids[one] != ids[other]) & (ids[one] != IGNORE_INDEX) & (ids[other] != IGNORE_INDEX)

@@ -95,8 +95,8 @@ def details_table(evaluation: Evaluation) -> str:
         lines.append(text_table(["category", "IoU", "iIoU"], groups))
     lines += [
         f"{each.view}: MaxF {percent(each.max_f)}{sign}, AP {percent(each.average_precision)}{sign}, precision "
-        f"{percent(each.precision)}{sign}, recall {percent(each.recall)}{sign} at {each.threshold:.3f} (KITTI's server: "
-        "bird's-eye view)"
+        f"{percent(each.precision)}{sign}, recall {percent(each.recall)}{sign} at {each.threshold:.3f} (the server's "
+        "figures are in bird's-eye view)"
         for each in details.road
     ]
     lines.append(f"expected calibration error {percent(details.ece)}{sign}; intervals are by bootstrap over images")

@@ -157,7 +157,8 @@ class RunFolder:
         """Adds an evaluation under its tag, in place of an earlier one of the same protocol, data and checkpoint.
 
         The evaluation that finishes the training stands first, whenever it is made: tables and sweeps report it, and no
-        later one takes its place: one of the same tag only adds its details. A training and evaluations of its run may write at the same time.
+        later one takes its place: one of the same tag only adds its details. A training and evaluations of its run may
+        write at the same time.
         """
         with _alone(self.path):
             results = self.read_results()

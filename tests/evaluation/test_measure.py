@@ -68,7 +68,8 @@ def test_an_evaluation_and_the_files_of_its_images(tmp_path: Path) -> None:
     assert sum(each.pixels for each in evaluation.details.calibration) == sum(map(sum, evaluation.matrix))
     worst = images.rows[images.worst(1)[0]]
     assert np.array_equal(
-        np.asarray(Image.open(folder / "worst" / "01_prediction.png")), np.asarray(Image.open(folder / worst.prediction))
+        np.asarray(Image.open(folder / "worst" / "01_prediction.png")),
+        np.asarray(Image.open(folder / worst.prediction)),
     )
     names = {path.name for path in folder.iterdir()}
     assert names == {"images.csv", "matrices.npz", "predictions", "worst", "worst.png", "suspects.csv"} | (

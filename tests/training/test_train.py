@@ -26,9 +26,9 @@ from src.data.streets.source import Streets
 from src.metrics.figures import figures
 from src.runs.folder import RunFolder
 from src.train import train
+from tests.metrics.test_figures import brute_force_iou
 from tests.support.paths import ROOT, TINY
 from tests.support.small import differing
-from tests.test_metrics import brute_force_iou
 
 
 def weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
