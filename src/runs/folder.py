@@ -89,7 +89,7 @@ class RunFolder:
         assert (self.path / MARKER).is_file(), "only folders that this program made are cleared"
         for path in (self.config, self.identity, self.metrics):
             path.unlink(missing_ok=True)
-        for name in ("folds", "panels"):
+        for name in ("folds", "panels", "evaluations"):
             shutil.rmtree(self.path / name, ignore_errors=True)
         if environment := self.read_environment():
             # By the same id W&B would add to the earlier run.
