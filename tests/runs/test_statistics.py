@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from src.folds.crossval import student_t, summarise
+from src.runs.statistics import student_t, summarise
 
 
 def test_printed_tables() -> None:
