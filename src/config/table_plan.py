@@ -1,8 +1,6 @@
 """Plans the reproduction of a table: checks it, and composes the command of every row with every seed."""
 
-import math
 import os
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,13 +48,14 @@ def plan_table(cfg: DictConfig) -> TablePlan:
     choice = HydraConfig.get().runtime.choices["table"]
     suffix = "" if content["reduced"] else "-full"
     folder = Path(cfg.runs) / check_name("name", cfg.name or f"table-{choice}{suffix}")
-    # The same for any row, if the command line does not say otherwise.
-    shared = [*table["overrides"], *(table["reduced"] if content["reduced"] else [])]
     data = [] if content["data"]["root"] is None else [f"data.root={quoted(content['data']['root'])}"]
     jobs = []
     for name, row in rows.items():
-        words = [*shared, *row["overrides"], *((row.get("reduced") or []) if content["reduced"] else [])]
-        words += [*data, *content["overrides"]]
+        parts = ["overrides", "reduced"] if content["reduced"] else ["overrides"]
+        given = {
+            key: value for part in parts for level in (table, row) for key, value in (level.get(part) or {}).items()
+        }
+        words = [f"{key}={value}" for key, value in given.items() if value is not None] + data + content["overrides"]
         _check(name, row.get("command", "src.train"), words)
         for seed in seeds:
             run = folder / f"{name}-s{seed}"
@@ -68,8 +67,8 @@ def plan_table(cfg: DictConfig) -> TablePlan:
     side_by_side = whole("jobs", content["jobs"], 1)
     if not devices and side_by_side > 1 and THREADS not in os.environ:
         os.environ[THREADS] = str(max(1, num_cores() // side_by_side))
-    count = _never if table["cost"] is None else partial(count_gflops, size=tuple(table["cost"]))
-    return TablePlan(folder, read_spec(table), jobs, devices or [None] * side_by_side, count)
+    cost = None if table["cost"] is None else tuple(table["cost"])
+    return TablePlan(folder, read_spec(table), jobs, devices or [None] * side_by_side, cost, build_network)
 
 
 def _choose_rows(content: dict[str, Any]) -> dict[str, Any]:
@@ -112,17 +111,8 @@ def read_spec(table: dict[str, Any]) -> TableSpec:
     return TableSpec(table["title"], table["report"], labels, reported, pairs)
 
 
-def count_gflops(run: RunFolder, size: tuple[int, int]) -> float:
-    """Counts the GFLOPs of a run's network for one image `(H, W)`, two per multiply-accumulate."""
+def build_network(run: RunFolder) -> Any:
+    """Builds the network of a run, with random weights."""
     network = load_config(run.config).task.network
     forget_weights(network.architecture)
-    import torch
-
-    from src.reports.network_cost import count_flops
-
-    image = torch.zeros(1, 3, *size, dtype=torch.uint8)
-    return count_flops(instantiate(network, _convert_="all").eval(), image) / 1e9
-
-
-def _never(run: RunFolder) -> float:
-    return math.nan
+    return instantiate(network, _convert_="all")

@@ -1,9 +1,11 @@
 """Trains the rows of a report's table with several seeds, and writes the table."""
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from src.errors import UserError
 from src.files import claim, has_file, sweep, write_text
@@ -42,7 +44,8 @@ class TablePlan:
     spec: TableSpec
     jobs: list[Job]
     devices: list[str | None]  # of the runs that go on side by side; None: the child sees what this process sees
-    count_gflops: Callable[[RunFolder], float]  # of the network of a run; NaN if the table has no such column
+    cost: tuple[int, int] | None  # (H, W) of the image whose GFLOPs are counted; None: none are
+    build_network: Callable[[RunFolder], Any]  # of a run, with random weights
 
 
 def make_table(plan: TablePlan) -> list[Line]:
@@ -68,7 +71,7 @@ def make_table(plan: TablePlan) -> list[Line]:
             return why
 
         failed = {job.log: why for job, why in side_by_side(work, plan.jobs, plan.devices) if why is not None}
-        rows = [row for job in plan.jobs if job.log not in failed for row in read_job(job, plan.count_gflops)]
+        rows = [row for job in plan.jobs if job.log not in failed for row in read_job(job, plan)]
         write_rows(plan.folder / "table.csv", TableRow, rows)
         text = write_table(plan.spec, rows)
         write_text(plan.folder / "table.md", f"# {plan.spec.title}\n\n{text}\n")
@@ -77,8 +80,8 @@ def make_table(plan: TablePlan) -> list[Line]:
     if failed:
         reasons = "; ".join(f"{why}; log: {path}" for path, why in failed.items())
         raise UserError(
-            f"{len(failed)} of {len(plan.jobs)} runs failed ({reasons}); the others are done, and the same command runs "
-            "only the failed ones"
+            f"{len(failed)} of {len(plan.jobs)} runs failed ({reasons}); the others are done, and the same command "
+            "runs only the failed ones"
         )
     return make_lines(plan.spec, rows)
 
@@ -97,18 +100,29 @@ def run_job(job: Job, device: str | None) -> str | None:
     return None
 
 
-def read_job(job: Job, count_gflops: Callable[[RunFolder], float]) -> list[TableRow]:
+def read_job(job: Job, plan: TablePlan) -> list[TableRow]:
     """Reads the figures of a finished job: one row for a run, one per stage for stages."""
     if not has_file(job.folder / STAGES):
         run = RunFolder(job.folder)
         evaluations = run.read_results().evaluations.values()
         train = next((each for each in evaluations if each.protocol.split == "train"), None)
-        return [_row(job.row, job, run, run.read_results().own, train, count_gflops(run))]
+        return [_row(job.row, job, run, run.read_results().own, train, count_gflops(plan, run))]
     rows = []
     for record in read_record(job.folder / STAGES, tuple[StageRecord, ...]):
         run, name = RunFolder(job.folder / record.stage / record.run), record.stage.partition("_")[2]
-        rows.append(_row(f"{job.row}/{name}", job, run, record.winner, None, float("nan")))
+        rows.append(_row(f"{job.row}/{name}", job, run, record.winner, None, math.nan))
     return rows
+
+
+def count_gflops(plan: TablePlan, run: RunFolder) -> float:
+    """Counts the GFLOPs of a run's network for one image, two per multiply-accumulate; NaN if the table has no cost."""
+    if plan.cost is None:
+        return math.nan
+    import torch
+
+    from src.reports.network_cost import count_flops
+
+    return count_flops(plan.build_network(run).eval(), torch.zeros(1, 3, *plan.cost, dtype=torch.uint8)) / 1e9
 
 
 def _row(line: str, job: Job, run: RunFolder, own: Evaluation, train: Evaluation | None, gflops: float) -> TableRow:
@@ -118,9 +132,9 @@ def _row(line: str, job: Job, run: RunFolder, own: Evaluation, train: Evaluation
         seed=job.seed,
         miou=own.miou,
         pixel_accuracy=own.pixel_accuracy,
-        train_miou=float("nan") if train is None else train.miou,
+        train_miou=math.nan if train is None else train.miou,
         gflops=gflops,
-        minutes=float("nan") if facts.minutes is None else facts.minutes,
+        minutes=math.nan if facts.minutes is None else facts.minutes,
         protocol=own.tag,
         date=facts.date,
         machine=facts.machine,

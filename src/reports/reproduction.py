@@ -1,4 +1,4 @@
-"""Tables of the reports made anew: one CSV row per run, from which the table, the plot and the comparisons are drawn."""
+"""Tables of the reports made anew: one CSV row per run, of which table, plot and comparisons are made."""
 
 import math
 from collections.abc import Sequence

@@ -53,18 +53,22 @@ def compare(groups: Mapping[str, Sequence[float]], pairs: Sequence[tuple[str, st
         groups: the figures of the runs of each line. Lines with fewer than two are left out.
         pairs: names of two lines each; a pair with a line that was left out is left out too.
     """
-    from scipy.stats import tukey_hsd  # takes a second, for which --help must not wait
+    from scipy.stats import studentized_range  # takes a second, for which --help must not wait
 
     used = {name: list(values) for name, values in groups.items() if len(values) > 1}
     pairs = [pair for pair in pairs if used.keys() >= set(pair)]
     if not pairs:
         return []
-    result, places = tukey_hsd(*used.values()), {name: place for place, name in enumerate(used)}
-    interval = result.confidence_interval(LEVEL)
-    found = []
+    found = {name: summarise(values) for name, values in used.items()}
+    freedom = sum(each.count - 1 for each in found.values())
+    variance = math.fsum((each.count - 1) * each.deviation**2 for each in found.values()) / freedom
+    critical = float(studentized_range.ppf(LEVEL, len(found), freedom))
+    result = []
     for line, against in pairs:
-        at = places[line], places[against]
-        mean = summarise(used[line]).mean - summarise(used[against]).mean
-        low, high = float(interval.low[at]), float(interval.high[at])
-        found.append(Difference(line, against, mean, low, high, float(result.pvalue[at])))
-    return found
+        one, other = found[line], found[against]
+        error = math.sqrt(variance / 2 * (1 / one.count + 1 / other.count))
+        mean, half = one.mean - other.mean, critical * error
+        q = abs(mean) / error if error else math.inf
+        p = float(studentized_range.sf(q, len(found), freedom)) if mean else 1.0
+        result.append(Difference(line, against, mean, mean - half, mean + half, p))
+    return result
