@@ -58,12 +58,14 @@ def main() -> None:
     parser.add_argument("--classes", type=int, default=19)
     parser.add_argument("--model", default="unet_small", help="an architecture of conf/model")
     parser.add_argument("--window", type=int, nargs=2, default=(512, 512), metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument("--overlap", type=float, default=1 / 3, help="of neighbouring windows")
     parser.add_argument("--whole", action="store_true", help="no windows: the network sees the whole image at once")
     parser.add_argument("--flip", action="store_true")
     options = parser.parse_args()
     network, source = build_network(options.model, options.classes), Classes(options.classes)
     window = None if options.whole else tuple(options.window)
-    protocol = Protocol(window=window, weights="gaussian" if window else "flat", flip=options.flip)
+    weights = "gaussian" if window else "flat"
+    protocol = Protocol(window=window, overlap=options.overlap, weights=weights, flip=options.flip)
     samples = source.samples("val")
     observer = ImageObserver(source, samples, None, Extras(boundary=(3,), suspects=5), 0, 1)
 
