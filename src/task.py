@@ -13,7 +13,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from src.data.dataset import derive_seed
 from src.errors import UserError
 from src.inference import Ensemble, Protocol, predict_scores
-from src.metrics import ConfusionMatrix, figures
+from src.metrics.confusion import ConfusionMatrix
+from src.metrics.figures import figures
 from src.models.network import Network
 
 Batch = dict[str, Tensor]

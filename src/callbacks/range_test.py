@@ -7,7 +7,8 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
-from src.metrics import ConfusionMatrix, figures
+from src.metrics.confusion import ConfusionMatrix
+from src.metrics.figures import figures
 from src.task import SegmentationTask
 from src.training.lr_range import Point
 from src.upsampling import upsample

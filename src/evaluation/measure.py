@@ -11,7 +11,7 @@ from src.data.datamodule import SegmentationDataModule
 from src.data.fingerprint import fingerprint
 from src.evaluation.checkpoint import load_weights
 from src.evaluation.quiet import quieten
-from src.metrics import figures
+from src.metrics.figures import figures
 from src.runs.folder import RunFolder
 from src.runs.leakage import image_ids, leakage_before
 from src.runs.records import Checkpoint, Evaluation, Leakage, Protocol, Taint

@@ -18,7 +18,8 @@ from src.data.sources.cityscapes import Cityscapes
 from src.data.sources.cityscapes_labels import CLASSES, ID_TABLE, to_label_ids
 from src.errors import UserError
 from src.evaluation.predictions import LabelIds
-from src.metrics import ConfusionMatrix, figures
+from src.metrics.confusion import ConfusionMatrix
+from src.metrics.figures import figures
 from src.runs.folder import RunFolder
 from tests.support.paths import SMALL
 from tests.support.trees import write_camvid, write_cityscapes, write_kitti

@@ -23,7 +23,7 @@ from PIL import Image
 
 from src.config.cli import launch
 from src.data.streets.source import Streets
-from src.metrics import figures
+from src.metrics.figures import figures
 from src.runs.folder import RunFolder
 from src.train import train
 from tests.support.paths import ROOT, TINY

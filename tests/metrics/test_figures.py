@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from src.metrics import ConfusionMatrix, figures
+from src.metrics.confusion import ConfusionMatrix
+from src.metrics.figures import figures
 
 
 def brute_force_iou(truth: np.ndarray, prediction: np.ndarray, num_classes: int) -> np.ndarray:
