@@ -23,7 +23,9 @@ def evaluate_run(cfg: DictConfig) -> float:
     source, split, _ = load_data(cfg, run, config)
     source.check_labelled(split)
 
-    from src.evaluation.measure import evaluate, evaluation_trainer  # imports torch: the data are known to be there
+    # Imports torch: the data are known to be there.
+    from src.evaluation.cost import note_cost
+    from src.evaluation.measure import evaluate, evaluation_trainer
 
     data = build_data(config.datamodule, source, augmentation=None)
     task = instantiate(config.task)
@@ -31,6 +33,7 @@ def evaluate_run(cfg: DictConfig) -> float:
     evaluation = evaluate(trainer, task, data, run, split, cfg.checkpoint)
     folder = output_folder(run)
     folder.add_evaluation(evaluation, finished=False)
+    note_cost(folder, task, config.data.get("image_size"))
     draw_or_note(folder.path, partial(draw_evaluation, folder, evaluation))
     text = f"{split}/miou {evaluation.miou:.4f}{mark(evaluation)}"
     log.info("%s\n%s   %s", class_table(evaluation), text, folder.results)

@@ -42,11 +42,18 @@
     });
     const head = make("tr", {}, make("th"), ...classes.map((name) => make("th", { scope: "col", title: name }, make("span", {}, name))));
     grid.replaceChildren(make("table", { "aria-label": "Confusion matrix: rows truth, columns prediction" }, make("thead", {}, head), body));
-    body.rows[0].cells[1].tabIndex = 0;
+    // The first cell to be told about: the class pair that costs most of its truth.
+    let worst = [0, 0];
+    matrix.forEach((counts, truth) => counts.forEach((pixels, prediction) => {
+      const part = (t, p) => (t === p ? -1 : matrix[t][p] / (truths[t] || Infinity));
+      if (part(truth, prediction) > part(...worst)) worst = [truth, prediction];
+    }));
+    const start = body.rows[worst[0]].cells[worst[1] + 1];
+    start.tabIndex = 0;
     const unit = { truth: "of the pixels of the truth's class", prediction: "of the pixels of the predicted class", pixels: `of ${count(most)} pixels, the fullest cell` }[kind];
     const bar = make("i", { style: { background: `linear-gradient(to right, ${[0, 0.01, 0.05, 0.1, 0.25, 0.5, 1].map((value) => `${paint(value)} ${100 * Math.sqrt(value)}%`).join(",")})` } });
     $("confusion-scale").replaceChildren("0 %", bar, `100 % ${unit}; colour by the square root`);
-    tell(body.rows[0].cells[1]);
+    tell(start);
 
     function tell(cell) {
       const [truth, prediction] = [Number(cell.dataset.truth), Number(cell.dataset.prediction)];
@@ -58,7 +65,7 @@
         make("p", {}, make("strong", {}, truth === prediction ? `${classes[truth]}, right` : `${classes[truth]} taken for ${classes[prediction]}`)),
         make("p", {}, `${count(pixels)} pixels: ${where}, ${what}.`),
         ...(images.length ? [make("p", {}, "Most of them in")] : []),
-        ...images.map(([name, part, isShown]) => (isShown ? make("button", { type: "button", onclick: () => window.openImage(row, name) }, `${name}: ${count(part)} pixels`) : make("p", { class: "note" }, `${name}: ${count(part)} pixels`))),
+        ...images.map(([name, part, isShown]) => (isShown ? make("button", { type: "button", onclick: () => window.openImage(row, name) }, `${name}: ${count(part)} pixels`) : make("p", { class: "note" }, `${name}: ${count(part)} pixels; not among the images below`))),
       );
     }
 
@@ -71,7 +78,6 @@
     };
     body.onpointerleave = hideTip;
     body.onclick = (event) => cellOf(event)?.focus();
-    body.onfocus = null;
     body.addEventListener("focusin", (event) => {
       const cell = cellOf(event);
       if (!cell) return;

@@ -39,6 +39,10 @@ function draw(row, isDrawn) {
   }
 }
 
+// Sets of evaluated images, that of most rows first: only within one can scores be compared.
+const groups = [...new Set(data.rows.filter((row) => row.group).map((row) => row.group))];
+groups.sort((a, b) => data.rows.filter((row) => row.group === b).length - data.rows.filter((row) => row.group === a).length);
+
 function refresh() {
   watchers.forEach((watcher) => watcher());
 }

@@ -49,7 +49,7 @@
     shots = [...galleryOf(Number(a)).shots].sort((first, second) => by(first) - by(second));
     strip.replaceChildren(
       ...shots.map((shot, index) =>
-        make("figure", { role: "option", id: `shot-${index}`, "aria-selected": "false", onclick: () => open(index) }, make("img", { src: shot.image, alt: shot.name, loading: "lazy", width: 128, height: Math.round((128 * shot.height) / shot.width) }), make("figcaption", {}, `A ${percent(shot.scores[a], 1)}${a === b ? "" : `, B ${percent(shot.scores[b], 1)}`}`)),
+        make("figure", { role: "option", id: `shot-${index}`, "aria-selected": "false", onclick: () => open(index) }, make("img", { src: shot.image, alt: shot.name, width: 128, height: Math.round((128 * shot.height) / shot.width) }), make("figcaption", {}, `A ${percent(shot.scores[a], 1)}${a === b ? "" : `, B ${percent(shot.scores[b], 1)}`}`)),
       ),
     );
     const place = shots.indexOf(current);

@@ -92,8 +92,13 @@
 
   // Bars of classes
   function bars() {
-    const shown = [...drawn.keys()].filter((row) => data.rows[row].iou);
+    const evaluated = [...drawn.keys()].filter((row) => data.rows[row].iou);
     const element = $("class-bars");
+    // Rows of other classes cannot stand beside each other: the classes of most rows are chosen.
+    const sets = new Map();
+    for (const row of evaluated) sets.set(String(data.rows[row].classes), [...(sets.get(String(data.rows[row].classes)) ?? []), row]);
+    const shown = [...sets.values()].sort((a, b) => b.length - a.length)[0] ?? [];
+    const others = evaluated.filter((row) => !shown.includes(row));
     if (!shown.length) {
       element.replaceChildren(make("p", { class: "note" }, "Tick evaluated runs in the table."));
       return;
@@ -109,20 +114,26 @@
     const colours = new Map(data.palettes.flat());
     const grid = make("div", { class: "bars" });
     const entry = (label, cells) => grid.append(make("div", { class: "name" }, ...label), make("div", { class: "set" }, ...cells));
-    const bar = (row, value) => make("div", { class: "bar" }, make("div", { class: "track" }, isNumber(value) ? make("i", { style: { width: `${100 * value}%`, background: lineStyle(row).stroke } }) : null), make("b", {}, value === undefined ? "no such class" : percent(value) + (isNumber(value) ? data.rows[row].mark : "")));
-    entry([make("strong", {}, "mean")], shown.map((row) => bar(row, data.rows[row].miou)));
-    for (const name of names) entry([swatch(colours.get(name) ?? [0, 0, 0]), name], shown.map((row) => bar(row, iou(row, name))));
+    const bar = (row, value, interval) => {
+      const track = make("div", { class: "track" });
+      if (isNumber(value)) track.append(make("i", { style: { width: `${100 * value}%`, background: lineStyle(row).stroke } }));
+      if (interval && isNumber(interval[0])) track.append(make("u", { style: { left: `${100 * interval[0]}%`, width: `${100 * (interval[1] - interval[0])}%` } }));
+      const line = make("div", { class: "bar" }, track, make("b", {}, percent(value) + (isNumber(value) ? data.rows[row].mark : "")));
+      if (interval) line.title = `${rowTitle(row)}: 95 % interval over images ${percent(interval[0])} to ${percent(interval[1])}`;
+      return line;
+    };
+    entry([make("strong", {}, "mean")], shown.map((row) => bar(row, data.rows[row].miou, data.rows[row].interval)));
+    for (const name of names) entry([swatch(colours.get(name) ?? [0, 0, 0]), name], shown.map((row) => bar(row, iou(row, name), data.rows[row].ious[name])));
     const legend = make("div", { class: "legend" }, ...shown.map((row) => make("span", {}, swatchOf(lineStyle(row).stroke), rowTitle(row))));
     element.replaceChildren(legend, grid);
+    if (shown.some((row) => data.rows[row].interval)) element.append(make("p", { class: "note" }, "Lines on the bars: 95 % intervals by bootstrap over the images."));
+    if (others.length) element.append(make("p", { class: "note" }, `Of other classes, and not drawn: ${others.map(rowTitle).join("; ")}.`));
   }
   const swatchOf = (colour) => make("span", { class: "swatch", style: { background: colour, "border-color": colour } });
   $("class-order").addEventListener("input", bars);
   watchers.push(bars);
 
   // Accuracy and cost
-  const groups = [...new Set(data.rows.filter((row) => row.group).map((row) => row.group))];
-  const sizes = (group) => data.rows.filter((row) => row.group === group).length;
-  groups.sort((a, b) => sizes(b) - sizes(a));
   fillSelect($("cost-group"), groups.map((group) => [group, group.replace(/ [0-9a-f]{12}$/, "")]));
 
   function cost() {

@@ -82,6 +82,7 @@
   const miou = headers.findIndex((header) => header.innerText.trim().startsWith("mIoU"));
   sort(miou, true);
   filter();
-  // At first the best six: more lines are hard to tell apart.
-  rows.filter((row) => row.dataset.own === "1").slice(0, 6).forEach((row) => draw(Number(row.dataset.row), true));
+  // At first the best six on the same images: more lines are hard to tell apart.
+  const fitting = rows.filter((row) => row.dataset.own === "1" && (!groups.length || row.dataset.group === groups[0]));
+  (fitting.length ? fitting : rows).slice(0, 6).forEach((row) => draw(Number(row.dataset.row), true));
 })();

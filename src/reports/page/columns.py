@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from src.reports.page.content import Content, ReportRow, ReportRun
 from src.reports.page.gallery import group_of
 from src.reports.tables import Table, figure, percent
+from src.runs.details import Details, Interval
 from src.runs.marks import mark, notes
 from src.runs.records import Evaluation
 
@@ -43,15 +44,27 @@ def _fact(key: str, title: str, value: Callable[[ReportRun], Value], form: str =
     return Column(key, title, text, lambda run, each: value(run), best)
 
 
-def interval(evaluation: Evaluation | None) -> tuple[float, float] | None:
+def interval(evaluation: Evaluation | None) -> Interval | None:
     """Returns the 95 % interval of the mIoU over images, if it was measured."""
-    found = getattr(getattr(evaluation, "details", None), "interval", None)
-    return None if found is None or math.isnan(found.low) else (found.low, found.high)
+    details = None if evaluation is None else evaluation.details
+    return None if details is None or math.isnan(details.miou_interval.low) else details.miou_interval
 
 
 def _interval_text(run: ReportRun, each: Evaluation | None) -> str:
     found = interval(each)
-    return "" if found is None else f"{100 * found[0]:.1f} to {100 * found[1]:.1f}{mark(each)}"
+    return "" if found is None else f"{100 * found.low:.1f} to {100 * found.high:.1f}{mark(each)}"
+
+
+def _detail(key: str, title: str, value: Callable[[Details], float], best: str, text: str) -> Column:
+    def found(run: ReportRun, each: Evaluation | None) -> float | None:
+        number = math.nan if each is None or each.details is None else value(each.details)
+        return None if math.isnan(number) else number
+
+    def shown(run: ReportRun, each: Evaluation | None) -> str:
+        number = found(run, each)
+        return "" if number is None else f"{percent(number)}{mark(each)}"
+
+    return Column(key, title, shown, found, best, text)
 
 
 def _images(run: ReportRun, each: Evaluation | None) -> str:
@@ -72,7 +85,7 @@ COLUMNS = (
         "interval",
         "95 % interval, %",
         _interval_text,
-        lambda run, each: (interval(each) or (None,))[0],
+        lambda run, each: None if (found := interval(each)) is None else found.low,
         "",
         "Of the mIoU, by bootstrap over the images: what other images of the same kind would give. It holds no noise "
         "of training: for this, compare several seeds.",
@@ -80,6 +93,21 @@ COLUMNS = (
     _score("pixel_accuracy", "pixel acc.", "Share of the labelled pixels that are right."),
     _score("mean_accuracy", "mean acc.", "Mean over the classes of the share of their pixels that are right."),
     _score("frequency_weighted_iou", "fwIoU", "Mean of the IoU, weighted by the classes' pixels."),
+    _detail("dice", "mean Dice", lambda details: details.mean_dice, "max", "Mean of Dice, 2 TP / (2 TP + FP + FN)."),
+    _detail(
+        "boundary",
+        "boundary IoU",
+        lambda details: details.boundary[0].miou if details.boundary else math.nan,
+        "max",
+        "Mean IoU of the pixels near boundaries, at the narrowest width that was measured.",
+    ),
+    _detail(
+        "ece",
+        "ECE",
+        lambda details: details.ece,
+        "min",
+        "Expected calibration error: mean distance of confidence from accuracy.",
+    ),
     Column("images", "images", _images, _images),
     Column(
         "inference",
@@ -106,6 +134,12 @@ COLUMNS = (
     _fact("minutes", "minutes", lambda run: run.facts.minutes, "{:.4g}", "min"),
     _fact("date", "date", lambda run: run.facts.date),
 )
+
+
+def shown_columns(content: Content) -> list[Column]:
+    """Returns the columns that any row has a text in."""
+    rows = [(content.runs[row.run], row.evaluation) for row in content.rows]
+    return [column for column in COLUMNS if any(column.text(*row) for row in rows)]
 
 
 def _method(evaluation: Evaluation) -> list[str]:
@@ -196,13 +230,13 @@ def _without_seeds(node: object) -> str:
 
 def runs_table(content: Content) -> Table:
     """Makes the table of runs for Markdown, the best of the same images in bold."""
-    best = best_rows(content)
+    best, columns = best_rows(content), shown_columns(content)
     rows = []
     for index, row in enumerate(content.rows):
-        texts = {column.key: column.text(content.runs[row.run], row.evaluation) for column in COLUMNS}
+        texts = {column.key: column.text(content.runs[row.run], row.evaluation) for column in columns}
         rows.append([f"**{text}**" if index in best.get(key, ()) else text for key, text in texts.items()])
     lines = ["Bold: the best of the rows on the same images and labels.", *all_notes(content)]
-    return Table([column.title for column in COLUMNS], rows, lines)
+    return Table([column.title for column in columns], rows, lines)
 
 
 def seeds_table(seeds: Sequence[Seeds]) -> Table:

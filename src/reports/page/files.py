@@ -13,13 +13,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from src.files import write_text
 from src.reports.page.columns import (
-    COLUMNS,
     Value,
     all_notes,
     best_rows,
     find_seeds,
     runs_table,
     seeds_table,
+    shown_columns,
 )
 from src.reports.page.content import Content
 from src.reports.page.gallery import group_of
@@ -46,13 +46,14 @@ def as_html(content: Content) -> str:
     style = (HTML / "style.css").read_text(encoding="utf-8")
     script = "\n".join((HTML / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)
     environment = Environment(loader=FileSystemLoader(HTML), autoescape=True, undefined=StrictUndefined)
-    seeds = find_seeds(content)
+    seeds, rows = find_seeds(content), _rows(content)
     return environment.get_template("page.html.jinja").render(
         title=content.title,
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         runs=len(content.runs),
-        columns=COLUMNS,
-        rows=_rows(content),
+        columns=shown_columns(content),
+        numeric={index for row in rows for index, cell in enumerate(row["cells"]) if cell["is_number"]},
+        rows=rows,
         groups={group_of(row.evaluation): _split(row.evaluation) for row in content.rows if row.evaluation is not None},
         notes=all_notes(content),
         left_out=content.left_out,
@@ -93,12 +94,12 @@ def classes_csv(content: Content) -> str:
 
 def _rows(content: Content) -> list[dict[str, Any]]:
     """Describes the rows of the table of runs for the template."""
-    best = best_rows(content)
+    best, columns = best_rows(content), shown_columns(content)
     described = []
     for index, row in enumerate(content.rows):
         run, each = content.runs[row.run], row.evaluation
         cells = []
-        for column in COLUMNS:
+        for column in columns:
             value = column.value(run, each)
             cells.append(
                 {

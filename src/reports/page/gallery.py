@@ -12,12 +12,13 @@ from PIL import Image
 
 from src.files import damaged
 from src.machine import num_cores
-from src.runs.per_image import PerImage, read_images
+from src.runs.per_image import EVALUATIONS, PREDICTIONS, WORST, PerImage, read_images
 from src.runs.records import Evaluation
 
 MOST_PREDICTIONS = 600  # of a set of images: the page stays small, whatever the number of runs
 FEWEST = 4  # images of a set, whatever the number of runs
 MOST_CELLS = 400  # of a confusion matrix that name their images: those with most of their truth's pixels
+NUM_WORST = 10  # images that an evaluation keeps with their truth
 PER_CELL = 3  # images named by a cell
 
 
@@ -72,25 +73,25 @@ def read_galleries(rows: Iterable[tuple[int, Path, Evaluation]], num_images: int
     """
     groups: dict[str, list[Measured]] = {}
     for row, path, evaluation in rows:
-        folder = path / "evaluations" / getattr(evaluation, "key", "")
+        folder = path / EVALUATIONS / evaluation.key
         if (images := read_images(folder)) is not None:
             groups.setdefault(group_of(evaluation), []).append(Measured(row, evaluation, folder, images))
     return tuple(_read_gallery(group, found, num_images, width) for group, found in groups.items())
 
 
 def _read_gallery(group: str, measured: Sequence[Measured], num_images: int, width: int) -> Gallery:
-    kept = {}  # by name of the image: the files of its picture and truth, of the first run that has them
+    kept: dict[str, list[Path]] = {}  # the files of an image and its truth, of the first evaluation that has them
     for each in measured:
-        for number, row in enumerate(each.images.worst(10), start=1):
-            files = [each.folder / "worst" / f"{number:02d}_{name}" for name in ("image.jpg", "truth.png")]
+        for number, index in enumerate(each.images.worst(NUM_WORST), start=1):
+            files = [each.folder / WORST / f"{number:02d}_{name}" for name in ("image.jpg", "truth.png")]
             if all(file.is_file() for file in files):
-                kept.setdefault(row.image, files)
-    scores = {name: {} for name in kept}
+                kept.setdefault(each.images.rows[index].image, files)
+    scores: dict[str, dict[int, float]] = {name: {} for name in kept}
     for each in measured:
         for row in each.images.rows:
             if row.image in scores:
                 scores[row.image][each.row] = row.miou
-    means = {name: float(np.nan_to_num(np.nanmean(list(found.values())), nan=1.0)) for name, found in scores.items()}
+    means = {name: float(np.mean(list(found.values()))) for name, found in scores.items()}  # the worst are not NaN
     most = min(num_images, max(FEWEST, MOST_PREDICTIONS // len(measured)))
     names = sorted(kept, key=lambda name: (means[name], name))[:most]
     with ThreadPoolExecutor(num_cores()) as pool:
@@ -110,11 +111,15 @@ def _read_shot(
     predictions = {}
     for each in measured:
         row = next((row for row in each.images.rows if row.image == name), None)
-        if row is not None and row.prediction and ".." not in Path(row.prediction).parts:
-            path = each.folder / "predictions" / Path(row.prediction).relative_to("predictions")
-            if path.is_file():
-                predictions[each.row] = _data_uri(path, size, "L")
+        if row is not None and _is_kept(row.prediction) and (path := each.folder / row.prediction).is_file():
+            predictions[each.row] = _data_uri(path, size, "L")
     return Shot(name, size[::-1], _data_uri(image, size, "RGB"), _data_uri(truth, size, "L"), predictions, scores)
+
+
+def _is_kept(prediction: str) -> bool:
+    """Returns whether a record names a prediction within its own folder; run folders may come from anybody."""
+    parts = Path(prediction).parts
+    return parts[:1] == (PREDICTIONS,) and ".." not in parts
 
 
 def _fill(images: PerImage) -> dict[tuple[int, int], list[tuple[str, int]]]:

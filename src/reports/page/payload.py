@@ -39,7 +39,7 @@ def payload(content: Content) -> dict[str, Any]:
             "name": run.name,
             "palette": palette_index(run),
             "curves": _curves(run),
-            "config": {key: value for key, value in run.config.items() if key not in COPIES},
+            "config": _settings(run),
             "parameters": run.cost and run.cost.parameters / 1e6,
             "gflops": run.cost and run.cost.gflops,
             "minutes": run.facts.minutes,
@@ -70,6 +70,14 @@ def payload(content: Content) -> dict[str, Any]:
     }
 
 
+def _settings(run: ReportRun) -> dict[str, Any]:
+    """Returns the configuration without the parts that repeat others; colours of classes are in the palettes."""
+    settings = {key: value for key, value in run.config.items() if key not in COPIES}
+    if isinstance(data := settings.get("data"), dict):
+        settings["data"] = {key: value for key, value in data.items() if key != "classes"}
+    return settings
+
+
 def _row(row: ReportRow) -> dict[str, Any]:
     each = row.evaluation
     if each is None:
@@ -82,7 +90,10 @@ def _row(row: ReportRow) -> dict[str, Any]:
         "tag": each.tag,
         "mark": mark(each),
         "miou": each.miou,
-        "interval": interval(each),
+        "interval": None if (found := interval(each)) is None else [found.low, found.high],
+        "ious": {} if each.details is None else {
+            name: [found.low, found.high] for name, found in each.details.iou_intervals.items()
+        },
         "iou": list(each.iou.values()),
         "classes": list(each.iou),
         "matrix": each.matrix,
