@@ -16,7 +16,7 @@ from src.evaluation.checkpoint import load_weights
 from src.evaluation.inputs import Images
 from src.evaluation.quiet import quieten
 from src.files import atomic_path
-from src.reports.pictures import Palette, colourise, overlay, save_png
+from src.reports.pictures import Palette, colourise, overlay, save_png, with_legend
 from src.task import SegmentationTask
 
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date of a zip, so that the same predictions give the same archive
@@ -34,7 +34,8 @@ class Pictures:
         """Writes the pictures of an image uint8 `(H, W, 3)` and its predicted ids uint8 `(H, W)`; `name` has `.png`."""
         save_png(self.folder / "labels" / name, ids)
         save_png(self.folder / "colours" / name, colourise(ids, self.palette))
-        save_png(self.folder / "overlays" / name, overlay(image, ids, self.palette, self.opacity))
+        laid = overlay(image, ids, self.palette, self.opacity)
+        save_png(self.folder / "overlays" / name, with_legend(laid, ids, self.palette))
 
     def finish(self) -> str:
         """Describes the written files for the log."""

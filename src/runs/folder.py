@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -84,9 +85,14 @@ class RunFolder:
         return classes
 
     def read_config(self) -> dict[str, Any]:
-        """Reads the configuration as plain values. Raises UserError if it is damaged or missing."""
+        """Reads the configuration as plain values, not to be changed: the same file is read once.
+
+        Raises:
+            UserError: it is damaged or missing.
+        """
         try:
-            content = yaml.load(self.config.read_bytes(), LOADER)
+            stat = self.config.stat()
+            content = _read_yaml(self.config, stat.st_mtime_ns, stat.st_size)
         except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
             raise damaged(self.config, error) from error
         if not isinstance(content, dict):
@@ -227,6 +233,11 @@ class RunFolder:
             f"{self.path}: another process is training in this run folder; wait for it, or set resume=false to start a "
             "run beside it",
         )
+
+
+@cache
+def _read_yaml(path: Path, mtime: int, size: int) -> Any:
+    return yaml.load(path.read_bytes(), LOADER)
 
 
 @contextmanager
