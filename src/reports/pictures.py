@@ -15,7 +15,6 @@ STRIPES, STRIPE = ((255, 255, 255), (136, 136, 136)), 3  # of ignored pixels, an
 GAP, TITLE = 4, 18
 WIDTH = 320  # of each picture in panels and contact sheets, in pixels
 SHEET_COLUMNS = 2  # pairs per row
-LEAST_LEGEND = 240  # pixels of the narrowest legend below an overlay
 
 
 def colourise(ids: np.ndarray, palette: Palette) -> np.ndarray:
@@ -105,15 +104,6 @@ def contact_sheet(pairs: Sequence[tuple[str, np.ndarray, np.ndarray]], palette: 
         strip = np.concatenate([_header(titles, WIDTH), row])
         strips.append(_pad(strip, len(strip), full_width))
     return _join([*strips, legend(palette, full_width)], axis=0)
-
-
-def with_legend(picture: np.ndarray, ids: np.ndarray, palette: Palette) -> np.ndarray:
-    """Puts a legend of the classes in ids `(H, W)` below a picture `(H, W, 3)`."""
-    names = list(palette)
-    present = {names[index]: palette[names[index]] for index in np.unique(ids) if index < len(names)}
-    width = max(picture.shape[1], LEAST_LEGEND)
-    below = legend(present, width, is_ignored=bool((ids == 255).any()))
-    return np.concatenate([_pad(picture, len(picture), width), below])
 
 
 def legend(
