@@ -27,4 +27,4 @@ def report(cfg: DictConfig) -> int:
 
 
 if __name__ == "__main__":
-    launch(report, "report", plain="runs")
+    launch(report, "report")

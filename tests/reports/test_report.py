@@ -28,7 +28,7 @@ TAINT = Taint("trained", 1)
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three seeds of one network, another network, and one that was trained on an image that it is evaluated on."""
-    folder, given = tmp_path_factory.mktemp("report") / "runs", scenes(3, (32, 48))
+    folder, given = tmp_path_factory.mktemp("report") / "runs", scenes(3, (64, 96))
     for seed in range(3):
         write_run(folder / f"seed{seed}", given, seed, share=0.3 + 0.1 * seed)
     write_run(folder / "other", given, 7, model="fcn")
