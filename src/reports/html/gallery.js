@@ -76,6 +76,7 @@
   async function open(index) {
     const shot = shots[index];
     current = shot;
+    delete canvas.dataset.shot;
     const [a, b] = [selectA.value, selectB.value];
     [...strip.children].forEach((figure, place) => figure.setAttribute("aria-selected", String(place === index)));
     strip.setAttribute("aria-activedescendant", `shot-${index}`);
