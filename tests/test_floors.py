@@ -33,6 +33,7 @@ FLOORS = (
         "predict",
         "publish",
         "report",
+        "reproduce",
         "stages",
         "train",
     },  # commands

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.config.checks import has_several_devices
 from src.config.flat import literal, to_dict
+from src.config.precision import settle_precision
 from src.data.folds import Folds
 from src.data.source import Source
 from src.machine import spare_hub_retries
@@ -35,7 +36,7 @@ def build_data(datamodule: DictConfig, source: Source, **changes: Any) -> Segmen
 def build(
     cfg: DictConfig, source: Source, *, continues: bool
 ) -> tuple[SegmentationDataModule, SegmentationTask, list[Any]]:
-    """Builds data, task and callbacks by the run's seed; settles in `cfg` whether BatchNorm is synchronised.
+    """Builds data, task and callbacks by the run's seed; settles precision and synchronised BatchNorm in `cfg`.
 
     `cfg` is resolved. `continues`: the weights will come from the run's last checkpoint.
     """
@@ -52,6 +53,7 @@ def build(
     begin(cfg.seed, cfg.rank_timeout)
     data = build_data(cfg.datamodule, source, pack=None)  # the source has its pack already
     task = build_task(cfg, continues=continues)
+    settle_precision(cfg, task)
     callbacks = instantiate(cfg.callbacks)
     if not trainer.enable_progress_bar and callbacks.get("progress") is not None:
         callbacks["progress"] = EpochLines()
