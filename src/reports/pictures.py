@@ -106,9 +106,7 @@ def contact_sheet(pairs: Sequence[tuple[str, np.ndarray, np.ndarray]], palette: 
     return _join([*strips, legend(palette, full_width)], axis=0)
 
 
-def legend(
-    palette: Palette, width: int, others: Palette | None = None, *, is_ignored: bool = True
-) -> np.ndarray:
+def legend(palette: Palette, width: int, others: Palette | None = None, *, is_ignored: bool = True) -> np.ndarray:
     """Draws colour patches with class names, wrapped to a width in pixels, then others, then that of ignored pixels."""
     font = ImageFont.load_default(12)
     entries: list[tuple[str, Sequence[int] | None]] = [*palette.items(), *(others or {}).items()]

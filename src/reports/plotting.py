@@ -75,7 +75,9 @@ def plot_classes_and_mean(
     """
     lines = {name: axes.plot(x, y, **line_style(index))[0] for index, (name, (x, y)) in enumerate(classes.items())}
     (black,) = axes.plot(*mean, linewidth=2.5, marker="o", color="black")
-    patches: dict[str, Patch | Line2D] = {name: Patch(facecolor=rgb(palette[name]), edgecolor="black") for name in lines}
+    patches: dict[str, Patch | Line2D] = {
+        name: Patch(facecolor=rgb(palette[name]), edgecolor="black") for name in lines
+    }
     entries = [(name, (patches[name], line), _last(line)) for name, line in lines.items()]
     entries.append(("mean", (black,), _last(black)))
     entries.sort(key=lambda entry: -entry[2])

@@ -72,9 +72,7 @@ def _plot_rates(axes: Axes, rows: list[dict[str, float]], keys: list[str]) -> No
         axes.legend(fontsize="small")
 
 
-def plot_class_curves(
-    metrics: Path, palette: Palette, path: Path, title: str, notes: Sequence[str] = ()
-) -> None:
+def plot_class_curves(metrics: Path, palette: Palette, path: Path, title: str, notes: Sequence[str] = ()) -> None:
     """Draws the IoU of each class on val by epoch of a metrics.csv, and their mean, as a PNG; names the best epoch."""
     rows = read_metrics(metrics)
     figure, axes = plt.subplots(figsize=(9, 5), layout="constrained")

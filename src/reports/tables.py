@@ -111,7 +111,7 @@ def fold_table(record: FoldsRecord) -> str:
 
 
 def fold_cells(record: FoldsRecord) -> Table:
-    """Makes a table of the mIoU of each fold on its own part and on val, one column each, above the summary of each column."""
+    """Makes a table of the mIoU of each fold on its own part and on val, above the summary of each column."""
     columns = [kind for kind in KINDS if kind in record.summaries]
     rows = []
     for each in record.folds:

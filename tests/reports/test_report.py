@@ -68,7 +68,9 @@ def test_the_noise_of_the_seed(content: Content, runs: Path) -> None:
 
 
 def test_seeds_that_divide_the_data_are_no_repetition(content: Content) -> None:
-    runs = [replace(run, config={**run.config, "folds": {"num_folds": 2, "seed": n}}) for n, run in enumerate(content.runs)]
+    runs = [
+        replace(run, config={**run.config, "folds": {"num_folds": 2, "seed": n}}) for n, run in enumerate(content.runs)
+    ]
     assert find_seeds(replace(content, runs=tuple(runs))) == []
 
 

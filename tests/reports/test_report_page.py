@@ -65,7 +65,8 @@ def column(browser: Browser, title: str) -> list[str]:
     """The texts that a column shows, from above."""
     return browser.run(
         f"(() => {{ const at = [...document.querySelectorAll('#runs-table thead th')].findIndex(each => "
-        f"each.innerText.trim().startsWith('{title}')); return {SHOWN}.map(row => row.cells[at].innerText.trim()); }})()"
+        f"each.innerText.trim().startsWith('{title}')); "
+        f"return {SHOWN}.map(row => row.cells[at].innerText.trim()); }})()"
     )
 
 
@@ -215,7 +216,9 @@ def test_every_image_shows_and_the_slider_divides_it(browser: Browser, given: li
     # The classes of a pixel, by pointer.
     scene = given[-1]
     browser.run("document.getElementById('shot-canvas').scrollIntoView()")
-    box = browser.run("(b => [b.left, b.top, b.width, b.height])(document.getElementById('shot-canvas').getBoundingClientRect())")
+    box = browser.run(
+        "(b => [b.left, b.top, b.width, b.height])(document.getElementById('shot-canvas').getBoundingClientRect())"
+    )
     x, y = 40, 50
     browser.mouse("mouseMoved", box[0] + (x + 0.5) / SIZE[1] * box[2], box[1] + (y + 0.5) / SIZE[0] * box[3])
     names = list(CLASSES)
@@ -281,11 +284,12 @@ def test_narrow_and_wide_are_readable(browser: Browser, width: int, scheme: str)
     browser.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
     assert browser.run("document.documentElement.scrollWidth") <= width
     found = browser.run(
-        """[...document.querySelectorAll('body *')].filter(e => e.checkVisibility() && !e.closest('.hidden, .skip, .tip')
-            && [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())).map(e => {
+        """[...document.querySelectorAll('body *')].filter(e => e.checkVisibility()
+            && !e.closest('.hidden, .skip, .tip') && [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())).map(e => {
             const style = getComputedStyle(e), box = e.getBoundingClientRect();
             let back = e;
-            while (back && /, 0\\)$|transparent/.test(getComputedStyle(back).backgroundColor)) back = back.parentElement;
+            const isClear = each => /, 0\\)$|transparent/.test(getComputedStyle(each).backgroundColor);
+            while (back && isClear(back)) back = back.parentElement;
             return [e.textContent.trim().slice(0, 40), parseFloat(style.fontSize), box.right,
                 !!e.closest('.scroll, .strip'), e instanceof SVGElement ? style.fill : style.color,
                 back ? getComputedStyle(back).backgroundColor : 'none', e.tagName]; })"""

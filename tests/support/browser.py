@@ -44,7 +44,8 @@ class Browser:
             [
                 program, "--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu",
                 "--disable-dev-shm-usage", "--no-first-run", "--disable-background-networking",
-                "--hide-scrollbars", "--force-color-profile=srgb", f"--user-data-dir={self._folder.name}", "about:blank",
+                "--hide-scrollbars", "--force-color-profile=srgb",
+                f"--user-data-dir={self._folder.name}", "about:blank",
             ],
             close_fds=False, preexec_fn=place, stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -130,9 +131,7 @@ class Browser:
             time.sleep(0.02)
 
     def resize(self, width: int, height: int = 1000) -> None:
-        self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
-        )
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
 
     def press(self, key: str, code: int = 0) -> None:
         text = {"Enter": "\r", "Space": " "}.get(key, "")

@@ -98,7 +98,11 @@ def write_run(
 
 
 def _write_images(
-    run: RunFolder, measured: Evaluation, given: Sequence[Scene], predictions: Sequence[np.ndarray], matrices: np.ndarray
+    run: RunFolder,
+    measured: Evaluation,
+    given: Sequence[Scene],
+    predictions: Sequence[np.ndarray],
+    matrices: np.ndarray,
 ) -> None:
     folder = run.path / EVALUATIONS / measured.key
     facts = []

@@ -20,6 +20,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from PIL import Image
+from tests.test_metrics import brute_force_iou
 
 from src.config.cli import launch
 from src.data.streets.source import Streets
@@ -28,7 +29,6 @@ from src.runs.folder import RunFolder
 from src.train import train
 from tests.support.paths import ROOT, TINY
 from tests.support.small import differing
-from tests.test_metrics import brute_force_iou
 
 
 def weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:

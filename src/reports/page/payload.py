@@ -56,7 +56,9 @@ def payload(content: Content) -> dict[str, Any]:
                 "name": name,
                 "kinds": {
                     kind: {
-                        "folds": [[each.fold, getattr(each, kind).miou] for each in record.folds if getattr(each, kind)],
+                        "folds": [
+                            [each.fold, getattr(each, kind).miou] for each in record.folds if getattr(each, kind)
+                        ],
                         "mean": summary.mean,
                         "low": summary.low,
                         "high": summary.high,
@@ -91,9 +93,9 @@ def _row(row: ReportRow) -> dict[str, Any]:
         "mark": mark(each),
         "miou": each.miou,
         "interval": None if (found := interval(each)) is None else [found.low, found.high],
-        "ious": {} if each.details is None else {
-            name: [found.low, found.high] for name, found in each.details.iou_intervals.items()
-        },
+        "ious": {}
+        if each.details is None
+        else {name: [found.low, found.high] for name, found in each.details.iou_intervals.items()},
         "iou": list(each.iou.values()),
         "classes": list(each.iou),
         "matrix": each.matrix,
