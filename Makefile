@@ -7,7 +7,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 ARGS ?=
 
-.PHONY: setup train test test-e2e test-install test-slow test-gpu check format smoke coverage lock
+.PHONY: setup train test test-e2e test-install test-slow test-gpu test-browser check format smoke coverage lock
 
 train: setup
 	$(PY) -m src.train $(ARGS)
@@ -24,6 +24,12 @@ test-slow: setup
 
 test-gpu: setup
 	$(PY) -m pytest -m gpu $(ARGS)
+
+# The page of src.report. apt-get installs Chromium if there is none, for which it must be root.
+test-browser: setup
+	@command -v chromium chromium-browser google-chrome >/dev/null || \
+		{ apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; }
+	$(PY) -m pytest -m browser tests/reports/test_report_page.py $(ARGS)
 
 check: setup
 	$(PY) -m ruff check .

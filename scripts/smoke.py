@@ -27,6 +27,7 @@ def main() -> None:
         picture = next((runs / "smoke" / "panels").glob("*.png"))
         call("src.predict", f"run={runs / 'smoke'}", f"input={picture}", "accelerator=cpu")
         call("src.draw", f"folder={runs / 'smoke'}")
+        call("src.report", str(runs), f"out={folder}/report")
         zoo = Path(folder) / "zoo"
         call("src.publish", f"run={runs / 'smoke'}", "name=smoke_net", f"zoo={zoo}", "accelerator=cpu")
         published = zoo / "smoke_net"

@@ -22,13 +22,16 @@ def evaluate_run(cfg: DictConfig) -> float:
     plan = plan_evaluation(cfg)
     config, folder = plan.config, plan.folder
 
-    from src.evaluation.measure import evaluate, evaluation_trainer  # imports torch: the data are known to be there
+    # Imports torch: the data are known to be there.
+    from src.evaluation.cost import note_cost
+    from src.evaluation.measure import evaluate, evaluation_trainer
 
     data = build_data(config.datamodule, plan.source, augmentation=None)
     task = instantiate(config.task)
     trainer = evaluation_trainer(cfg.accelerator, config.trainer.precision)
     evaluation = evaluate(trainer, task, data, plan.run, plan.split, cfg.checkpoint, folder, plan.extras)
     folder.add_evaluation(evaluation, finished=False)
+    note_cost(folder, task, config.data.get("image_size"))
     draw_or_note(folder.path, partial(draw_evaluation, folder, evaluation))
     text = f"{plan.split}/miou {evaluation.miou:.4f}{mark(evaluation)}"
     tables = "\n".join([class_table(evaluation), details_table(evaluation)])

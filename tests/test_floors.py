@@ -32,6 +32,7 @@ FLOORS = (
         "pack",
         "predict",
         "publish",
+        "report",
         "reproduce",
         "stages",
         "train",

@@ -37,7 +37,7 @@ class PredictionPanels(L.Callback):
             with trainer.precision_plugin.val_step_context():
                 prediction = task.predict_ids(sample["image"][None])[0].numpy()
             rows.append((sample["image"].permute(1, 2, 0).numpy(), sample["mask"].numpy(), prediction))
-        picture = panel(rows, self.palette)
+        picture = panel(rows, self.palette, names=[dataset.samples[index].name for index in chosen])
         save_png(self.folder / f"epoch_{epoch:04d}.png", picture)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from src.config.flat import digest
 from src.config.kinds import check_kinds
 from src.config.messages import CONF, printable, user_message
-from src.config.words import check_options, home_path, prepare_word, settle_paths
+from src.config.words import PLAIN, check_options, gather_words, home_path, prepare_word, settle_paths
 from src.errors import UserError
 from src.machine import SWEEP_VARIABLE, drop_stray_ranks, ensure_home, environment
 from src.processes.orphans import end_with_parent
@@ -37,7 +37,6 @@ def launch(function: Callable[[DictConfig], Any], config_name: str) -> None:
     ensure_home()
     drop_stray_ranks()
     register_resolvers()
-    sys.argv[1:] = map(prepare_word, sys.argv[1:])
     jobs = itertools.count()
     full = os.environ.get(FULL_ERROR)
     printed: list[Exception] = []
@@ -62,10 +61,11 @@ def launch(function: Callable[[DictConfig], Any], config_name: str) -> None:
                     sys.exit(1)
                 raise  # to Hydra, which lets the other jobs of a sweep run, and raises this at their end
 
-    # The same in every job of a sweep, and the next time: the folder of the sweep is named by it.
-    os.environ[SWEEP_VARIABLE] = digest(sys.argv[1:])
-    main = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)
     try:
+        sys.argv[1:] = map(prepare_word, gather_words(sys.argv[1:], PLAIN.get(config_name)))
+        # The same in every job of a sweep, and the next time: the folder of the sweep is named by it.
+        os.environ[SWEEP_VARIABLE] = digest(sys.argv[1:])
+        main = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)
         # Hydra prints its errors, at length, and exits, unless this is set; then it raises them.
         check_options(sys.argv[1:])
         with environment(FULL_ERROR, "1"), ending_in_time():

@@ -19,6 +19,8 @@ TEXTS = (
 # Hydra's options, those that take a value apart. The folder of the configurations is this program's.
 SWITCHES = ("-h", "--help", "--hydra-help", "--version", "--resolve", "-r", "--run", "-m", "--multirun")
 VALUED = ("-c", "--cfg", "-p", "--package", "-sc", "--shell-completion", "-i", "--info", "--experimental-rerun")
+# Commands that take words without a key, and the key whose list they become.
+PLAIN = {"report": "runs"}
 NUMBER = re.compile(r"[+-]?[\d.][\d_.]*([eE][+-]?\d+)?|true|false|inf|nan", re.IGNORECASE)
 OUTSIDE_DOUBLE_QUOTES = re.compile(r'["$`\\!]')  # which a shell interprets even between double quotes
 
@@ -48,6 +50,32 @@ def check_options(words: list[str]) -> None:
             value = following[0]
         hint = f"{key}={value or '...'}" if key and name not in SWITCHES else "key=value"
         raise UserError(f"{word} is no option here; settings have no dashes: {hint}; --help lists them")
+
+
+def gather_words(words: list[str], key: str | None) -> list[str]:
+    """Returns a command line whose words without a key, such as paths, are one word `key=[...]` in place of the first.
+
+    If `key` is None, the words are returned as they are.
+
+    Raises:
+        UserError: `key=` is given beside them.
+    """
+    is_plain = [_is_plain(word, before) for word, before in zip(words, ["", *words], strict=False)]
+    plain = [word for word, is_one in zip(words, is_plain, strict=True) if is_one]
+    if key is None or not plain:
+        return words
+    if any(word.startswith(f"{key}=") for word in words):
+        raise UserError(f"{plain[0]}: is given beside {key}=; give all folders as plain words, or all in {key}=[...]")
+    gathered = f"{key}=[{','.join(quoted(home_path(word)) for word in plain)}]"
+    others = [word for word, is_one in zip(words, is_plain, strict=True) if not is_one]
+    return [*others[: is_plain.index(True)], gathered, *others[is_plain.index(True) :]]
+
+
+def _is_plain(word: str, before: str) -> bool:
+    """Returns whether a word has no key: neither an option, nor the value of the option before it."""
+    if word.startswith("-") or before in VALUED:
+        return False
+    return "=" not in word or ("/" in word.partition("=")[0] and Path(word).exists())
 
 
 def prepare_word(word: str) -> str:

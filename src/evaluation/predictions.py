@@ -16,15 +16,16 @@ from src.evaluation.checkpoint import load_weights
 from src.evaluation.inputs import Images
 from src.evaluation.quiet import quieten
 from src.files import atomic_path
-from src.reports.pictures import Palette, colourise, overlay, save_png
+from src.reports.pictures import Palette, colourise, legend, overlay, save_png
 from src.task import SegmentationTask
 
+LEGEND = 640  # pixels of its width
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date of a zip, so that the same predictions give the same archive
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Writes `labels/`, `colours/` and `overlays/` into a folder."""
+    """Writes `labels/`, `colours/` and `overlays/` into a folder, each at the size of the image."""
 
     folder: Path
     palette: Palette
@@ -37,8 +38,9 @@ class Pictures:
         save_png(self.folder / "overlays" / name, overlay(image, ids, self.palette, self.opacity))
 
     def finish(self) -> str:
-        """Describes the written files for the log."""
-        return f"labels/, colours/ and overlays/ in {self.folder}"
+        """Writes `legend.png`, which pictures of any size share, and describes the written files for the log."""
+        save_png(self.folder / "legend.png", legend(self.palette, LEGEND, is_ignored=False))
+        return f"labels/, colours/, overlays/ and legend.png in {self.folder}"
 
 
 class LabelIds:

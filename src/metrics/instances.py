@@ -73,5 +73,5 @@ class InstanceCounts:
             others = [index for index in range(len(self.classes)) if index not in members]
             false = np.asarray(matrix)[np.ix_(others, members)].sum()
             hits, misses = self.hits[key], self.misses[key]
-            result[key] = float(ratio(np.float64(hits), np.float64(hits + misses + false)))
+            result[key] = float(ratio(np.asarray(hits), np.asarray(hits + misses + false)))
         return result

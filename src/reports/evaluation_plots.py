@@ -1,6 +1,7 @@
 """Plots of one evaluation: IoU per class, confusion matrix, IoU against pixel share. Tainted figures are marked."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from scipy import stats
 
-from src.reports.plotting import Palette, plain_log_ticks, rgb, save_figure
+from src.reports.plotting import Palette, draw_legend, name_points, plain_log_ticks, rgb, save_figure
 from src.runs.details import Details
-from src.runs.marks import mark, mark_title
+from src.runs.marks import mark, notes
 from src.runs.records import Evaluation
 
 MOST_NUMBERS = 40  # classes up to which numbers stand in the cells of a confusion matrix
@@ -23,14 +24,17 @@ def plot_classes(evaluation: Evaluation, palette: Palette, path: Path, title: st
     iou = {name: value for name, value in evaluation.iou.items() if not math.isnan(value)}
     figure, axes = plt.subplots(figsize=(min(max(5, 0.6 * len(iou) + 2), 2 * LONGEST), 4), layout="constrained")
     colours = [rgb(palette[name]) for name in iou]
+    # The line is behind bars and numbers, which it would strike through.
+    axes.axhline(evaluation.miou, color="black", linestyle="--", linewidth=1, zorder=0)
     bars = axes.bar(list(iou), list(iou.values()), color=colours, edgecolor="black", linewidth=0.6)
     small = _font_size(2 * LONGEST, len(iou))
-    axes.bar_label(bars, fmt="%.2f", fontsize=min(8, small / 2))  # four characters side by side
-    axes.axhline(evaluation.miou, color="black", linestyle="--", linewidth=1)
-    miou = f"mIoU {evaluation.miou:.4f}{mark(evaluation)}"
-    axes.set(ylim=(0, 1), ylabel="IoU", title=f"{mark_title(title, evaluation)}\n{miou}")
+    white = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
+    axes.bar_label(bars, fmt="%.2f", fontsize=min(8, small / 2), padding=2, bbox=white)  # four characters side by side
+    beside = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "va": "center", "fontsize": 8}
+    axes.annotate(f"mean\n{evaluation.miou:.2f}{mark(evaluation)}", (1, evaluation.miou), (4, 0), **beside)
+    axes.set(ylim=(0, 1.05), ylabel="IoU")
     axes.tick_params(axis="x", rotation=45 if len(iou) <= MOST_NUMBERS else 90, labelsize=min(10, small))
-    save_figure(figure, path)
+    save_figure(figure, path, f"{title}: mIoU {evaluation.miou:.4f}{mark(evaluation)}", notes([evaluation]))
 
 
 def plot_confusion(evaluation: Evaluation, path: Path, title: str) -> None:
@@ -46,14 +50,21 @@ def plot_confusion(evaluation: Evaluation, path: Path, title: str) -> None:
     side = min(max(4.5, 0.45 * len(names) + 2), LONGEST)
     small = min(7, _font_size(LONGEST, len(names)))
     margin = 0.65 * small * max(map(len, ticks)) / 72  # inches of the longest name, which else takes the axis' label's
-    size = (2 * (side + margin), side + margin)
+    size = (2 * (side + margin + 0.8), side + margin)
     figure, panels = plt.subplots(1, 2, figsize=size, layout="constrained")
     for axes, values, cells, name in (
         (panels[0], np.log10(counts + 1), [[_short(value) for value in row] for row in counts], "pixels"),
-        (panels[1], shares, percents, "share of the truth, %"),
+        (panels[1], 100 * shares, percents, "share of the truth"),
     ):
-        axes.imshow(values, cmap="Blues", vmin=0, aspect="auto")  # with square cells the layout cuts off the labels
-        middle = np.nanmax(values) / 2
+        top = 100 if axes is panels[1] else max(values.max(), 1)
+        # With square cells the layout cuts off the labels.
+        picture = axes.imshow(values, cmap="Blues", vmin=0, vmax=top, aspect="auto")
+        middle = top / 2
+        bar = figure.colorbar(picture, ax=axes, pad=0.01, fraction=0.05)
+        if axes is panels[0]:
+            marks = [0, *(10**power for power in range(int(top) + 1))]
+            bar.set_ticks([math.log10(each + 1) for each in marks], labels=[_short(each) for each in marks])
+        bar.set_label("pixels, logarithmic scale" if axes is panels[0] else "% of the truth's pixels")
         for row, column in np.ndindex(*counts.shape) if len(names) <= MOST_NUMBERS else ():
             colour = "white" if values[row, column] > middle else "black"
             style = {"fontsize": 6, "ha": "center", "va": "center", "in_layout": False}
@@ -61,7 +72,7 @@ def plot_confusion(evaluation: Evaluation, path: Path, title: str) -> None:
         axes.set_xticks(range(len(names)), ticks, rotation=90, fontsize=small)
         axes.set_yticks(range(len(names)), ticks, fontsize=small)
         axes.set(title=name, xlabel="prediction", ylabel="truth")
-    save_figure(figure, path, mark_title(title, evaluation))
+    save_figure(figure, path, f"{title}{mark(evaluation)}", notes([evaluation]))
 
 
 def plot_shares(evaluation: Evaluation, palette: Palette, path: Path, title: str) -> None:
@@ -70,23 +81,23 @@ def plot_shares(evaluation: Evaluation, palette: Palette, path: Path, title: str
     share, iou = (np.array([point[axis] for point in points.values()]) for axis in (0, 1))
     figure, axes = plt.subplots(figsize=(7, 5), layout="constrained")
     for name, (x, y) in points.items():
-        axes.plot(x, y, "o", color=rgb(palette[name]), markeredgecolor="black")
-        axes.annotate(name, (x, y), textcoords="offset points", xytext=(4, 4), fontsize=7)
-    text = f"{len(points)} classes"
+        axes.scatter(x, y, color=rgb(palette[name]), edgecolors="black", zorder=3)
     if len(points) > 2:
         slope, start = np.polyfit(np.log10(share), iou, 1)
         ends = np.array([share.min(), share.max()])
-        axes.plot(ends, start + slope * np.log10(ends), "--", color="black", linewidth=1)
+        (line,) = axes.plot(ends, start + slope * np.log10(ends), "--", color="black", linewidth=1)
         pearson, spearman = correlations(np.log10(share), iou)
-        text = f"Pearson (of the logarithm) {pearson:.2f}, Spearman {spearman:.2f}, {slope:.2f} IoU a decade"
+        fit = f"fit: {slope:+.2f} IoU for ten times the pixels"
+        draw_legend(axes, [line], [f"{fit}\nPearson {pearson:.2f} (of the logarithm), Spearman {spearman:.2f}"])
     axes.margins(x=0.12)  # room for the names
-    axes.set(xscale="log", xlabel="share of the labelled pixels", ylabel="IoU", ylim=(0, 1), title=text)
+    axes.set(xscale="log", xlabel="share of the labelled pixels", ylabel="IoU", ylim=(0, 1.05))
     plain_log_ticks(axes.xaxis)
     axes.grid(alpha=0.3)
-    save_figure(figure, path, mark_title(title, evaluation))
+    name_points(axes, [(name, x, y) for name, (x, y) in points.items()], 8)
+    save_figure(figure, path, f"{title}{mark(evaluation)}", notes([evaluation]))
 
 
-def plot_reliability(details: Details, path: Path, title: str) -> None:
+def plot_reliability(details: Details, path: Path, title: str, lines: Sequence[str] = ()) -> None:
     """Draws the reliability diagram: accuracy by confidence, above the share of the pixels of each bin, as a PNG."""
     bins, width = details.calibration, 1 / len(details.calibration)
     total = max(1, sum(each.pixels for each in bins))
@@ -103,7 +114,7 @@ def plot_reliability(details: Details, path: Path, title: str) -> None:
     upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy", title=ece)
     lower.bar(places, [each.pixels / total for each in bins], width, edgecolor="black", alpha=0.6)
     lower.set(xlabel="confidence (probability of the predicted class)", ylabel="share of pixels")
-    save_figure(figure, path, title)
+    save_figure(figure, path, title, lines)
 
 
 def shares_and_ious(evaluation: Evaluation) -> dict[str, tuple[float, float]]:

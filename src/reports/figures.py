@@ -10,7 +10,7 @@ from pathlib import Path
 from src.files import damaged, has_file
 from src.reports.dashboard import Pictures
 from src.runs.folder import AVERAGE, FOLDS, RESULTS, STAGES, RunFolder
-from src.runs.marks import mark_title
+from src.runs.marks import mark, notes
 from src.runs.per_image import EVALUATIONS
 from src.runs.records import AverageRecord, Evaluation, FoldsRecord, StageRecord
 from src.runs.serial import read_record
@@ -67,9 +67,9 @@ def draw_run(run: RunFolder, own: Evaluation) -> Pictures:
     pictures: Pictures = {}
     if run.metrics.is_file():
         pictures = _files(run.path, ("curves", "class_curves"))
-        title = mark_title(run.path.name, own)
-        plot_curves(run.metrics, pictures["curves"], title)
-        plot_class_curves(run.metrics, run.palette, pictures["class_curves"], title)
+        title, lines = f"{run.path.name}{mark(own)}", notes([own])
+        plot_curves(run.metrics, pictures["curves"], title, lines)
+        plot_class_curves(run.metrics, run.palette, pictures["class_curves"], title, lines)
     return pictures | draw_evaluation(run, own, is_own=True)
 
 
@@ -87,7 +87,9 @@ def draw_evaluation(run: RunFolder, evaluation: Evaluation, *, is_own: bool = Fa
     plot_shares(evaluation, run.palette, shares, title)
     if evaluation.details:
         pictures[f"reliability{suffix}"] = run.path / EVALUATIONS / evaluation.key / "reliability.png"
-        plot_reliability(evaluation.details, pictures[f"reliability{suffix}"], mark_title(title, evaluation))
+        plot_reliability(
+            evaluation.details, pictures[f"reliability{suffix}"], f"{title}{mark(evaluation)}", notes([evaluation])
+        )
     return pictures
 
 

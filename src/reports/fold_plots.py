@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+from matplotlib.lines import Line2D
 
-from src.reports.plotting import Palette, plot_classes_and_mean, save_figure, whole_ticks
+from src.reports.plotting import LINES, Palette, plot_classes_and_mean, save_figure, whole_ticks
 from src.runs.folder import RunFolder
 from src.runs.marks import mark, notes
 from src.runs.metrics_csv import Row, epochs, read_metrics
@@ -38,7 +39,7 @@ def plot_folds(record: FoldsRecord, path: Path, title: str) -> None:
     for axes, kind in zip(panels[0], kinds, strict=True):
         found = {fold.fold: getattr(fold, kind) for fold in record.folds}
         done = {f"fold {fold}": evaluation for fold, evaluation in found.items() if evaluation is not None}
-        bars = axes.bar(list(done), [each.miou for each in done.values()], color="C0", alpha=0.8)
+        bars = axes.bar(list(done), [each.miou for each in done.values()], color=LINES[0], alpha=0.8)
         labels = [f"{each.miou:.3f}{mark(each)}" for each in done.values()]
         axes.bar_label(bars, labels, label_type="center")  # at the top the line of the mean would cross it
         mean, deviation = record.summaries[kind].mean, record.summaries[kind].deviation
@@ -77,20 +78,22 @@ def plot_history(stages: Sequence[History], path: Path, title: str) -> None:
         for fold, (rows, _) in enumerate(stage.folds):
             for axes, key, style in ((loss, "train/loss_epoch", ":"), (loss, "val/loss", "-"), (miou, "val/miou", "-")):
                 x, y = epochs(rows, key)
-                dots = {"marker": ".", "linestyle": style, "color": f"C{fold}", "linewidth": 1}
+                dots = {"marker": ".", "linestyle": style, "color": LINES[fold % len(LINES)], "linewidth": 1}
                 label = f"fold {fold}" if before == 0 and style == "-" else None
                 axes.plot([before + epoch for epoch in x], y, label=label, **dots)
         sign = mark(*(own for _, own in stage.folds))
         for axes, text in ((loss, stage.name), (miou, f"{stage.name}{sign}")):
             axes.axvline(before + 0.5, color="black", linewidth=0.8, alpha=0.5)
-            axes.text(before + 0.6, 0.98, text, transform=axes.get_xaxis_transform(), fontsize=8, va="top")
+            axes.text(before + 0.6, 1.01, text, transform=axes.get_xaxis_transform(), fontsize=8, va="bottom")
         before += 1 + max(row["epoch"] for rows, _ in stage.folds for row in rows)
-    loss.set(title="loss: training dotted, each fold's own part solid", xlabel="epoch", ylim=(0, None))
-    miou.set(title="mIoU on each fold's own part", xlabel="epoch", ylim=(0, 1))
+    loss.set(xlabel="epoch", ylabel="loss", ylim=(0, None))
+    miou.set(xlabel="epoch", ylabel="mIoU on each fold's own part", ylim=(0, 1))
     for axes in (loss, miou):
         whole_ticks(axes)
         axes.grid(alpha=0.3)
-        axes.legend(fontsize="small", loc="lower right")
+    kinds = [Line2D([], [], color="black", linestyle=style, linewidth=1) for style in (":", "-")]
+    loss.add_artist(loss.legend(kinds, ["training", "own part"], fontsize="small", loc="lower left"))
+    miou.legend(fontsize="small", loc="lower right")
     save_figure(figure, path, title, notes(own for stage in stages for _, own in stage.folds))
 
 

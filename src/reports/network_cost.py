@@ -195,7 +195,7 @@ def chart(points: list[tuple[float, float, str, str]], path: Path, legend: str, 
 
     `legend` is the title of the groups; `settings` are those of matplotlib's `Axes.set`.
     """
-    from src.reports.plotting import plain_log_ticks, plt, save_figure
+    from src.reports.plotting import name_points, plain_log_ticks, plt, save_figure
 
     figure, axes = plt.subplots(figsize=(11, 7), layout="constrained")
     groups = list(dict.fromkeys(group for *_, group in points))
@@ -205,14 +205,13 @@ def chart(points: list[tuple[float, float, str, str]], path: Path, legend: str, 
     at: dict[tuple[float, float], list[str]] = {}  # numbers of equal points are joined
     for number, (x, y, *_) in enumerate(points, start=1):
         at.setdefault((x, y), []).append(str(number))
-    for point, numbers in at.items():
-        axes.annotate(", ".join(numbers), point, (4, 3), textcoords="offset points", fontsize=7)
     labels = "\n".join(f"{number}  {label}" for number, (*_, label, _) in enumerate(points, start=1))
     axes.annotate(labels, (1.02, 1), xycoords="axes fraction", va="top", fontsize=8)
     axes.set(**settings)
     axes.margins(0.08)
     axes.grid(alpha=0.3)
     plain_log_ticks(axes.xaxis, axes.yaxis)
+    name_points(axes, [(", ".join(numbers), *point) for point, numbers in at.items()])
     columns = max(1, 150 // (max(map(len, groups)) + 8))
     figure.legend(title=legend, loc="outside lower center", ncols=columns, fontsize="small")
     save_figure(figure, path)

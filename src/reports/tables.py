@@ -3,11 +3,12 @@
 import math
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from io import StringIO
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as RichTable
 
 from src.runs.details import Interval
 from src.runs.marks import mark, notes
@@ -34,9 +35,22 @@ def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
+@dataclass(frozen=True)
+class Table:
+    """A table of texts with the lines below it."""
+
+    header: list[str]
+    rows: list[list[str]]
+    lines: list[str]  # what was counted, and the notes of the marks
+
+    def __str__(self) -> str:
+        """Writes the table as Markdown."""
+        return "\n".join([markdown(self.header, self.rows), "", *self.lines])
+
+
 def text_table(header: Sequence[str], *sections: Iterable[Sequence[str]]) -> str:
     """Draws a table as text: the first column to the left, the others to the right, a line between sections."""
-    table = Table(header[0])
+    table = RichTable(header[0])
     for name in header[1:]:
         table.add_column(name, justify="right")
     for rows in sections:
@@ -46,7 +60,7 @@ def text_table(header: Sequence[str], *sections: Iterable[Sequence[str]]) -> str
     return render(table)
 
 
-def render(table: Table) -> str:
+def render(table: RichTable) -> str:
     """Draws a table as text of at most 120 columns."""
     text = StringIO()
     # Cells are names of users as they are: [bold] and :smile: are letters.
@@ -114,7 +128,14 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def candidate_table(record: AverageRecord) -> str:
-    """Writes the mIoU of each average on the images that decide and on the dataset's val, never mixed."""
+    """Writes `candidate_cells` as Markdown, the winner in bold."""
+    table, winner = candidate_cells(record), record.winner
+    rows = [[f"**{name}**" if name == winner else name, *others] for name, *others in table.rows]
+    return str(replace(table, rows=rows))
+
+
+def candidate_cells(record: AverageRecord) -> Table:
+    """Makes a table of the mIoU of each average on the images that decide and on the dataset's val, never mixed."""
     candidates = record.candidates
     columns = [[each.selection for each in candidates]]
     official = [each.official for each in candidates if each.official is not None]
@@ -122,22 +143,21 @@ def candidate_table(record: AverageRecord) -> str:
         columns.append(official)
     rows = []
     for each, *evaluations in zip(candidates, *columns, strict=True):
-        name = f"**{each.name}**" if each.is_winner else each.name
-        rows.append([name, " ".join(each.members), *map(figure, evaluations)])
+        rows.append([each.name, " ".join(each.members), *map(figure, evaluations)])
     protocols = [evaluations[0].protocol for evaluations in columns]
     splits = [f"{each.split} ({each.images})" for each in protocols]
-    return "\n".join(
-        [
-            markdown(["weights", "of", *(f"mIoU on {split}" for split in splits)], rows),
-            "",
-            f"chosen by {splits[0]} (select_on={record.select_on}): {record.winner}",
-            *notes(evaluation for evaluations in columns for evaluation in evaluations),
-        ]
-    )
+    lines = [f"chosen by {splits[0]} (select_on={record.select_on}): {record.winner}"]
+    lines += notes(evaluation for evaluations in columns for evaluation in evaluations)
+    return Table(["weights", "of", *(f"mIoU on {split}" for split in splits)], rows, lines)
 
 
 def fold_table(record: FoldsRecord) -> str:
-    """Writes the mIoU of each fold on its own part and on val, one column each, above the summary of each column."""
+    """Writes `fold_cells` as Markdown."""
+    return str(fold_cells(record))
+
+
+def fold_cells(record: FoldsRecord) -> Table:
+    """Makes a table of the mIoU of each fold on its own part and on val, above the summary of each column."""
     columns = [kind for kind in KINDS if kind in record.summaries]
     rows = []
     for each in record.folds:
@@ -147,17 +167,21 @@ def fold_table(record: FoldsRecord) -> str:
     for name in ("mean", "standard deviation", "95 % interval"):
         cells = [_summary_cell(name, record.summaries[kind], record.evaluations(kind)) for kind in columns]
         rows.append([name, "", "", *cells])
-    text = [markdown(["fold", "run", "state", *(TITLES[kind] for kind in columns)], rows), ""]
-    text += [f"{TITLES[kind]}: {_folds_protocol(record.evaluations(kind))}" for kind in columns]
+    text = [f"{TITLES[kind]}: {_folds_protocol(record.evaluations(kind))}" for kind in columns]
     if columns:
         text.append("interval: Student's t; folds share training images, so that it is rather too narrow")
     text += [f"fold {each.fold} failed: {each.why}; log: {each.log}" for each in record.folds if each.why]
     text += notes(evaluation for kind in columns for evaluation in record.evaluations(kind))
-    return "\n".join(text)
+    return Table(["fold", "run", "state", *(TITLES[kind] for kind in columns)], rows, text)
 
 
 def stage_table(records: Sequence[StageRecord]) -> str:
-    """Writes one row per stage: the mean of its folds on their own parts, its averages on val, its winner."""
+    """Writes `stage_cells` as Markdown."""
+    return str(stage_cells(records))
+
+
+def stage_cells(records: Sequence[StageRecord]) -> Table:
+    """Makes a table of one row per stage: the mean of its folds on their own parts, its averages on val, its winner."""
     names = list(dict.fromkeys(each.name for record in records for each in record.averages.candidates))
     rows: list[list[str]] = []
     shown: list[Evaluation] = []
@@ -171,8 +195,7 @@ def stage_table(records: Sequence[StageRecord]) -> str:
     averages = records[0].averages
     split = averages.candidates[0].reported.protocol.split
     header = ["stage", "folds, each on its own part (mean)", *(f"{name} on {split}" for name in names), "winner"]
-    chosen = f"winners chosen by select_on={averages.select_on}"
-    return "\n".join([markdown(header, rows), "", f"mIoU; {chosen}", *notes(shown)])
+    return Table(header, rows, [f"mIoU; winners chosen by select_on={averages.select_on}", *notes(shown)])
 
 
 def _folds_protocol(evaluations: Sequence[Evaluation]) -> str:

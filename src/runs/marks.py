@@ -13,12 +13,6 @@ def mark(*evaluations: Evaluation | None) -> str:
     return MARK if any(each is not None and each.protocol.taints for each in evaluations) else ""
 
 
-def mark_title(title: str, evaluation: Evaluation) -> str:
-    """Adds the taints of the figures in a plot to its title."""
-    taints = evaluation.protocol.taints
-    return f"{title}\n{MARK} {'; '.join(map(str, taints))}" if taints else title
-
-
 def notes(evaluations: Iterable[Evaluation]) -> list[str]:
     """Explains the marks in a table or plot, in one line per protocol and kind of taint; folds share a line."""
     found = {(each.protocol.splits, taint) for each in evaluations for taint in each.protocol.taints}

@@ -139,6 +139,16 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """Content of `cost.json`: what one image of `size` costs in evaluation mode; one scale, not mirrored."""
+
+    parameters: int  # that inference uses
+    training_parameters: int  # that only training uses (auxiliary heads)
+    gflops: float  # two per multiply-accumulate
+    size: tuple[int, ...]  # (H, W) of the image or window that the network is given
+
+
+@dataclass(frozen=True)
 class Results:
     """Content of `results.json`."""
 

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import yaml
-
 from src.files import damaged
 from src.runs.folder import RunFolder
 
@@ -40,10 +38,10 @@ def summarise(run: RunFolder) -> RunSummary:
     Raises:
         UserError: one of these files is damaged.
     """
+    config = run.read_config()
     try:
-        config = yaml.safe_load(run.config.read_bytes())
         choices, data, seed = config["choices"] or {}, config["data"]["name"], config["seed"]
-    except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise damaged(run.config, error) from error
     environment = run.read_environment()
     sessions = environment.get("sessions", [])

@@ -11,6 +11,7 @@ import torch
 from src.data.datamodule import SegmentationDataModule
 from src.errors import UserError
 from src.evaluation.checkpoint import check_continues
+from src.evaluation.cost import note_cost
 from src.evaluation.extras import Extras
 from src.evaluation.measure import evaluate, find_taints
 from src.evaluation.quiet import quieten
@@ -94,6 +95,7 @@ def fit(
         evaluation = evaluate(trainer, task, data, run, data.validation_split, "best", run, Extras())
         if trainer.is_global_zero:
             run.add_evaluation(evaluation, finished=True)  # first: a plot that fails must not cost the run
+            note_cost(run, task, config["data"]["image_size"])
             pictures = draw_or_note(run.path, partial(draw_run, run, evaluation))
             for logger in loggers:
                 logger.publish(pictures, class_table(evaluation), marked_figures("best", evaluation))

@@ -10,7 +10,7 @@ from PIL import Image
 
 from src.callbacks.csv_logger import CSVLogger
 from src.files import atomic_path, write_json
-from src.reports.pictures import colourise, error_map, legend, overlay, panel
+from src.reports.pictures import colourise, error_map, image_miou, legend, overlay, panel, shown
 from src.reports.tables import class_table
 from src.runs.folder import RunFolder
 from src.runs.metrics_csv import read_metrics, series
@@ -24,7 +24,32 @@ def test_pictures_by_hand() -> None:
     truth, prediction = np.array([[0, 1, 255]], dtype=np.uint8), np.array([[0, 0, 1]], dtype=np.uint8)
     assert colourise(truth, PALETTE).tolist() == [[[128, 64, 128], [70, 130, 180], [0, 0, 0]]]
     assert overlay(image, truth, PALETTE, 0.25)[0, 0].tolist() == [107, 91, 107]
-    assert error_map(image, prediction, truth).tolist() == [[[40, 40, 40], [230, 40, 40], [0, 0, 0]]]
+    assert error_map(image, prediction, truth).tolist() == [[[40, 40, 40], [230, 40, 40], [255, 255, 255]]]
+
+
+def test_ignored_pixels_are_striped_whatever_colours_the_classes_have() -> None:
+    palette = {"black": (0, 0, 0), "white": (255, 255, 255), "grey": (136, 136, 136)}
+    ids = np.full((12, 12), 255, dtype=np.uint8)
+    ids[:, :4], ids[:, 4:8] = 0, 1
+    picture = shown(ids, palette)
+    assert np.array_equal(picture[:, :8], colourise(ids[:, :8], palette))
+    striped = picture[:, 8:]
+    # Along every row and column of the ignored part both tones appear: no plain colour looks so.
+    assert all(len(np.unique(line, axis=0)) == 2 for line in (*striped, *striped.transpose(1, 0, 2)))
+    image = np.full((12, 12, 3), 50, dtype=np.uint8)
+    assert {tuple(pixel) for pixel in overlay(image, ids, palette)[:, 8:].reshape(-1, 3).tolist()} == {
+        (152, 152, 152),
+        (93, 93, 93),
+    }
+    entries = legend(palette, 300)
+    assert len(np.unique(entries.reshape(-1, 3), axis=0)) > 3
+
+
+def test_the_score_of_an_image_by_hand() -> None:
+    truth = np.array([[0, 0, 1, 255]], dtype=np.uint8)
+    prediction = np.array([[0, 1, 1, 0]], dtype=np.uint8)
+    assert image_miou(prediction, truth, 3) == pytest.approx((1 / 2 + 1 / 2) / 2)
+    assert np.isnan(image_miou(prediction, np.full((1, 4), 255, dtype=np.uint8), 3))
 
 
 def test_a_panel_has_one_row_per_image_and_a_legend_that_fits() -> None:
@@ -36,6 +61,12 @@ def test_a_panel_has_one_row_per_image_and_a_legend_that_fits() -> None:
     picture = panel(rows, PALETTE, width=100)
     assert picture.dtype == np.uint8
     assert picture.shape[1] == 4 * 100 + 3 * 4
+    named = panel(rows, PALETTE, width=100, names=["one", "two"])
+    assert named.shape == picture.shape
+    # Above each row, of 18 pixels, stands its name; the pictures are the same.
+    for top in (0, 18 + 4 + 50 + 4):
+        assert not np.array_equal(named[top : top + 18, :100], picture[top : top + 18, :100])
+        assert np.array_equal(named[top + 22 : top + 72], picture[top + 22 : top + 72])
     many = {f"a class with a long name {i}": (i, i, i) for i in range(12)}
     assert legend(many, 300).shape[1] == 300
     assert legend(many, 300).shape[0] > legend(many, 3000).shape[0]

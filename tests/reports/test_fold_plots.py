@@ -108,7 +108,7 @@ def test_marks_stand_beside_the_figures(tmp_path: Path, texts: list[str], taints
     assert {"first", f"second{sign}"} <= set(texts)
     texts.clear()
     evaluation_plots.plot_classes(tested, PALETTE, path, "t")
-    assert any(text.startswith("t\n") and text.endswith(f"\nmIoU {miou:.4f}{sign}") for text in texts)
+    assert {f"t: mIoU {miou:.4f}{sign}", f"mean\n{miou:.2f}{sign}"} <= set(texts)
 
 
 def test_curves_of_classes_and_of_their_mean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,9 +119,53 @@ def test_curves_of_classes_and_of_their_mean(tmp_path: Path, monkeypatch: pytest
     run_plots.plot_class_curves(metrics, {"road": [128, 64, 128], "car": [0, 0, 142]}, tmp_path / "c.png", "t")
     drawn(tmp_path / "c.png")
     (axes,) = kept[0].axes
-    lines = {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines}
-    assert lines == {"road": ([1, 2], [0.5, 0.6]), "car": ([1, 2], [0.2, 0.4]), "mean": ([1, 2], [0.35, 0.5])}
-    assert axes.lines[0].get_color() == pytest.approx((128 / 255, 64 / 255, 128 / 255))
+    lines = [(list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines]
+    assert lines[:3] == [([1, 2], [0.5, 0.6]), ([1, 2], [0.2, 0.4]), ([1, 2], [0.35, 0.5])]
+    # The legend follows the last values, and shows the colours of the classes.
+    legend = axes.get_legend()
+    assert [text.get_text() for text in legend.get_texts()] == ["road", "mean", "car"]
+    patches = [patch.get_facecolor()[:3] for patch in legend.get_patches()]
+    assert patches == [pytest.approx((128 / 255, 64 / 255, 128 / 255)), pytest.approx((0, 0, 142 / 255))]
+    assert [text.get_text() for text in axes.texts] == ["best: epoch 2"]
+
+
+def test_lines_of_many_classes_differ() -> None:
+    styles = [plotting.line_style(index) for index in range(32)]
+    assert len({(style["color"], str(style["linestyle"])) for style in styles}) == 32
+
+
+def test_the_best_epoch_is_the_first_of_the_highest() -> None:
+    rows = [{"step": 10 * n, "epoch": n, "val/miou": value} for n, value in enumerate((0.1, 0.4, 0.4, float("nan")))]
+    assert run_plots.best_point(rows) == run_plots.BestPoint(step=10, epoch=2, miou=0.4)
+    assert run_plots.best_point([{"step": 1, "epoch": 0, "train/loss": 1.0}]) is None
+
+
+def test_names_beside_points_cover_nothing() -> None:
+    figure, axes = plt.subplots(figsize=(5, 4), layout="constrained")
+    points = [("Pedestrian", 0.30, 0.30), ("SignSymbol", 0.34, 0.32), ("Fence", 0.31, 0.36), ("Pole", 0.99, 0.99)]
+    points += [(f"class {n}", 0.5 + 0.02 * n, 0.6) for n in range(5)]
+    axes.scatter(*zip(*((x, y) for _, x, y in points), strict=True))
+    axes.plot([0, 1], [0.05, 1], "--")
+    axes.set(xlim=(0, 1), ylim=(0, 1))
+    plotting.name_points(axes, points)
+    figure.canvas.draw()
+    assert sorted(text.get_text() for text in axes.texts) == sorted(name for name, *_ in points)
+    boxes = [text.get_window_extent() for text in axes.texts]
+    for index, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:index])
+        assert axes.bbox.x0 <= box.x0
+        assert box.x1 <= axes.bbox.x1 + 1
+        for _, x, y in points:
+            assert not box.contains(*axes.transData.transform((x, y)))
+    plt.close(figure)
+
+
+def test_notes_stand_at_the_foot_and_titles_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[plt.Figure] = []
+    monkeypatch.setattr(plotting.plt, "close", kept.append)
+    evaluation_plots.plot_shares(evaluation(TAINT), PALETTE, tmp_path / "s.png", "t")
+    assert kept[0].get_suptitle() == "t†"
+    assert kept[0].get_supxlabel() == "† val: weights were chosen on 3 of these images"
 
 
 def test_classes_missing_in_the_truth_are_left_out() -> None:
@@ -141,3 +185,5 @@ def test_correlations_of_values_and_of_ranks() -> None:
 def test_the_confusion_has_counts_and_shares(tmp_path: Path, texts: list[str]) -> None:
     evaluation_plots.plot_confusion(evaluation(), tmp_path / "c.png", "t")
     assert {"90k", "400", "2k", "87", "100"} <= set(texts)
+    # Each colour scale has its name and its numbers.
+    assert {"pixels, logarithmic scale", "% of the truth's pixels", "10k"} <= set(texts)

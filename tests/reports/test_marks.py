@@ -10,7 +10,7 @@ from src.config.sweep import POINTER, summary
 from src.data.folds import Split
 from src.reports import tables
 from src.runs.folder import RunFolder
-from src.runs.marks import mark_title, notes
+from src.runs.marks import notes
 from src.runs.records import AverageRecord, Evaluation, StageRecord, Taint
 from tests.support.records import average_record, candidate, evaluation, fold_record, folds_record
 
@@ -67,11 +67,6 @@ def test_no_tainted_figure_without_its_mark(write: Callable, tmp_path: Path) -> 
 @pytest.mark.parametrize("write", WRITERS)
 def test_no_mark_without_a_taint(write: Callable, tmp_path: Path) -> None:
     assert "†" not in write(evaluation(), tmp_path)
-
-
-def test_the_title_of_a_plot_states_the_taints() -> None:
-    assert mark_title("run", evaluation(taints=[TAINT])) == "run\n† weights were chosen on 2 of these images"
-    assert mark_title("run", evaluation()) == "run"
 
 
 def test_the_folds_of_one_division_share_a_line() -> None:

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from src.reports import evaluation_plots, plotting
-from src.reports.plotting import name_lines, plt
+from src.reports.plotting import draw_legend, plt
 from src.reports.tables import markdown
 from tests.support.records import MATRIX, evaluation
 
@@ -41,7 +41,7 @@ def test_a_name_that_begins_with_an_underscore_is_in_the_legend() -> None:
     figure, axes = plotting.plt.subplots()
     for name in NAMES:
         axes.plot([0, 1], [0, 1], label=name)
-    name_lines(axes)
+    draw_legend(axes, axes.lines, [line.get_label() for line in axes.lines])
     assert [text.get_text() for text in axes.get_legend().get_texts()] == NAMES
     plt.close(figure)
 

@@ -160,6 +160,7 @@ def test_predict_takes_any_size_and_names_what_it_could_not_read(finished: Path,
         for kind in ("labels", "colours", "overlays"):
             picture = cv2.imread(str(tmp_path / "out" / kind / f"{name}.png"), cv2.IMREAD_UNCHANGED)
             assert picture.shape[1::-1] == size
+    assert cv2.imread(str(tmp_path / "out" / "legend.png")).shape[1] == 640
     assert "exists and is not empty, and nothing is overwritten" in fails(*call)
 
 
