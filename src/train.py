@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from src.config.build import build
 from src.config.cli import launch
 from src.config.complete import complete
+from src.config.dashboards import build_loggers, grouped_by_sweep
 from src.config.flat import to_dict
 from src.config.open import claimed, open_run
 from src.config.sweep import needs_own_process, note_run, train_in_own_process
@@ -28,11 +29,12 @@ def train(cfg: DictConfig) -> float:
     if run.read_results().finished:
         log.info("%s is finished; resume=false would train it again, beside it", run.path)
     elif needs_own_process(config):
-        train_in_own_process(run)
+        with grouped_by_sweep():
+            train_in_own_process(run)
     else:
-        with claimed(run, prepared.config):
+        with claimed(run, prepared.config), grouped_by_sweep():
             data, task, callbacks = build(config, prepared.source, continues=run.last.is_file())
-            loggers = list(instantiate(config.logger).values())
+            loggers = build_loggers(config)
             trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers, default_root_dir=str(run.path))
             from src.training.fit import fit  # imports torch, as the parts do
 
