@@ -3,7 +3,6 @@
 import logging
 import queue
 import threading
-import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -62,7 +61,3 @@ class Background:
             except Exception:  # a bug; the thread goes on, for the calls that follow
                 log.exception("a call in the background failed")
 
-
-def remaining(deadline: float) -> float:
-    """Returns the seconds left until a time of `time.monotonic()`, at least 0."""
-    return max(0.0, deadline - time.monotonic())

@@ -4,10 +4,10 @@ import html
 import logging
 import math
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import wandb
@@ -15,10 +15,11 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
-from src.callbacks.background import Background, remaining
+from src.callbacks.background import Background
 from src.callbacks.wandb_server import end_helper, missing_for_online
 from src.errors import UserError
 from src.labels import IGNORE_INDEX
+from src.machine import environment
 from src.reports.dashboard import Dashboard, Description, Example, confusion_shares
 from src.runs.folder import RunFolder
 from src.runs.marks import MARK, mark
@@ -26,9 +27,11 @@ from src.runs.records import Evaluation, Taint
 
 log = logging.getLogger(__name__)
 Call = Callable[[Any], object]
-INIT_S, FINISH_S, STOP_S = 10.0, 15.0, 4.0  # seconds: to begin online, to send the rest, and the same after an error
+INIT_S, FINISH_S = 10.0, 15.0  # seconds to begin online, and to send the rest after the training
+STOP_S = 6.0  # seconds for both after an error; a signal leaves 10 (src/processes/signals.py)
 WIDEST = 640  # pixels of an example's longer side: a page of full-size masks takes a browser minutes
 GLOBAL_STEP = "trainer/global_step"  # the key of Lightning's own logger
+DATA_VARIABLE = "WANDB_DATA_DIR"
 # Curves over epochs. Only the best of val/miou is of use in a table of runs.
 METRICS = {"*": {"step_metric": "epoch"}, "val/miou": {"step_metric": "epoch", "summary": "max,last"}}
 
@@ -55,6 +58,12 @@ class WandbDashboard(Dashboard, Logger):
         self._share: Callable[[], float] = lambda: 0.0
         self._background: Background | None = None
         self._run: Any = None
+        self._is_left = False  # whether the thread has had its time
+        self._data_folder = ExitStack()
+
+    @property
+    def _folder(self) -> str:
+        return self._options["dir"]
 
     @property
     def name(self) -> str:
@@ -63,6 +72,12 @@ class WandbDashboard(Dashboard, Logger):
     @property
     def version(self) -> str:
         return self._options["id"]
+
+    def __enter__(self) -> Self:
+        # W&B keeps the tables of its charts in the user's home otherwise, where a run folder that moves leaves them.
+        place = os.environ.get(DATA_VARIABLE, f"{self._folder}/wandb")
+        self._data_folder.enter_context(environment(DATA_VARIABLE, place))
+        return self
 
     def describe(self, description: Description) -> None:
         self._options["config"] = dict(description.config)
@@ -117,16 +132,17 @@ class WandbDashboard(Dashboard, Logger):
 
     def __exit__(self, error: type[BaseException] | None, value: BaseException | None, trace: object) -> None:
         """Ends the run, with the exit status that the process will have: 0, 1, or the one of SystemExit."""
-        if self._background is None:
-            return
-        code = 0 if error is None else value.code if isinstance(value, SystemExit) else 1
-        seconds = FINISH_S if error is None else STOP_S
-        deadline = time.monotonic() + seconds + INIT_S
-        self._background.give(lambda: self._finish(code if isinstance(code, int) else 1))
-        if not self._background.close(remaining(deadline)):
-            end_helper()
-            _say(f"has not ended after {seconds + INIT_S:g} s and is left alone", self._options["dir"])
-        self._background = self._run = None
+        with self._data_folder:
+            if self._background is None:
+                return
+            code = 0 if error is None else value.code if isinstance(value, SystemExit) else 1
+            seconds = INIT_S + FINISH_S if error is None else STOP_S
+            self._background.give(lambda: self._finish(code if isinstance(code, int) else 1))
+            if not self._background.close(seconds):
+                self._note(f"has not ended after {seconds:g} s, and is stopped")
+                self._is_left = True
+                end_helper()
+            self._background = self._run = None
 
     # The rest is called by the thread only.
 
@@ -134,7 +150,7 @@ class WandbDashboard(Dashboard, Logger):
         missing = missing_for_online() if self._mode == "auto" else None
         mode = {"auto": "offline" if missing else "online"}.get(self._mode, self._mode)
         if missing:
-            _say(f"is offline: {missing}", self._options["dir"])
+            self._note(f"is offline: {missing}")
         try:
             self._open(mode)
         except Exception as error:  # of W&B, its helper, the network or the server
@@ -162,7 +178,7 @@ class WandbDashboard(Dashboard, Logger):
             end_helper()
             self._open("offline")
             call(self._run)
-            _say(f"{words}: {_short(error)}", self._options["dir"])
+            self._note(f"{words}: {_short(error)}")
         except Exception as second:
             self._run = None
             log.warning("note: W&B is off from here on (%s; then %s)", _short(error), _short(second))
@@ -170,14 +186,21 @@ class WandbDashboard(Dashboard, Logger):
     def _finish(self, code: int) -> None:
         if self._run is None:
             return
+        is_online = self._run.settings.mode == "online"
         try:
             self._run.finish(exit_code=code)
             if self._run._finish_timed_out:
                 end_helper()
-                _say(f"has not got everything within {FINISH_S:g} s", self._options["dir"])
+                self._note(f"has not got everything within {FINISH_S:g} s")
+            elif is_online and (missing := missing_for_online()):  # W&B gives up without a word if its key is refused
+                self._note(f"may not have got everything: {missing}")
         except Exception as error:
-            end_helper()
-            _say(f"could not end the run: {_short(error)}", self._options["dir"])
+            if not self._is_left:
+                end_helper()
+                self._note(f"could not end the run: {_short(error)}")
+
+    def _note(self, what: str) -> None:
+        log.warning("note: W&B %s; to send what is in the run folder: wandb sync %s/wandb/*run-*", what, self._folder)
 
 
 def build_wandb_logger(
@@ -215,10 +238,6 @@ def build_wandb_logger(
         job_type=job_type,
         tags=list(place) if len(place) > 1 else [],
     )
-
-
-def _say(what: str, folder: str) -> None:
-    log.warning("note: W&B %s; wandb sync %s/wandb/*run-* sends the rest", what, folder)
 
 
 def _short(error: BaseException) -> str:

@@ -1,6 +1,7 @@
 """W&B's server and its helper process: whether the one answers to a key, and the end of the other."""
 
 import base64
+import http.client
 import json
 import netrc
 import os
@@ -71,8 +72,10 @@ def _fault(server: str, key: str) -> str | None:
     except urllib.error.HTTPError as error:
         refused = error.code in (401, 403)
         return f"{server} answered {error.code}{', it does not take the key' if refused else ''}"
-    except (OSError, ValueError) as error:  # no connection, a broken one, or what is no JSON
-        return f"{server}: {str(error) or type(error).__name__}"
+    except ValueError:
+        return f"{server} answered with something that is not W&B's (no JSON)"
+    except (OSError, http.client.HTTPException) as error:  # no connection, or a broken one
+        return f"{server}: {error or type(error).__name__}"
     viewer = (content.get("data") or {}).get("viewer") if isinstance(content, dict) else None
     return None if viewer else f"{server}: does not know the key"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -35,14 +36,15 @@ def build_data(datamodule: DictConfig, source: Source, **changes: Any) -> Segmen
 def build(
     cfg: DictConfig, source: Source, *, continues: bool
 ) -> tuple[SegmentationDataModule, SegmentationTask, list[Any]]:
-    """Builds data, task and callbacks by the run's seed; settles in `cfg` whether BatchNorm is synchronised.
+    """Builds data, task and callbacks by the run's seed; settles in `cfg` whether BatchNorm is synchronised, and the bar.
 
     `cfg` is resolved. `continues`: the weights will come from the run's last checkpoint.
     """
     if cfg.backbone is not None and cfg.backbone.weights == "imagenet":
         spare_hub_retries()
     # Only now that the configuration is known to be right: importing this takes ten seconds.
-    from src.callbacks.progress import EpochLines
+    from src.callbacks.early_stopping import EarlyStopping
+    from src.callbacks.progress import Lines
     from src.training.fit import begin, synchronises_batchnorm
 
     trainer = cfg.trainer
@@ -53,8 +55,12 @@ def build(
     data = build_data(cfg.datamodule, source, pack=None)  # the source has its pack already
     task = build_task(cfg, continues=continues)
     callbacks = instantiate(cfg.callbacks)
+    if not sys.stderr.isatty():
+        trainer.enable_progress_bar = False  # in a log file each of its refreshes would be a line
     if not trainer.enable_progress_bar and callbacks.get("progress") is not None:
-        callbacks["progress"] = EpochLines()
+        callbacks["progress"] = Lines()
+    if cfg.early_stopping.patience is not None:
+        callbacks["early_stopping"] = EarlyStopping(cfg.early_stopping.patience)
     return data, task, [callback for callback in callbacks.values() if callback is not None]
 
 
