@@ -165,7 +165,7 @@ class WandbDashboard(Dashboard, Logger):
 
     def _make(self, call: Call) -> None:
         """Makes a call; if W&B fails, goes on in a new offline run and makes it there."""
-        if self._run is None:
+        if self._run is None or self._is_left:
             return
         try:
             call(self._run)
@@ -174,6 +174,8 @@ class WandbDashboard(Dashboard, Logger):
 
     def _go_offline(self, error: Exception, words: str, call: Call) -> None:
         """Makes a call in a new offline run of the same id; gives W&B up if that fails too."""
+        if self._is_left:
+            return
         try:
             end_helper()
             self._open("offline")
@@ -184,13 +186,13 @@ class WandbDashboard(Dashboard, Logger):
             log.warning("note: W&B is off from here on (%s; then %s)", _short(error), _short(second))
 
     def _finish(self, code: int) -> None:
-        if self._run is None:
+        if self._run is None or self._is_left:
             return
         is_online = self._run.settings.mode == "online"
         try:
             self._run.finish(exit_code=code)
             if self._run._finish_timed_out:
-                end_helper()
+                end_helper(gently=True)
                 self._note(f"has not got everything within {FINISH_S:g} s")
             elif is_online and (missing := missing_for_online()):  # W&B gives up without a word if its key is refused
                 self._note(f"may not have got everything: {missing}")

@@ -5,7 +5,7 @@ import http.client
 import json
 import netrc
 import os
-import signal
+import subprocess
 import urllib.error
 import urllib.request
 from contextlib import suppress
@@ -55,7 +55,7 @@ def find_key(server: str) -> str | None:
         found = netrc.netrc(file).authenticators(urlparse(server).hostname or "") if file.is_file() else None
     except (netrc.NetrcParseError, OSError, UnicodeDecodeError) as error:
         raise UserError(f"{file} cannot be read ({error}); repair it, or set WANDB_API_KEY") from error
-    return found[2] if found else None
+    return (found[2] or None) if found else None
 
 
 def _fault(server: str, key: str) -> str | None:
@@ -80,15 +80,26 @@ def _fault(server: str, key: str) -> str | None:
     return None if viewer else f"{server}: does not know the key"
 
 
-def end_helper() -> None:
-    """Kills W&B's helper process (wandb-core) if this process has started one, and lets W&B forget it.
+def end_helper(*, gently: bool = False) -> None:
+    """Ends W&B's helper process (wandb-core) if this process has started one, within seconds.
 
     It would otherwise hold this process at its end for as long as it tries to reach a server, or forever if stopped.
+
+    Args:
+        gently: lets it write what it has, first; only after the run was finished, whose threads would complain.
     """
     connection = getattr(wandb_setup.singleton(), "_connection", None)
     process = getattr(getattr(connection, "_proc", None), "_process", None)
+    if gently:
+        _forget()
     if process is not None:
-        with suppress(OSError):
-            os.kill(process.pid, signal.SIGKILL)
-    with suppress(Exception, SystemExit):  # it may complain of anything about a process that is dead
+        with suppress(OSError, subprocess.TimeoutExpired):
+            process.kill()
+            process.wait(TEARDOWN_S)
+    _forget()
+
+
+def _forget() -> None:
+    """Makes W&B let go of the helper process; of a dead one it complains in one way or another, or exits."""
+    with suppress(Exception, SystemExit):
         within(TEARDOWN_S, wandb.teardown)
