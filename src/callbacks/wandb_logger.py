@@ -158,7 +158,8 @@ class WandbDashboard(Dashboard, Logger):
 
     def _open(self, mode: str) -> None:
         settings = wandb.Settings(init_timeout=INIT_S, finish_timeout=FINISH_S, silent=True)
-        resume = "allow" if mode == "online" else None
+        # An agent's run has an id of the agent's.
+        resume = "allow" if mode == "online" and "WANDB_SWEEP_ID" not in os.environ else None
         self._run = wandb.init(**self._options, mode=mode, resume=resume, settings=settings)
         for name, options in METRICS.items():
             self._run.define_metric(name, **options)
@@ -191,7 +192,7 @@ class WandbDashboard(Dashboard, Logger):
         is_online = self._run.settings.mode == "online"
         try:
             self._run.finish(exit_code=code)
-            if self._run._finish_timed_out:
+            if getattr(self._run, "_finish_timed_out", False):
                 end_helper(gently=True)
                 self._note(f"has not got everything within {FINISH_S:g} s")
             elif is_online and (missing := missing_for_online()):  # W&B gives up without a word if its key is refused

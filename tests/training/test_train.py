@@ -52,7 +52,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     arguments = [argument for argument in TINY if not argument.startswith(("logger", "trainer.enable"))]
     printed = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed), redirect_stderr(printed):
-        patch.setattr(sys, "argv", ["src.train", *arguments, f"runs={runs}", "trainer.max_epochs=2"])
+        words = (f"runs={runs}", "trainer.max_epochs=2", "trainer.log_every_n_steps=1")
+        patch.setattr(sys, "argv", ["src.train", *arguments, *words])
         launch(train, "train")
     (run,) = (path for path in runs.iterdir())
     (run / "printed.txt").write_text(printed.getvalue())
@@ -97,7 +98,7 @@ def test_the_offline_file_of_wandb_has_a_whole_dashboard(finished: Path) -> None
     run, rows, drawn = wandb_files.run_record(finished), wandb_files.history(finished), wandb_files.metrics(finished)
     classes = list(Streets.classes)
     assert run.job_type == "train"
-    assert list(run.tags) == ["streets", "unet_small", "tiny"], "data, network, backbone"
+    assert set(run.tags) == {"streets", "unet_small", "tiny"}, "data, network, backbone"
     flat = wandb_files.config(finished)
     assert (flat["optimizer.lr"], flat["trainer.max_epochs"], flat["data.batch_size"]) == (3e-3, 2, 2)
     assert not [key for key, value in flat.items() if isinstance(value, dict) and value], "the configuration is flat"
@@ -227,6 +228,8 @@ def test_resume_false_starts_beside_and_another_config_is_refused(cli, fails, tm
     assert_same_weights(tmp_path / "a", tmp_path / "a-2")
     message = fails("train", *TINY, f"runs={tmp_path}", "name=a", "optimizer.lr=0.5")
     assert "a holds a run of another configuration (optimizer.lr: 0.003 -> 0.5); give another name=" in message
+    message = fails("train", *TINY, f"runs={tmp_path}", "name=a", "trainer.max_epochs=2")
+    assert "a holds the same training with trainer.max_epochs: 1 -> 2, and a run keeps the number of epochs" in message
 
 
 @pytest.mark.e2e
