@@ -79,8 +79,9 @@ def draw(folder: Path, path: Path) -> None:
     texts += [f"  {key}: {config[key]}" for key in keys]
     texts += ["", "summary", *(f"  {key}: {value:.4g}" for key, value in scores(folder).items())]
     cell.text(0, 1, "\n".join(texts), va="top", family="monospace", fontsize=8)
-    for cell in (cell, *cells):
-        cell.axis("off")
+    cell.axis("off")
+    for empty in cells:
+        empty.axis("off")
     save_figure(figure, path, "The page of a W&B run, drawn from its offline file")
 
 

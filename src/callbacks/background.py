@@ -60,4 +60,3 @@ class Background:
                 call()
             except Exception:  # a bug; the thread goes on, for the calls that follow
                 log.exception("a call in the background failed")
-

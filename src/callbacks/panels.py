@@ -37,9 +37,7 @@ class PredictionPanels(L.Callback):
             with trainer.precision_plugin.val_step_context():
                 prediction = task.predict_ids(sample["image"][None])[0].numpy()
             name = dataset.samples[int(index)].name
-            examples.append(
-                Example(name, sample["image"].permute(1, 2, 0).numpy(), sample["mask"].numpy(), prediction)
-            )
+            examples.append(Example(name, sample["image"].permute(1, 2, 0).numpy(), sample["mask"].numpy(), prediction))
         picture = panel([(each.image, each.truth, each.prediction) for each in examples], self.palette)
         save_png(self.folder / f"epoch_{epoch:04d}.png", picture)
         for logger in trainer.loggers:

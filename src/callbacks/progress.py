@@ -115,7 +115,6 @@ class Progress(Lines, TQDMProgressBar):
         return shown
 
 
-
 def line(
     epoch: int, epochs: int, figures: Mapping[str, Any], seconds_left: float, batches: tuple[int, int] | None = None
 ) -> str:

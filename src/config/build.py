@@ -36,9 +36,9 @@ def build_data(datamodule: DictConfig, source: Source, **changes: Any) -> Segmen
 def build(
     cfg: DictConfig, source: Source, *, continues: bool
 ) -> tuple[SegmentationDataModule, SegmentationTask, list[Any]]:
-    """Builds data, task and callbacks by the run's seed; settles in `cfg` whether BatchNorm is synchronised, and the bar.
+    """Builds data, task and callbacks by the run's seed; settles in `cfg` whether BatchNorm is synchronised.
 
-    `cfg` is resolved. `continues`: the weights will come from the run's last checkpoint.
+    Settles also whether there is a progress bar: only on a terminal. `cfg` is resolved. `continues`: the weights will come from the run's last checkpoint.
     """
     if cfg.backbone is not None and cfg.backbone.weights == "imagenet":
         spare_hub_retries()

@@ -1,4 +1,4 @@
-"""A proposal of crop and batch size, from the sizes of a dataset's images, a network, and the memory of this machine."""
+"""A proposal of crop and batch size from the sizes of a dataset's images, a network, and this machine's memory."""
 
 import os
 from collections.abc import Sequence
@@ -115,9 +115,9 @@ def training_cost(architecture: nn.Module, *, autocast: bool) -> Cost:
         return tensor
 
     image = torch.zeros(2, 3, *PROBE)
-    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
-            outputs = architecture(image)
+    counting = torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor)
+    with counting, torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        outputs = architecture(image)
     held = sum(storage.nbytes() for storage in kept.values())
     held += sum(output.untyped_storage().nbytes() for output in outputs)
     parameters = sum(parameter.numel() for parameter in architecture.parameters())

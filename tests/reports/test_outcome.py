@@ -12,7 +12,7 @@ TAINT = Taint("trained", 2)
 CONFIG = {
     "optimizer": {"lr": 0.01}, "data": {"class_uniform": 0.0}, "backbone": {"weights": "imagenet"}, "init_from": None
 }  # fmt: skip
-START = '"init_from=\'runs/x\'"'
+START = "\"init_from='runs/x'\""
 FINE_TUNING = f"the same command with {START} optimizer.lr=0.001: fine-tuning from this run at a lower rate"
 # Of the classes a, b, c and d, c has 10 of 1010 pixels and d none.
 MATRIX = np.array([[500, 100, 0, 0], [40, 360, 0, 0], [1, 7, 2, 0], [0, 0, 0, 0]])

@@ -18,7 +18,7 @@ class WandbServer(ThreadingHTTPServer):
     """Answers as W&B does as long as `fault` is None.
 
     Attributes:
-        fault: None, `silent`, `closes`, `html`, `half` (it knows the key, and is silent then), or the status of an error.
+        fault: None, `silent`, `closes`, `html`, `half` (it knows the key, then is silent), or the status of an error.
         queries: the GraphQL requests that came, as text.
         lines: the lines of history that came.
         exit_codes: of the runs that ended.

@@ -145,7 +145,9 @@ def test_the_offline_file_of_wandb_has_a_whole_dashboard(finished: Path) -> None
 
 def test_the_end_names_best_epoch_worst_classes_and_what_to_try(finished: Path) -> None:
     printed = (finished / "printed.txt").read_text()
-    assert re.search(r"best epoch: [12] of 2, mIoU [\d.]+ %; after the last [\d.]+ %\nworst classes: \w+ [\d.]+ % \(", printed)
+    assert re.search(
+        r"best epoch: [12] of 2, mIoU [\d.]+ %; after the last [\d.]+ %\nworst classes: \w+ [\d.]+ % \(", printed
+    )
     assert f"""try: the same command with "init_from='{finished}'" optimizer.lr=0.0003: fine-tuning""" in printed
 
 
