@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
 from src.errors import UserError  # noqa: E402
-from src.reports.results_csv import collect, merge, read_rows, write_rows  # noqa: E402
+from src.reports.results_csv import ResultRow, collect, merge, read_rows, write_rows  # noqa: E402
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -23,10 +23,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     options = parser.parse_args(argv)
     try:
-        old = read_rows(options.out)
+        old = read_rows(options.out, ResultRow)
         new, left_out = collect(options.folders)
         rows = merge(old, new)
-        write_rows(options.out, rows)
+        write_rows(options.out, ResultRow, rows)
     except UserError as error:
         sys.exit(f"error: {error}")
     for line in left_out:

@@ -32,6 +32,7 @@ FLOORS = (
         "pack",
         "predict",
         "publish",
+        "reproduce",
         "stages",
         "train",
     },  # commands

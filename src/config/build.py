@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.config.checks import has_several_devices
 from src.config.flat import literal, to_dict
+from src.config.precision import settle_precision
 from src.data.folds import Folds
 from src.data.source import Source
 from src.machine import spare_hub_retries
@@ -36,9 +37,10 @@ def build_data(datamodule: DictConfig, source: Source, **changes: Any) -> Segmen
 def build(
     cfg: DictConfig, source: Source, *, continues: bool
 ) -> tuple[SegmentationDataModule, SegmentationTask, list[Any]]:
-    """Builds data, task and callbacks by the run's seed; settles in `cfg` whether BatchNorm is synchronised.
+    """Builds data, task and callbacks by the run's seed; settles precision and synchronised BatchNorm in `cfg`.
 
-    Settles also whether there is a progress bar: only on a terminal. `cfg` is resolved. `continues`: the weights will come from the run's last checkpoint.
+    Settles also whether there is a progress bar: only on a terminal. `cfg` is resolved. `continues`: the weights will
+    come from the run's last checkpoint.
     """
     if cfg.backbone is not None and cfg.backbone.weights == "imagenet":
         spare_hub_retries()
@@ -54,6 +56,7 @@ def build(
     begin(cfg.seed, cfg.rank_timeout)
     data = build_data(cfg.datamodule, source, pack=None)  # the source has its pack already
     task = build_task(cfg, continues=continues)
+    settle_precision(cfg, task)
     callbacks = instantiate(cfg.callbacks)
     if not sys.stderr.isatty():
         trainer.enable_progress_bar = False  # in a log file each of its refreshes would be a line

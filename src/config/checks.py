@@ -18,6 +18,7 @@ PRECISIONS = (
     "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true", "32", "16", "bf16", "64",
     "transformer-engine", "transformer-engine-float16",
 )  # fmt: skip
+AUTO = "auto"  # as trainer.precision: src.config.precision chooses
 # Options of Lightning's trainer that work here. `conf/trainer` states most of them.
 TRAINER = (
     "accelerator", "accumulate_grad_batches", "benchmark", "check_val_every_n_epoch", "detect_anomaly", "deterministic",
@@ -82,7 +83,12 @@ def check_trainer(trainer: DictConfig) -> None:
 def _check_machine(trainer: DictConfig) -> None:
     """Raises UserError for a device, a precision or a number of steps that Lightning's trainer does not know."""
     for name, known in (("accelerator", ACCELERATORS), ("strategy", STRATEGIES), ("precision", PRECISIONS)):
-        one_of(f"trainer.{name}", trainer[name], known)
+        one_of(f"trainer.{name}", trainer[name], (*known, AUTO) if name == "precision" else known)
+    if trainer.precision == AUTO and trainer.accelerator != "cpu":
+        raise UserError(
+            f"trainer.precision=auto: is measured on a CPU, and trainer.accelerator is {trainer.accelerator}; give "
+            "trainer.precision=bf16-mixed, 32-true, or trainer=cpu"
+        )
     devices = trainer.devices
     is_list = isinstance(devices, ListConfig) and bool(devices) and all(type(each) is int for each in devices)
     if devices != "auto" and not is_list:

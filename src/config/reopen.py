@@ -39,12 +39,15 @@ def load_run(cfg: DictConfig) -> tuple[RunFolder, DictConfig]:
     if cfg.precision != AS_RUN:
         config.trainer.precision = one_of("precision", cfg.precision, PRECISIONS)
     _change_data(cfg.data, config)
-    # The checkpoint has all weights: the network need not fetch those that it once started from.
-    architecture = config.task.network.architecture
+    forget_weights(config.task.network.architecture)
+    return run, config
+
+
+def forget_weights(architecture: DictConfig) -> None:
+    """Removes the weights that a network once started from, which a checkpoint replaces, so that none are fetched."""
     for key in flatten(to_dict(architecture)):
         if key.rpartition(".")[2] == "weights":
             OmegaConf.update(architecture, key, None)
-    return run, config
 
 
 def _change_data(given: DictConfig, config: DictConfig) -> None:

@@ -1,24 +1,22 @@
 """Trains one run per fold, each in its own process, and summarises their figures."""
 
 import logging
-import math
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 from src.errors import UserError
 from src.files import has_file, read_json, write_json, write_text
-from src.processes.children import ended_together, failure
+from src.processes.children import failure, side_by_side
 from src.processes.progress import show_progress
 from src.reports.dashboard import Figures, Pictures, fold_figures
 from src.reports.figures import draw_folds
 from src.reports.tables import fold_table
 from src.runs.folder import FOLDS, RunFolder
-from src.runs.records import KINDS, Evaluation, FoldRecord, FoldsRecord, Summary
+from src.runs.records import KINDS, Evaluation, FoldRecord, FoldsRecord
 from src.runs.serial import is_written
+from src.runs.statistics import summarise
 
 log = logging.getLogger(__name__)
 Publish = Callable[[Pictures, str, Figures], None]  # shows figures, a table and summary figures on the dashboards
@@ -81,22 +79,12 @@ def fold_folder(folder: Path, fold: int) -> Path:
 
 def train_folds(plan: FoldsPlan) -> dict[int, str]:
     """Brings every fold to its end; returns the reasons of those that failed."""
-    devices: SimpleQueue[str | None] = SimpleQueue()
-    for device in plan.devices or [None]:
-        devices.put(device)
-
-    def work(fold: Fold) -> str | None:
-        device = devices.get()
-        try:
-            return train_fold(fold, plan.official_data, device)
-        finally:
-            devices.put(device)
-
     runs = {f"fold {fold.number}": fold.run for fold in plan.folds}
-    progress = show_progress(runs, plan.epochs, enabled=plan.with_progress)
-    with progress, ThreadPoolExecutor(max_workers=len(plan.devices) or 1) as pool, ended_together():
-        reasons = zip(plan.folds, pool.map(work, plan.folds), strict=True)
-        return {fold.number: why for fold, why in reasons if why is not None}
+    with show_progress(runs, plan.epochs, enabled=plan.with_progress):
+        ends = side_by_side(
+            lambda fold, device: train_fold(fold, plan.official_data, device), plan.folds, plan.devices or [None]
+        )
+    return {fold.number: why for fold, why in ends if why is not None}
 
 
 def train_fold(fold: Fold, official_data: str | None, device: str | None) -> str | None:
@@ -162,20 +150,3 @@ def check_data(plan: FoldsPlan, fold: Fold) -> None:
                 f"{fold.run.path}: is of other data than this cross-validation ({key}: {found} -> "
                 f"{plan.identity[key]}); move it away, and the same command trains this fold again"
             )
-
-
-def summarise(values: Sequence[float]) -> Summary:
-    """Summarises one figure or more, with the 95 % interval of their mean by Student's t."""
-    count, mean = len(values), math.fsum(values) / len(values)
-    if count == 1:
-        return Summary(1, mean, math.nan, math.nan, math.nan)
-    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1))
-    half = student_t(count - 1) * deviation / math.sqrt(count)
-    return Summary(count, mean, deviation, mean - half, mean + half)
-
-
-def student_t(freedom: int, level: float = 0.95) -> float:
-    """Returns the t for which [-t, t] holds `level` of Student's distribution with `freedom` degrees of freedom."""
-    from scipy.stats import t  # takes a second, for which --help must not wait
-
-    return float(t.ppf((1 + level) / 2, freedom))

@@ -1,5 +1,6 @@
 """Report R3's U-Net from scratch (after Ronneberger et al. 2015), with or without two ASPPs in the decoder."""
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -23,29 +24,38 @@ class UNetPA3(Architecture):
     before BatchNorm are R3's, and so is Xavier's initialisation, which `Network` does with `init="xavier"`.
 
     Args:
+        channels: of the five levels, from stride 1 down; R3's by default.
         aspp: R3's "U-Net + ASPP".
         aspp_final_activation: BatchNorm and ReLU after the classifying ASPP, R3's mistake: no logit is then negative
             (systems.md 4.3 no. 4).
 
     Raises:
-        UserError: `aspp_final_activation` without `aspp`.
+        UserError: not five numbers of channels; `aspp_final_activation` without `aspp`.
     """
 
     align_corners = True  # as R3's code does inside; the logits themselves are as large as the image
     divisor = 16
 
-    def __init__(self, num_classes: int, aspp: bool = False, aspp_final_activation: bool = False) -> None:
+    def __init__(
+        self,
+        num_classes: int,
+        channels: Sequence[int] = CHANNELS,
+        aspp: bool = False,
+        aspp_final_activation: bool = False,
+    ) -> None:
         super().__init__()
         if aspp_final_activation and not aspp:
             raise UserError(
                 "model.aspp_final_activation=true: there is no ASPP; set model.aspp=true, or leave it false"
             )
+        if len(channels) != len(CHANNELS) or not all(type(width) is int and width > 0 for width in channels):
+            raise UserError(f"model.channels={list(channels)}: must be five numbers above 0, such as {list(CHANNELS)}")
         self.pool = nn.MaxPool2d(2)
         # R3's first convolution has no BatchNorm.
-        first = (nn.Conv2d(3, CHANNELS[0], 3, padding=1), nn.ReLU(inplace=True))
-        self.down = nn.ModuleList([nn.Sequential(*first, *_conv_bn_relu(CHANNELS[0], CHANNELS[0]))])
-        self.down.extend(_double_conv(*widths) for widths in pairwise(CHANNELS))
-        widths = CHANNELS[-2::-1]  # of the skips, deepest first, and of the maps that are joined with them
+        first = (nn.Conv2d(3, channels[0], 3, padding=1), nn.ReLU(inplace=True))
+        self.down = nn.ModuleList([nn.Sequential(*first, *_conv_bn_relu(channels[0], channels[0]))])
+        self.down.extend(_double_conv(*widths) for widths in pairwise(channels))
+        widths = channels[-2::-1]  # of the skips, deepest first, and of the maps that are joined with them
         self.halve = nn.ModuleList(_conv_bn_relu(2 * width, width) for width in widths)
         *double, third, fourth = widths
         self.up = nn.ModuleList(_double_conv(2 * width, width) for width in double)

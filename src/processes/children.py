@@ -5,15 +5,18 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from queue import SimpleQueue
+from typing import Any, TypeVar
 
 from src.machine import RUN_VARIABLE, describe_end
 from src.processes.orphans import child_environment
 from src.processes.signals import GRACE
 
+T = TypeVar("T")
 PROMPT = "$ python -m "  # stands before each command in a log
 _running: set[subprocess.Popen] = set()
 _ended = threading.Event()  # set while all children are to end: none starts
@@ -85,6 +88,28 @@ def ended_together() -> Iterator[None]:
         for thread in threads:
             thread.join()
         raise
+
+
+def side_by_side(
+    work: Callable[[T, str | None], str | None], items: Sequence[T], devices: Sequence[str | None]
+) -> list[tuple[T, str | None]]:
+    """Calls `work(item, device)` for each item, as many at a time as there are devices; returns items with answers.
+
+    If one call raises, the children of the others end, and none starts.
+    """
+    free: SimpleQueue[str | None] = SimpleQueue()
+    for device in devices:
+        free.put(device)
+
+    def next_free(item: T) -> str | None:
+        device = free.get()
+        try:
+            return work(item, device)
+        finally:
+            free.put(device)
+
+    with ThreadPoolExecutor(max_workers=len(devices)) as pool, ended_together():
+        return list(zip(items, pool.map(next_free, items), strict=True))
 
 
 def last_error(log: Path) -> str | None:

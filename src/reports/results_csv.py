@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from src.errors import UserError
 from src.files import damaged, write_text
@@ -15,6 +15,7 @@ from src.runs.folder import RESULTS, RunFolder
 from src.runs.records import Evaluation
 from src.runs.summary import RunSummary, summarise
 
+T = TypeVar("T")
 FIGURES = ("miou", "pixel_accuracy", "mean_accuracy", "frequency_weighted_iou")
 
 
@@ -110,31 +111,30 @@ def merge(old: Iterable[ResultRow], new: Iterable[ResultRow]) -> list[ResultRow]
     return list({row.key: row for row in (*old, *new)}.values())
 
 
-def write_rows(path: Path, rows: Iterable[ResultRow]) -> None:
-    """Writes rows in one step, with a header; numbers in full."""
+def write_rows(path: Path, kind: type[T], rows: Iterable[T]) -> None:
+    """Writes rows of a dataclass in one step, with a header; numbers in full, NaN as nothing."""
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, [field.name for field in fields(ResultRow)], lineterminator="\n")
+    writer = csv.DictWriter(text, [field.name for field in fields(kind)], lineterminator="\n")  # pyright: ignore[reportArgumentType]
     writer.writeheader()
     for row in rows:
-        values = asdict(row)
+        values = asdict(row)  # pyright: ignore[reportArgumentType]
         writer.writerow({key: "" if value != value else value for key, value in values.items()})
     write_text(path, text.getvalue())
 
 
-def read_rows(path: Path) -> list[ResultRow]:
-    """Reads rows; none if there is no such file.
+def read_rows(path: Path, kind: type[T]) -> list[T]:
+    """Reads rows of a dataclass; none if there is no such file.
 
     Raises:
         UserError: the file is damaged.
     """
     if not path.is_file():
         return []
-    kinds = {field.name: field.type for field in fields(ResultRow)}
+    kinds = {field.name: field.type for field in fields(kind)}  # pyright: ignore[reportArgumentType]
     try:
         with path.open(newline="", encoding="utf-8") as file:
             return [
-                ResultRow(**{key: _parse(kinds[key], text) for key, text in row.items()})
-                for row in csv.DictReader(file)
+                kind(**{key: _parse(kinds[key], text) for key, text in row.items()}) for row in csv.DictReader(file)
             ]
     except (KeyError, TypeError, ValueError) as error:
         raise damaged(path, f"{type(error).__name__}: {error}") from error

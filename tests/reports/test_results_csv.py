@@ -13,7 +13,7 @@ from scripts.collect_results import main
 from scripts.list_zoo import is_current
 from src.errors import UserError
 from src.evaluation.publish import LARGEST
-from src.reports.results_csv import collect, merge, read_rows, write_rows
+from src.reports.results_csv import ResultRow, collect, merge, read_rows, write_rows
 from src.reports.zoo import EMPTY, read_entries, read_entry, zoo_table
 from src.runs.folder import RunFolder
 from src.runs.records import Taint
@@ -64,14 +64,14 @@ def test_each_evaluation_of_a_finished_run_is_a_row(runs: Path) -> None:
 def test_rows_are_read_back_as_they_were(runs: Path, tmp_path: Path) -> None:
     rows = collect([runs])[0]
     rows = [replace(rows[0], minutes=math.nan, command='a "b", \n c'), *rows[1:]]
-    write_rows(tmp_path / "runs.csv", rows)
-    again = read_rows(tmp_path / "runs.csv")
+    write_rows(tmp_path / "runs.csv", ResultRow, rows)
+    again = read_rows(tmp_path / "runs.csv", ResultRow)
     assert math.isnan(again[0].minutes)
     assert [replace(row, minutes=0.0) for row in again] == [replace(row, minutes=0.0) for row in rows]
-    assert read_rows(tmp_path / "none.csv") == []
+    assert read_rows(tmp_path / "none.csv", ResultRow) == []
     (tmp_path / "runs.csv").write_text("run,seed\na,b\n")
     with pytest.raises(UserError, match=r"runs\.csv: is damaged"):
-        read_rows(tmp_path / "runs.csv")
+        read_rows(tmp_path / "runs.csv", ResultRow)
 
 
 def test_the_same_measurement_is_never_there_twice(runs: Path, tmp_path: Path, capsys) -> None:

@@ -11,11 +11,11 @@ from src.data.fingerprint import fingerprint
 from src.data.folds import Split
 from src.data.streets.source import Streets
 from src.files import write_json
-from src.folds.crossval import summarise
 from src.folds.stages import WINNER
 from src.processes.children import PROMPT
 from src.runs.folder import AVERAGE, FOLDS, RunFolder
 from src.runs.records import AverageRecord, CandidateRecord, FoldRecord, FoldsRecord, Taint
+from src.runs.statistics import summarise
 from tests.support.paths import TINY
 from tests.support.records import evaluation
 

@@ -107,7 +107,7 @@ def test_the_offline_file_of_wandb_has_a_whole_dashboard(finished: Path) -> None
     assert drawn["val/miou"].summary.max
     curves = {key: [row["epoch"] for row in rows if key in row] for row in rows for key in row}
     ends = ("val/miou", "val/loss", "train/loss_epoch", *(f"val/iou/{name}" for name in classes))
-    assert {key: curves[key] for key in ends} == dict.fromkeys(ends, [1, 2])
+    assert {key: curves[key] for key in ends} == {key: [1, 2] for key in ends}
     steps = ("train/loss", "lr/backbone", "lr/head", "train/images_per_s", "train/step_s", "train/memory_gib")
     assert {key: curves[key][-1] for key in steps} == dict.fromkeys(steps, 2)
     logged = [float(row["val/miou"]) for row in read_csv(finished) if row["val/miou"]]

@@ -231,7 +231,8 @@ def test_imagenet_weights_are_not_fetched_if_the_source_has_all(tmp_path: Path, 
 def test_camvid_to_kitti_road(cli, real_camvid: Path, real_kitti_road: Path, tmp_path: Path) -> None:
     """R1's transfer on real data: a tiny encoder from CamVid learns the 11 lanes to an IoU of .80 and more."""
     common = (
-        "trainer=cpu", "logger=csv", "trainer.enable_progress_bar=false", "model=unet_small", "backbone=tiny",
+        "trainer=cpu", "trainer.precision=32-true",
+        "logger=csv", "trainer.enable_progress_bar=false", "model=unet_small", "backbone=tiny",
         "augmentation=scale_crop_flip", "loss=ce_dice", "optimizer=adamw_scratch", f"runs={tmp_path}",
     )  # fmt: skip
     cli(
