@@ -16,7 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
 from src.callbacks.background import Background
-from src.callbacks.wandb_server import end_helper, missing_for_online
+from src.callbacks.wandb_server import check_helper, end_helper, missing_for_online
 from src.errors import UserError
 from src.labels import IGNORE_INDEX
 from src.machine import environment
@@ -169,6 +169,7 @@ class WandbDashboard(Dashboard, Logger):
         if self._run is None or self._is_left:
             return
         try:
+            check_helper()
             call(self._run)
         except Exception as error:
             self._go_offline(error, "goes on offline", call)
@@ -187,6 +188,7 @@ class WandbDashboard(Dashboard, Logger):
             log.warning("note: W&B is off from here on (%s; then %s)", _short(error), _short(second))
 
     def _finish(self, code: int) -> None:
+        self._make(lambda run: None)  # a helper process that has died in the meantime is replaced
         if self._run is None or self._is_left:
             return
         is_online = self._run.settings.mode == "online"

@@ -67,7 +67,7 @@ def _fault(server: str, key: str) -> str | None:
     }
     request = urllib.request.Request(f"{server}/graphql", json.dumps(QUERY).encode(), headers)
     try:
-        with urllib.request.urlopen(request, timeout=ANSWER_S) as response:
+        with urllib.request.urlopen(request, timeout=ANSWER_S + 1) as response:
             content = json.loads(response.read(1_000_000))
     except urllib.error.HTTPError as error:
         refused = error.code in (401, 403)
@@ -88,8 +88,7 @@ def end_helper(*, gently: bool = False) -> None:
     Args:
         gently: lets it write what it has, first; only after the run was finished, whose threads would complain.
     """
-    connection = getattr(wandb_setup.singleton(), "_connection", None)
-    process = getattr(getattr(connection, "_proc", None), "_process", None)
+    process = _helper()
     if gently:
         _forget()
     if process is not None:
@@ -97,6 +96,19 @@ def end_helper(*, gently: bool = False) -> None:
             process.kill()
             process.wait(TEARDOWN_S)
     _forget()
+
+
+def check_helper() -> None:
+    """Raises ConnectionResetError if the helper process has died: what is sent to it is lost without a word at first."""
+    process = _helper()
+    if process is not None and process.poll() is not None:
+        raise ConnectionResetError("its helper process has died")
+
+
+def _helper() -> subprocess.Popen | None:
+    """Returns the helper process that this process has started, if any."""
+    connection = getattr(wandb_setup.singleton(), "_connection", None)
+    return getattr(getattr(connection, "_proc", None), "_process", None)
 
 
 def _forget() -> None:
