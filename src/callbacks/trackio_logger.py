@@ -1,5 +1,6 @@
 """Logs to Trackio (`logger=trackio`): a local dashboard with the interface of W&B."""
 
+import importlib
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,7 @@ class Trackio(Dashboard, Logger):
     def __init__(self, run_dir: str, project: str, job_type: str = "train") -> None:
         super().__init__()
         need("trackio", "trackio")
+        self._trackio: Any = importlib.import_module("trackio")
         run = RunFolder(Path(run_dir))
         self._options: dict[str, Any] = {
             "project": project,
@@ -68,9 +70,7 @@ class Trackio(Dashboard, Logger):
     def show_examples(
         self, examples: Sequence[Example], classes: Sequence[str], panel: np.ndarray, epoch: int, step: int
     ) -> None:
-        import trackio
-
-        self._log({"val/predictions": trackio.Image(panel, caption=f"epoch {epoch}")}, step)
+        self._log({"val/predictions": self._trackio.Image(panel, caption=f"epoch {epoch}")}, step)
 
     @rank_zero_only
     def publish(
@@ -80,16 +80,12 @@ class Trackio(Dashboard, Logger):
         figures: Mapping[str, float | str],
         evaluation: Evaluation | None = None,
     ) -> None:
-        import trackio
-
-        self._log({f"figures/{name}": trackio.Image(str(path)) for name, path in pictures.items()})
-        self._log({"figures/table": trackio.Markdown(f"```\n{table}\n```"), **figures})
+        self._log({f"figures/{name}": self._trackio.Image(str(path)) for name, path in pictures.items()})
+        self._log({"figures/table": self._trackio.Markdown(f"```\n{table}\n```"), **figures})
 
     def _log(self, row: dict[str, Any], step: int | None = None) -> None:
-        import trackio
-
         if self._run is None:
-            self._run = trackio.init(**self._options, config=self._config)
+            self._run = self._trackio.init(**self._options, config=self._config)
         self._run.log(row, step)
 
     def __exit__(self, error: type[BaseException] | None, value: BaseException | None, trace: object) -> None:

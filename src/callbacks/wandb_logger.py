@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 import wandb
@@ -160,7 +160,7 @@ class WandbDashboard(Dashboard, Logger):
         settings = wandb.Settings(init_timeout=INIT_S, finish_timeout=FINISH_S, silent=True)
         # An agent's run has an id of the agent's.
         resume = "allow" if mode == "online" and "WANDB_SWEEP_ID" not in os.environ else None
-        self._run = wandb.init(**self._options, mode=mode, resume=resume, settings=settings)
+        self._run = wandb.init(**self._options, mode=cast(Any, mode), resume=resume, settings=settings)
         for name, options in METRICS.items():
             self._run.define_metric(name, **options)
 

@@ -99,7 +99,7 @@ def end_helper(*, gently: bool = False) -> None:
 
 
 def check_helper() -> None:
-    """Raises ConnectionResetError if the helper process has died: what is sent to it is lost without a word at first."""
+    """Raises ConnectionResetError if the helper process has died, which takes what is sent without a word at first."""
     process = _helper()
     if process is not None and process.poll() is not None:
         raise ConnectionResetError("its helper process has died")

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 def propose_training(cfg: DictConfig, report: Report) -> Proposal | None:
     """Returns a proposal for the train split of a dataset and the network of a composed config; None without images."""
-    sizes = [reading.size for reading in report.readings.get("train", ()) if reading.size]
+    found = (reading.size for reading in report.readings.get("train", ()))
+    sizes = [(size[0], size[1]) for size in found if size]
     if not sizes:
         return None
     from src.reports.proposal import machine_memory, propose, training_cost  # imports torch
