@@ -21,7 +21,7 @@ from src.evaluation.measure import count, describe_evaluation, protocol
 from src.files import atomic_path
 from src.folds.soup import State, check_same_tensors, greedy_soup, mean_state, rank
 from src.inference import Ensemble
-from src.metrics import figures
+from src.metrics.figures import figures
 from src.models.network import Network
 from src.runs.folder import RunFolder
 from src.runs.leakage import image_ids, leakage_before

@@ -37,15 +37,20 @@ def error_map(image: np.ndarray, prediction: np.ndarray, truth: np.ndarray) -> n
     return result
 
 
-def panel(rows: list[tuple[np.ndarray, np.ndarray, np.ndarray]], palette: Palette, width: int = WIDTH) -> np.ndarray:
+def panel(
+    rows: Sequence[tuple[np.ndarray, ...]], palette: Palette, width: int = WIDTH, titles: Sequence[str] | None = None
+) -> np.ndarray:
     """Draws one row per image: the image, its truth, its prediction and the error map; a legend below.
 
     Args:
         rows: image `(H, W, 3)`, truth ids `(H, W)` and predicted ids `(H, W)` each.
         width: width of each picture in pixels; heights keep the aspect.
+        titles: a line above each row, or None.
     """
     strips = [_header(("image", "truth", "prediction", "errors (red), ignored (black)"), width)]
-    for image, truth, prediction in rows:
+    for index, (image, truth, prediction) in enumerate(rows):
+        if titles is not None:
+            strips.append(_header([titles[index]], strips[0].shape[1]))
         size = (width, round(width * image.shape[0] / image.shape[1]))
         drawn = (colourise(truth, palette), colourise(prediction, palette), error_map(image, prediction, truth))
         cells = [Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)]

@@ -9,9 +9,11 @@ split, a taint), it has the fields of that text beside it, under `fields`, and o
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from typing import Any
 
 from src.data.folds import Split, join_splits
+from src.runs.details import Details
 
 KINDS = ("own", "official")  # the evaluations of a `FoldRecord`, by their fields
 
@@ -89,6 +91,12 @@ class Checkpoint:
     step: int  # optimiser steps done
 
 
+def evaluation_key(protocol: Protocol, checkpoint: str) -> str:
+    """Returns the name of the folder that an evaluation by this protocol has in `evaluations/`."""
+    facts = (protocol.labels, protocol.split, protocol.data, protocol.inference, protocol.precision, checkpoint)
+    return f"{protocol.splits[0].name}-{sha256(repr(facts).encode()).hexdigest()[:8]}"
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """Figures of one checkpoint by one protocol, each a fraction or NaN; per class by the class's name."""
@@ -103,6 +111,12 @@ class Evaluation:
     accuracy: dict[str, float]  # NaN for a class that the truth does not have
     share: dict[str, float]  # of the labelled pixels
     matrix: list[list[int]]  # int `(K, K)`, rows truth and columns prediction, from which all figures follow
+    details: Details | None = None  # None for a figure of an average that was compared, or of an earlier version
+
+    @property
+    def key(self) -> str:
+        """The name of the folder of its images in `evaluations/`; the same ones share it, but for their taints."""
+        return evaluation_key(self.protocol, self.checkpoint.name)
 
     @property
     def tag(self) -> str:

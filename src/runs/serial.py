@@ -1,7 +1,7 @@
 """Reads the records that `src.files.write_json` writes, one key per field of a dataclass."""
 
 import math
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -34,7 +34,10 @@ def is_written(path: Path, record: Any) -> bool:
 
 
 def from_json(kind: Any, value: Any) -> Any:
-    """Builds a value of type `kind` from what `src.files.plain` made of it; null is NaN where `kind` is float."""
+    """Builds a value of type `kind` from what `src.files.plain` made of it; null is NaN where `kind` is float.
+
+    A field with a default may be missing: records of earlier versions do not have it.
+    """
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is UnionType:
         return None if value is None else from_json(arguments[0], value)
@@ -48,7 +51,8 @@ def from_json(kind: Any, value: Any) -> Any:
         return origin(from_json(arguments[0], each) for each in value)
     if isinstance(kind, type) and is_dataclass(kind):
         hints, value = get_type_hints(kind), {**value, **value.get("fields", {})}
-        return kind(**{field.name: from_json(hints[field.name], value[field.name]) for field in fields(kind)})
+        present = [field for field in fields(kind) if field.name in value or not _has_default(field)]
+        return kind(**{field.name: from_json(hints[field.name], value[field.name]) for field in present})
     if kind is float:
         value = math.nan if value is None else value
         allowed: tuple[type, ...] = (float, int)
@@ -57,3 +61,7 @@ def from_json(kind: Any, value: Any) -> Any:
     if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
         raise TypeError(f"{value!r} is no {kind.__name__}")
     return value
+
+
+def _has_default(field: Field) -> bool:
+    return field.default is not MISSING or field.default_factory is not MISSING

@@ -11,6 +11,7 @@ import torch
 from src.data.datamodule import SegmentationDataModule
 from src.errors import UserError
 from src.evaluation.checkpoint import check_continues
+from src.evaluation.extras import Extras
 from src.evaluation.measure import evaluate, find_taints
 from src.evaluation.quiet import quieten
 from src.machine import is_first_process
@@ -89,7 +90,7 @@ def fit(
                 dashboard.mark(taints)
         trainer.fit(task, data, ckpt_path=run.last if last else None, weights_only=True)
         trainer.loggers = []  # what follows is not a point of the curves
-        evaluation = evaluate(trainer, task, data, run, data.validation_split, "best")
+        evaluation = evaluate(trainer, task, data, run, data.validation_split, "best", run, Extras())
         if trainer.is_global_zero:
             run.add_evaluation(evaluation, finished=True)  # first: a plot that fails must not cost the run
             pictures = draw_or_note(run.path, partial(draw_run, run, evaluation))

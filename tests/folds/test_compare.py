@@ -16,7 +16,7 @@ from src.data.streets.source import Streets
 from src.evaluation.measure import count
 from src.folds.compare import AverageComparison, Member, Part
 from src.folds.soup import mean_state
-from src.metrics import figures
+from src.metrics.figures import figures
 from src.runs.records import Checkpoint, Leakage, Taint
 from src.training.batchnorm import remeasure
 from tests.support.small import Small, adamw, differing, fit, small_data, small_task, small_trainer

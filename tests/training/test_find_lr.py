@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from src.callbacks.range_test import RangeTest
-from src.metrics import figures
+from src.metrics.figures import figures
 from src.training.lr_range import Point, check_range, plot_range, smooth, suggest
 from src.training.schedules import constant
 from tests.support.paths import TINY

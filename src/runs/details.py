@@ -1,0 +1,48 @@
+"""The figures that an evaluation has beside those of its confusion matrix, in `results.json`."""
+
+from dataclasses import dataclass, field, replace
+
+from src.metrics.calibration import CalibrationBin
+from src.metrics.road import RoadFigures
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A 95 % interval of a figure by the bootstrap over images (`src.metrics.intervals`)."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class BoundaryFigures:
+    """Boundary IoU and boundary F of each class, counted over the split, at one width (`src.metrics.boundary`)."""
+
+    width: int  # pixels
+    iou: dict[str, float]
+    f: dict[str, float]
+    miou: float
+    mean_f: float
+
+
+@dataclass(frozen=True)
+class Details:
+    """What an evaluation has beside the figures of its matrix; a part that was not asked for is empty or None."""
+
+    dice: dict[str, float]
+    mean_dice: float
+    miou_interval: Interval
+    iou_intervals: dict[str, Interval]
+    category_iou: dict[str, float] = field(default_factory=dict)  # of Cityscapes' and KITTI's groups of classes
+    # Cityscapes' iIoU, of classes with instances and of groups of such.
+    instance_iou: dict[str, float] = field(default_factory=dict)
+    boundary: tuple[BoundaryFigures, ...] = ()
+    ece: float = float("nan")  # expected calibration error
+    calibration: tuple[CalibrationBin, ...] = ()  # the bins behind it, from confidence 0 to 1
+    road: tuple[RoadFigures, ...] = ()  # by view
+
+    def keep(self, earlier: "Details") -> "Details":
+        """Returns these figures with those boundaries of an earlier measurement of the same that this one left out."""
+        widths = {each.width for each in self.boundary}
+        others = [each for each in earlier.boundary if each.width not in widths]
+        return replace(self, boundary=tuple(sorted((*self.boundary, *others), key=lambda each: each.width)))
