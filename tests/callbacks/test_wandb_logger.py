@@ -29,6 +29,7 @@ def _key_and_little_patience(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     monkeypatch.setenv("NETRC", str(tmp_path / "none"))
     monkeypatch.setattr(wandb_logger, "INIT_S", 40.0)  # nothing here waits so long but on a machine that is busy
     monkeypatch.setattr(wandb_logger, "FINISH_S", 40.0)
+    monkeypatch.setattr(wandb_logger, "STOP_S", 40.0)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import wandb
 from omegaconf import OmegaConf
 from PIL import Image
 
+from src.callbacks import wandb_logger
 from src.callbacks.wandb_logger import WandbDashboard, build_wandb_logger
 from src.config.dashboards import grouped, publish, tags
 from src.processes import children
@@ -57,6 +58,7 @@ def test_figures_tables_and_marks_arrive(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_a_run_ends_with_its_training_by_its_true_exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setattr(wandb_logger, "STOP_S", 40.0)  # a machine that is busy takes longer than a user may wait
     for code, error in {0: None, 1: RuntimeError("x"), 143: SystemExit(143)}.items():
         folder = tmp_path / str(code)
         folder.mkdir()
