@@ -4,11 +4,13 @@ import logging
 import time
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from src.config.checks import check_has_files, count_workers, list_splits
 from src.config.cli import launch
+from src.config.proposal import propose_training
 from src.data.tools.check import Report, check
 from src.errors import UserError, whole
 from src.files import claim
@@ -40,6 +42,8 @@ def check_data(cfg: DictConfig) -> Report:
     if report.errors:
         raise UserError(f"{summary(report)} in {root}; {folder / 'report.md'} names every file")
     log.info("%s: %s", cfg.data.name, summary(report))
+    if cfg.propose and (proposal := propose_training(cfg, report)) is not None:
+        log.info("proposal for model=%s: %s", HydraConfig.get().runtime.choices["model"], proposal)
     return report
 
 

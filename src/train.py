@@ -9,13 +9,17 @@ from omegaconf import DictConfig
 from src.config.build import build
 from src.config.cli import launch
 from src.config.complete import complete
+from src.config.dashboards import build_loggers, grouped_by_sweep
 from src.config.flat import to_dict
 from src.config.open import claimed, open_run
 from src.config.sweep import needs_own_process, note_run, train_in_own_process
+from src.config.words import shell_word
 from src.machine import is_first_process
+from src.reports.outcome import look_back
 from src.reports.tables import class_table
 from src.runs.folder import RunFolder
 from src.runs.marks import mark
+from src.runs.metrics_csv import read_metrics
 
 log = logging.getLogger(__name__)
 
@@ -28,22 +32,26 @@ def train(cfg: DictConfig) -> float:
     if run.read_results().finished:
         log.info("%s is finished; resume=false would train it again, beside it", run.path)
     elif needs_own_process(config):
-        train_in_own_process(run)
+        with grouped_by_sweep():
+            train_in_own_process(run)
     else:
-        with claimed(run, prepared.config):
+        with claimed(run, prepared.config), grouped_by_sweep():
             data, task, callbacks = build(config, prepared.source, continues=run.last.is_file())
-            loggers = list(instantiate(config.logger).values())
+            loggers = build_loggers(config)
             trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers, default_root_dir=str(run.path))
             from src.training.fit import fit  # imports torch, as the parts do
 
             fit(run, data, task, trainer, to_dict(config))
-    return report(run) if is_first_process() else math.nan
+    return report(run, config) if is_first_process() else math.nan
 
 
-def report(run: RunFolder) -> float:
-    """Logs the figures of the evaluation that finished a run; returns its mIoU."""
+def report(run: RunFolder, config: DictConfig) -> float:
+    """Logs the figures of the evaluation that finished a run, and its outcome; returns its mIoU."""
     evaluation = run.read_results().own
-    log.info("%s\nval/miou %.4f%s   %s", class_table(evaluation), evaluation.miou, mark(evaluation), run.path)
+    rows = read_metrics(run.metrics) if run.metrics.is_file() else []
+    outcome = look_back(evaluation, rows, to_dict(config), shell_word("init_from", run.path))
+    text = class_table(evaluation), outcome, evaluation.miou, mark(evaluation), run.path
+    log.info("%s\n%s\nval/miou %.4f%s   %s", *text)
     return evaluation.miou
 
 

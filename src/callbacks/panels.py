@@ -1,11 +1,11 @@
-"""Draws prediction panels of the same few validation images through training, to disk and to W&B."""
+"""Draws prediction panels of the same few validation images through training, to disk and to dashboards."""
 
 from pathlib import Path
 
 import lightning as L
 import numpy as np
-from lightning.pytorch.loggers import WandbLogger
 
+from src.reports.dashboard import Dashboard, Example
 from src.reports.pictures import Palette, panel, save_png
 from src.task import SegmentationTask
 
@@ -31,14 +31,16 @@ class PredictionPanels(L.Callback):
         assert trainer.val_dataloaders is not None
         dataset = trainer.val_dataloaders.dataset
         chosen = np.unique(np.linspace(0, len(dataset) - 1, self.num_images).round().astype(int))
-        rows = []
+        examples = []
         for index in chosen:
             sample = dataset[0, int(index)]
             with trainer.precision_plugin.val_step_context():
                 prediction = task.predict_ids(sample["image"][None])[0].numpy()
-            rows.append((sample["image"].permute(1, 2, 0).numpy(), sample["mask"].numpy(), prediction))
-        picture = panel(rows, self.palette, names=[dataset.samples[index].name for index in chosen])
+            name = dataset.samples[int(index)].name
+            examples.append(Example(name, sample["image"].permute(1, 2, 0).numpy(), sample["mask"].numpy(), prediction))
+        rows = [(each.image, each.truth, each.prediction) for each in examples]
+        picture = panel(rows, self.palette, names=[each.name for each in examples])
         save_png(self.folder / f"epoch_{epoch:04d}.png", picture)
         for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                logger.log_image("val/predictions", [picture], step=trainer.global_step)
+            if isinstance(logger, Dashboard):
+                logger.show_examples(examples, list(self.palette), picture, epoch, trainer.global_step)

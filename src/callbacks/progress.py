@@ -1,19 +1,34 @@
-"""The progress of a training: a bar, or one line per epoch, with loss, mIoU and images per second."""
+"""The progress of a training: a bar on a terminal, lines in a log file, with loss, mIoU, speed and time left."""
 
 import logging
+import resource
 import sys
 import time
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import TQDMProgressBar
+from tqdm import tqdm
 
 log = logging.getLogger(__name__)
+EVERY_S = 60.0  # seconds between two lines within an epoch
+GIB = 2**30
+MAXRSS = 1 if sys.platform == "darwin" else 1024  # bytes in a unit of getrusage(2)
+FORMATS = {
+    "train/loss_epoch": "loss {:.4g}", "train/loss": "loss {:.4g}", "val/loss": "val loss {:.4g}",
+    "val/miou": "val mIoU {:.4f}", "train/images_per_s": "{:.3g} images/s",
+}  # fmt: skip
 
 
 class Speed(L.Callback):
-    """Logs the training speed: images per second over all devices, waiting for data included, without validation."""
+    """Logs the training speed, waiting for data included, without validation, and the peak of memory.
+
+    `train/images_per_s` is over all devices, `train/step_s` the mean seconds of a batch in this epoch,
+    `train/memory_gib` the most that torch had allocated on the GPU, or that this process used of the CPU's memory.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -30,53 +45,95 @@ class Speed(L.Callback):
         self._images += len(batch["image"]) * trainer.world_size
         every_n = trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]  # set by Lightning's connector
         if trainer.is_last_batch or (batch_idx + 1) % every_n == 0:
-            speed = self._images / (time.perf_counter() - self._since)
-            task.log("train/images_per_s", speed, prog_bar=True, batch_size=1)
+            seconds = time.perf_counter() - self._since
+            task.log("train/images_per_s", self._images / seconds, prog_bar=True, batch_size=1)
+            task.log("train/step_s", seconds / (batch_idx + 1), batch_size=1)
+            task.log("train/memory_gib", peak_memory(task.device) / GIB, batch_size=1)
         super().on_train_batch_end(trainer, task, outputs, batch, batch_idx)
 
 
-class Progress(Speed, TQDMProgressBar):
-    """Adds the training speed to Lightning's bar.
+class Lines(Speed):
+    """Logs one line per epoch, and within an epoch one per minute: figures, and the time left for the whole training.
 
-    In a log file each refresh is a line, so that there are only two per epoch.
+    They are in the log of the run, too.
+
+    Args:
+        every_s: seconds between two lines within an epoch.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, every_s: float = EVERY_S) -> None:
         super().__init__()
-        self._refresh_rate = 1
+        self._every_s = every_s
+        self._started, self._first, self._written = 0.0, 0, 0.0
 
     def on_train_start(self, trainer: L.Trainer, *args: Any) -> None:
-        if not sys.stderr.isatty():
-            self._refresh_rate = max(1, int(trainer.num_training_batches) // 2)
         super().on_train_start(trainer, *args)
+        self._started = self._written = time.perf_counter()
+        self._first = trainer.current_epoch
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, task: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        super().on_train_batch_end(trainer, task, outputs, batch, batch_idx)
+        is_due = time.perf_counter() - self._written >= self._every_s
+        if is_due and not trainer.is_last_batch and trainer.is_global_zero:
+            batches = int(trainer.num_training_batches)
+            figures = {name: value for name, value in trainer.callback_metrics.items() if name.startswith("train/")}
+            self._write(trainer, figures, trainer.current_epoch + (batch_idx + 1) / batches, (batch_idx + 1, batches))
+
+    def on_train_epoch_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        super().on_train_epoch_end(trainer, task)
+        if trainer.is_global_zero:
+            self._write(trainer, trainer.callback_metrics, trainer.current_epoch + 1, None)
+
+    def _write(
+        self, trainer: L.Trainer, figures: Mapping[str, Any], done: float, batches: tuple[int, int] | None
+    ) -> None:
+        self._written = time.perf_counter()
+        epoch = trainer.current_epoch + 1
+        # A bar would run into the line otherwise.
+        with tqdm.external_write_mode(file=sys.stderr):
+            log.info("%s", line(epoch, trainer.max_epochs or 0, figures, self.seconds_left(trainer, done), batches))
+
+    def seconds_left(self, trainer: L.Trainer, done: float) -> float:
+        """Returns the seconds left after `done` epochs of the run, by those of this session."""
+        pace = (time.perf_counter() - self._started) / (done - self._first)
+        return pace * ((trainer.max_epochs or 0) - done)
+
+
+class Progress(Lines, TQDMProgressBar):
+    """Adds the training speed and the time left for the whole training to Lightning's bar."""
 
     def get_metrics(self, trainer: L.Trainer, task: L.LightningModule) -> dict[str, Any]:
         metrics = super().get_metrics(trainer, task)
         metrics.pop("v_num", None)
-        return {name: value if isinstance(value, str) else float(f"{value:.4g}") for name, value in metrics.items()}
+        shown = {name: value if isinstance(value, str) else float(f"{value:.4g}") for name, value in metrics.items()}
+        batches = trainer.fit_loop.epoch_loop.batch_progress.current.completed
+        if trainer.training and batches:
+            done = trainer.current_epoch + batches / int(trainer.num_training_batches)
+            shown["left"] = str(timedelta(seconds=round(self.seconds_left(trainer, done))))
+        return shown
 
 
-class EpochLines(Speed):
-    """Prints a line per epoch, for a training without a bar: its figures, and the time left for the other epochs."""
+def line(
+    epoch: int, epochs: int, figures: Mapping[str, Any], seconds_left: float, batches: tuple[int, int] | None = None
+) -> str:
+    """Writes a line of progress with those of its figures that there are.
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._started, self._first = 0.0, 0
-
-    def on_train_start(self, trainer: L.Trainer, *args: Any) -> None:
-        self._started, self._first = time.perf_counter(), trainer.current_epoch
-
-    def on_train_epoch_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
-        if not trainer.is_global_zero:
-            return
-        epochs, last = trainer.current_epoch + 1, trainer.max_epochs or 0
-        seconds = (time.perf_counter() - self._started) / (epochs - self._first) * (last - epochs)
-        log.info("%s", epoch_line(epochs, last, trainer.callback_metrics, seconds))
+    Args:
+        epoch: counted from 1.
+        batches: those of the epoch that are done, and all of them; None at its end.
+    """
+    other = "train/loss" if batches is None else "train/loss_epoch"  # of the last step only; of the epoch before
+    names = [name for name in FORMATS if name in figures and name != other]
+    parts = [FORMATS[name].format(float(figures[name])) for name in names]
+    within = f", batch {batches[0]}/{batches[1]}" if batches else ""
+    left = f"{timedelta(seconds=round(seconds_left))} left"
+    return f"epoch {epoch}/{epochs}{within}: {', '.join([*parts, left])}"
 
 
-def epoch_line(epoch: int, epochs: int, figures: Any, seconds_left: float) -> str:
-    """Writes the line of an epoch, counted from 1, with those of its figures that there are."""
-    formats = {"train/loss_epoch": "loss {:.4g}", "val/loss": "val loss {:.4g}", "val/miou": "val mIoU {:.4f}",
-               "train/images_per_s": "{:.3g} images/s"}  # fmt: skip
-    parts = [text.format(float(figures[name])) for name, text in formats.items() if name in figures]
-    return f"epoch {epoch}/{epochs}: {', '.join([*parts, f'{timedelta(seconds=round(seconds_left))} left'])}"
+def peak_memory(device: torch.device) -> int:
+    """Returns the most bytes that torch had allocated on a GPU, or that this process had in the CPU's memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * MAXRSS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -38,12 +39,14 @@ def build(
 ) -> tuple[SegmentationDataModule, SegmentationTask, list[Any]]:
     """Builds data, task and callbacks by the run's seed; settles precision and synchronised BatchNorm in `cfg`.
 
-    `cfg` is resolved. `continues`: the weights will come from the run's last checkpoint.
+    Settles also whether there is a progress bar: only on a terminal. `cfg` is resolved. `continues`: the weights will
+    come from the run's last checkpoint.
     """
     if cfg.backbone is not None and cfg.backbone.weights == "imagenet":
         spare_hub_retries()
     # Only now that the configuration is known to be right: importing this takes ten seconds.
-    from src.callbacks.progress import EpochLines
+    from src.callbacks.early_stopping import EarlyStopping
+    from src.callbacks.progress import Lines
     from src.training.fit import begin, synchronises_batchnorm
 
     trainer = cfg.trainer
@@ -55,8 +58,12 @@ def build(
     task = build_task(cfg, continues=continues)
     settle_precision(cfg, task)
     callbacks = instantiate(cfg.callbacks)
+    if not sys.stderr.isatty():
+        trainer.enable_progress_bar = False  # in a log file each of its refreshes would be a line
     if not trainer.enable_progress_bar and callbacks.get("progress") is not None:
-        callbacks["progress"] = EpochLines()
+        callbacks["progress"] = Lines()
+    if cfg.early_stopping.patience is not None:
+        callbacks["early_stopping"] = EarlyStopping(cfg.early_stopping.patience)
     return data, task, [callback for callback in callbacks.values() if callback is not None]
 
 

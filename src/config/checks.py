@@ -145,6 +145,8 @@ def check_ranges(cfg: DictConfig) -> None:
         whole(key, OmegaConf.select(cfg, key), lowest)
     check_trainer(cfg.trainer)
     check_workers(cfg.data.num_workers)
+    if cfg.early_stopping.patience is not None:
+        whole("early_stopping.patience", cfg.early_stopping.patience, 1, also="null")
     rate = OmegaConf.select(cfg, "optimizer.lr")
     if not is_number(rate) or not 0 < rate < math.inf:
         raise UserError(f"optimizer.lr={rate}: must be a number above 0")

@@ -23,6 +23,7 @@ COPIES = re.compile(r"(task|datamodule)\..*|model\.num_classes")
 # Parts of which nothing can be left out by null. Callbacks, loggers and steps of an augmentation can.
 WHOLE = (
     "data.",
+    "early_stopping",
     "datamodule",
     "freeze",
     "inference",

@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from src.config.complete import Prepared
-from src.config.flat import changes, literal, to_dict
+from src.config.flat import changes, differing_keys, literal, to_dict
 from src.config.identity import derive_name, identity
 from src.config.messages import PlainFormatter
 from src.config.saved import check_classes_named, config_text, read_config
@@ -18,8 +18,11 @@ from src.config.words import shell_word
 from src.errors import UserError, shortened
 from src.files import check_name, claim, first_free, has_file, plain, read_json, write_json, write_text
 from src.machine import PARENT_VARIABLE, RUN_VARIABLE, environment, is_first_process
-from src.runs.folder import RunFolder
+from src.runs.folder import IDENTITY, RunFolder
 from src.runs.leakage import image_ids, note_leakage
+
+log = logging.getLogger(__name__)
+EPOCHS = "trainer.max_epochs"
 
 
 def open_run(prepared: Prepared) -> tuple[RunFolder, DictConfig]:
@@ -47,6 +50,8 @@ def open_run(prepared: Prepared) -> tuple[RunFolder, DictConfig]:
             elif has_file(run.config):
                 check_configuration(cfg, run)
             _write_records(run, prepared, resolved)
+            if cfg.name is None:
+                note_shorter(cfg, run)
     return run, resolved
 
 
@@ -94,6 +99,8 @@ def claimed(run: RunFolder, cfg: DictConfig) -> Iterator[bool]:
 def check_configuration(cfg: DictConfig, run: RunFolder) -> None:
     """Raises UserError if the folder is of another configuration."""
     if found := _differences(cfg, run):
+        if has_file(run.config) and is_longer(_saved_identity(run), plain(identity(cfg))):
+            raise UserError(f"{run.path} holds the same training with {found[0]}, and {of_other_length(cfg, run)}")
         raise UserError(
             f"{run.path} holds a run of another configuration ({shortened(found)}); give another name= (to "
             "src.crossval or src.stages, if one of these runs it), or resume=false, to start beside it, and with it "
@@ -101,17 +108,49 @@ def check_configuration(cfg: DictConfig, run: RunFolder) -> None:
         )
 
 
+def is_longer(saved: dict[str, Any], asked: dict[str, Any]) -> bool:
+    """Returns whether a configuration asks for more epochs than another one, and is the same otherwise."""
+    return differing_keys(saved, asked) == [EPOCHS] and asked[EPOCHS] > saved[EPOCHS]
+
+
+def of_other_length(cfg: DictConfig, run: RunFolder) -> str:
+    """Says why a run gets no more epochs than its schedule has, and both ways to train longer."""
+    schedule = cfg.scheduler._target_.rpartition(".")[2]
+    rate = f"optimizer.lr={cfg.optimizer.lr / 10:g}"
+    return (
+        f"a run keeps the number of epochs that its schedule ({schedule}) was laid out over. For a schedule of "
+        f"{cfg.trainer.max_epochs} epochs from the start, give another name= or none; to go on from its weights by a "
+        "new schedule at a lower rate, give another name= or none, and "
+        f"{shell_word('init_from', run.path)} {rate}"
+    )
+
+
+def note_shorter(cfg: DictConfig, run: RunFolder) -> None:
+    """Logs a note if a folder beside a new run holds the same training with another number of epochs."""
+    asked = plain(identity(cfg))
+    for path in sorted(run.path.parent.glob(f"{run.path.name.rpartition('-')[0]}-*/{IDENTITY}")):
+        other = RunFolder(path.parent)
+        with suppress(UserError, OSError):  # not a matter of this run
+            saved = _saved_identity(other)
+            if is_longer(saved, asked) and other.has_weights:
+                text = f"the same training with {changes(saved, asked)[0]}; this one begins anew, for"
+                log.info("note: %s is %s %s", other.path, text, of_other_length(cfg, other))
+
+
 def _differences(cfg: DictConfig, run: RunFolder) -> list[str]:
     """Differences from the folder's saved configuration; the config path if there is none yet."""
-    if not has_file(run.config):
-        return [str(run.config)]
+    return changes(_saved_identity(run), plain(identity(cfg))) if has_file(run.config) else [str(run.config)]
+
+
+def _saved_identity(run: RunFolder) -> dict[str, Any]:
+    """Reads the identity of a run. Raises UserError if it is damaged or missing."""
     saved = read_json(run.identity) if has_file(run.identity) else None
     if not isinstance(saved, dict):
         raise UserError(
             f"{run.identity}: is damaged or missing, so that nothing says which run this is; put back a copy of it, or "
             "give another name=, or resume=false, to start beside it"
         )
-    return changes(saved, plain(identity(cfg)))
+    return saved
 
 
 def _write_records(run: RunFolder, prepared: Prepared, resolved: DictConfig) -> None:

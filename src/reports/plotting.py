@@ -35,9 +35,10 @@ PLACES = [  # of a name beside its point, in points of 1/72 inch
 Palette = dict[str, list[int]]  # class name to RGB colour, 0 to 255, in the order of the ids
 
 
-def rgb(colour: Sequence[int]) -> tuple[float, ...]:
+def rgb(colour: Sequence[int]) -> tuple[float, float, float]:
     """Returns a colour as matplotlib takes it, 0 to 1."""
-    return tuple(channel / 255 for channel in colour)
+    red, green, blue = (channel / 255 for channel in colour)
+    return red, green, blue
 
 
 def whole_ticks(axes: Axes) -> None:

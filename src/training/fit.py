@@ -16,7 +16,7 @@ from src.evaluation.extras import Extras
 from src.evaluation.measure import evaluate, find_taints
 from src.evaluation.quiet import quieten
 from src.machine import is_first_process
-from src.reports.dashboard import marked_figures
+from src.reports.dashboard import Dashboard, marked_figures
 from src.reports.figures import draw_or_note, draw_run
 from src.reports.tables import class_table
 from src.runs.folder import RunFolder
@@ -65,14 +65,14 @@ def fit(
     Args:
         run: the run folder, which this process has locked.
         task: with its first weights, which those of the last checkpoint replace.
-        trainer: its loggers are those of `conf/logger`: context managers with `mark` and `publish`.
-        config: the resolved configuration of the run, for the banner and the loggers.
+        trainer: those of its loggers that are a `Dashboard` show more than curves.
+        config: the resolved configuration of the run, for the banner.
 
     Raises:
         UserError: the loss is not finite; a rank was lost, or sees another run folder or other data; all that reading
             the data raises.
     """
-    loggers: list[Any] = list(trainer.loggers)
+    dashboards = [logger for logger in trainer.loggers if isinstance(logger, Dashboard)]
     if run.last.is_file():
         check_continues(task, run.last)
     if is_first_process():
@@ -81,15 +81,14 @@ def fit(
     ranks: Any = Ranks(run, last, config["data"]["fingerprint"])
     trainer.callbacks.insert(0, ranks)  # pyright: ignore[reportAttributeAccessIssue]
     with ExitStack() as stack, naming_lost_ranks(trainer, config["rank_timeout"]):
-        for logger in loggers:
-            stack.enter_context(logger)
+        for dashboard in dashboards:
+            stack.enter_context(dashboard)
+            dashboard.count_epochs(partial(share_of_epoch, trainer))
         if taints := find_taints(data, data.validation_split, leakage_before(run.path)):
             if is_first_process():
                 log.info("note: %s figures of this training's validation: %s", MARK, "; ".join(map(str, taints)))
-            for logger in loggers:
-                logger.mark(taints)
-        for logger in loggers:
-            logger.log_hyperparams(config)
+            for dashboard in dashboards:
+                dashboard.mark(taints)
         trainer.fit(task, data, ckpt_path=run.last if last else None, weights_only=True)
         trainer.loggers = []  # what follows is not a point of the curves
         evaluation = evaluate(trainer, task, data, run, data.validation_split, "best", run, Extras())
@@ -97,5 +96,11 @@ def fit(
             run.add_evaluation(evaluation, finished=True)  # first: a plot that fails must not cost the run
             note_cost(run, task, config["data"]["image_size"])
             pictures = draw_or_note(run.path, partial(draw_run, run, evaluation))
-            for logger in loggers:
-                logger.publish(pictures, class_table(evaluation), marked_figures("best", evaluation))
+            for dashboard in dashboards:
+                dashboard.publish(pictures, class_table(evaluation), marked_figures("best", evaluation), evaluation)
+
+
+def share_of_epoch(trainer: L.Trainer) -> float:
+    """Returns the share of the current epoch's batches that are done, 0 to 1."""
+    done = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+    return min(1.0, done / max(1, int(trainer.num_training_batches)))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -17,6 +18,7 @@ CONF = Path(__file__).parents[2] / "conf"
 FILES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
 # Recipes, stages and networks (tests/models/test_architectures.py) have tests of their own.
 APART = ("experiment/", "stages/", "model/")
+EXTRAS = ("logger/mlflow", "logger/trackio")  # their packages are not in the lock
 GROUPS = sorted(
     file for file in FILES if "/" in file and not Path(file).name.startswith("_") and not file.startswith(APART)
 )
@@ -42,6 +44,10 @@ def test_every_choice_composes_and_instantiates(choice: str, tmp_path: Path) -> 
     # Only DPT takes plain vision transformers.
     partner = ["model=dpt"] if group == "backbone" and "vit" in name else []
     cfg = composed(tmp_path, f"{group}={name}", *partner)
+    if choice in EXTRAS:
+        with pytest.raises(InstantiationException, match=f"{choice.replace('/', '=')}: needs the package {name}"):
+            instantiate(cfg[group])
+        return
     if cfg.backbone.weights == "imagenet":
         cfg.backbone.weights = None
     if group == "trainer" and name in ("gpu", "ddp"):

@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +12,22 @@ import wandb
 from omegaconf import OmegaConf
 from PIL import Image
 
-from src.callbacks.wandb_logger import OneRunLogger, build_wandb_logger
-from src.config.dashboards import grouped, publish
+from src.callbacks import wandb_logger
+from src.callbacks.wandb_logger import WandbDashboard, build_wandb_logger
+from src.config.dashboards import grouped, publish, tags
 from src.processes import children
-from src.reports.dashboard import fold_figures, marked_figures, stage_figures
+from src.reports.dashboard import Description, confusion_shares, fold_figures, marked_figures, stage_figures
 from src.runs.folder import RunFolder
 from src.runs.records import StageRecord, Taint
 from tests.support.fake_commands import THREE_FOLDS, TWO_STAGES, FakeFolds, FakeStages
 from tests.support.paths import CONF, TINY
 from tests.support.records import average_record, candidate, evaluation, fold_record, folds_record
-from tests.support.wandb_files import run_record, summary
+from tests.support.wandb_files import config, exit_code, run_record, summary
 
 TAINT = Taint("trained", 2)
 
 
-def open_logger(folder: Path, **options: str) -> OneRunLogger:
+def open_logger(folder: Path, **options: str) -> WandbDashboard:
     RunFolder(folder).note_session()
     return build_wandb_logger(str(folder), "p", None, "offline", **options)
 
@@ -56,21 +58,48 @@ def test_figures_tables_and_marks_arrive(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_a_run_ends_with_its_training_by_its_true_exit_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
-    codes = []
-    for number, error in enumerate((None, RuntimeError)):
-        folder = tmp_path / str(number)
+    monkeypatch.setattr(wandb_logger, "STOP_S", 40.0)  # a machine that is busy takes longer than a user may wait
+    for code, error in {0: None, 1: RuntimeError("x"), 143: SystemExit(143)}.items():
+        folder = tmp_path / str(code)
         folder.mkdir()
-        logger = open_logger(folder)
-        end = logger.experiment.finish
-        monkeypatch.setattr(logger.experiment, "finish", lambda exit_code, end=end: codes.append(exit_code) or end())
-        if error is None:
-            with logger:
-                pass
-        else:
-            with pytest.raises(error), logger:
+        with suppress(RuntimeError, SystemExit), open_logger(folder) as logger:
+            logger.log_metrics({"train/loss": 1.0, "epoch": 0}, 0)
+            if error is not None:
                 raise error
         assert wandb.run is None, "the next job of a sweep has a run of its own"
-    assert codes == [0, 1]
+        assert exit_code(folder) == code
+
+
+def test_a_run_is_named_and_tagged_by_its_place_in_its_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    folder = tmp_path / "x" / "1_first" / "fold0"
+    folder.mkdir(parents=True)
+    with grouped("x"):
+        logger = open_logger(folder)
+    logger.describe(Description({"optimizer.lr": 0.1, "data.fold": 0}, ("camvid", "unet")))
+    with logger:
+        logger.log_metrics({"train/loss": 1.0, "epoch": 0}, 0)
+    run = run_record(folder)
+    assert (run.run_group, run.display_name) == ("x", "1_first/fold0")
+    assert sorted(run.tags) == ["1_first", "camvid", "fold0", "unet"]
+    assert config(folder) == {"optimizer.lr": 0.1, "data.fold": 0}
+
+
+def test_tags_are_the_choices() -> None:
+    choices = {"experiment": "r2/unet", "data": "camvid", "model": "unet", "backbone": "resnet18", "scale": "full"}
+    cfg = OmegaConf.create({"choices": choices, "data": {"num_folds": None}})
+    assert tags(cfg) == ("r2/unet", "camvid", "unet", "resnet18")
+    cfg = OmegaConf.create({"choices": {"data": "streets", "scale": "tiny"}, "data": {"num_folds": 5, "fold": 2}})
+    assert tags(cfg) == ("streets", "tiny", "fold2of5")
+
+
+def test_the_confusion_is_in_per_cent_of_each_true_class() -> None:
+    matrix = np.array([[3, 1, 0], [0, 4, 4], [0, 0, 0]])
+    cells = confusion_shares(evaluation(matrix=matrix, classes=("a", "b", "c")))
+    assert cells == [
+        ("a", "a", 75), ("a", "b", 25), ("a", "c", 0), ("b", "a", 0), ("b", "b", 50), ("b", "c", 50),
+        ("c", "a", 0), ("c", "b", 0), ("c", "c", 0),
+    ]  # fmt: skip
 
 
 def test_only_the_names_of_tainted_figures_have_marks() -> None:
@@ -157,5 +186,6 @@ def test_a_training_on_seen_images_is_marked_from_its_start(
     assert note in capfd.readouterr().out
     assert note in (tmp_path / "second" / "train.log").read_text()
     run = run_record(tmp_path / "second")
-    assert (run.display_name, list(run.tags), run.job_type) == ("second †", ["tainted"], "train")
+    assert (run.display_name, run.job_type) == ("second †", "train")
+    assert {"tainted", "streets", "unet_small"} <= set(run.tags)
     assert "best/miou†" in summary(tmp_path / "second")

@@ -27,6 +27,7 @@ from src.metrics.figures import figures
 from src.runs.folder import RunFolder
 from src.train import train
 from tests.metrics.test_figures import brute_force_iou
+from tests.support import wandb_files
 from tests.support.paths import ROOT, TINY
 from tests.support.small import differing
 
@@ -51,7 +52,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     arguments = [argument for argument in TINY if not argument.startswith(("logger", "trainer.enable"))]
     printed = io.StringIO()
     with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed), redirect_stderr(printed):
-        patch.setattr(sys, "argv", ["src.train", *arguments, f"runs={runs}", "trainer.max_epochs=2"])
+        words = (f"runs={runs}", "trainer.max_epochs=2", "trainer.log_every_n_steps=1")
+        patch.setattr(sys, "argv", ["src.train", *arguments, *words])
         launch(train, "train")
     (run,) = (path for path in runs.iterdir())
     (run / "printed.txt").write_text(printed.getvalue())
@@ -90,8 +92,66 @@ def test_the_banner_describes_the_training(finished: Path) -> None:
     ):  # fmt: skip
         assert part in printed
         assert part in (finished / "train.log").read_text()
-    assert "images_per_s" in printed
+    assert re.search(r"epoch 2/2: loss .*, val mIoU 0\.\d{4}, .* images/s, 0:00:00 left", printed)
     assert "Bicyclist" in printed
+
+
+def test_the_offline_file_of_wandb_has_a_whole_dashboard(finished: Path) -> None:
+    """Read back from the file that W&B would send: each thing that docs/runs.md promises."""
+    run, rows, drawn = wandb_files.run_record(finished), wandb_files.history(finished), wandb_files.metrics(finished)
+    classes = list(Streets.classes)
+    assert run.job_type == "train"
+    assert set(run.tags) == {"streets", "unet_small", "tiny"}, "data, network, backbone"
+    flat = wandb_files.config(finished)
+    assert (flat["optimizer.lr"], flat["trainer.max_epochs"], flat["data.batch_size"]) == (3e-3, 2, 2)
+    assert not [key for key, value in flat.items() if isinstance(value, dict) and value], "the configuration is flat"
+    # Curves: epochs as the x axis, whatever the step; losses, rates, speed, memory.
+    assert drawn["*"].step_metric == drawn["val/miou"].step_metric == "epoch"
+    assert drawn["val/miou"].summary.max
+    curves = {key: [row["epoch"] for row in rows if key in row] for row in rows for key in row}
+    ends = ("val/miou", "val/loss", "train/loss_epoch", *(f"val/iou/{name}" for name in classes))
+    assert {key: curves[key] for key in ends} == {key: [1, 2] for key in ends}
+    steps = ("train/loss", "lr/backbone", "lr/head", "train/images_per_s", "train/step_s", "train/memory_gib")
+    assert {key: curves[key][-1] for key in steps} == dict.fromkeys(steps, 2)
+    logged = [float(row["val/miou"]) for row in read_csv(finished) if row["val/miou"]]
+    assert [row["val/miou"] for row in rows if "val/miou" in row] == pytest.approx(logged)
+    # The same validation images, each with two masks that can be switched on and off.
+    (shown,) = (row for row in rows if "val/examples/captions" in row)
+    assert (shown["epoch"], shown["val/examples/captions"]) == (2, [f"val_{index:05d}" for index in range(3)])
+    source = Streets(seed=flat["data.dataset.seed"], size=(64, 96), num_train=4, num_val=3)
+    (files,) = finished.glob("wandb/offline-run-*/files")
+    for sample, masks in zip(source.samples("val"), shown["val/examples/all_masks"], strict=True):
+        assert set(masks) == {"prediction", "truth"}
+        truth = np.asarray(Image.open(files / masks["truth"]["path"]))
+        np.testing.assert_array_equal(truth, source.read(sample)[1])
+    # W&B's own charts, and the tables behind them.
+    assert wandb_files.charts(finished) == {
+        "figures/iou": "wandb/bar/v0", "figures/confusion_matrix": "wandb/confusion_matrix/v1",
+    }  # fmt: skip
+    (evaluation,) = json.loads((finished / "results.json").read_text())["evaluations"].values()
+    bars, cells = (
+        json.loads(next(files.glob(f"media/table/figures/{name}_table_*.json")).read_text())["data"]
+        for name in ("iou", "confusion_matrix")
+    )
+    assert dict(bars) == pytest.approx({name: iou for name, iou in evaluation["iou"].items() if iou is not None})
+    matrix = np.array(evaluation["matrix"])
+    sky, road = classes.index("Sky"), classes.index("Road")
+    expected = 100 * matrix[sky, road] / matrix[sky].sum()
+    assert next(value for truth, found, value in cells if (truth, found) == ("Sky", "Road")) == pytest.approx(
+        expected, abs=0.01
+    )
+    assert len(cells) == len(classes) ** 2
+    assert wandb_files.summary(finished)["best/miou"] == pytest.approx(evaluation["miou"])
+    assert wandb_files.exit_code(finished) == 0
+    assert list((finished / "wandb").glob("artifacts/**/*")), "its tables are in the run folder, not in the user's home"
+
+
+def test_the_end_names_best_epoch_worst_classes_and_what_to_try(finished: Path) -> None:
+    printed = (finished / "printed.txt").read_text()
+    assert re.search(
+        r"best epoch: [12] of 2, mIoU [\d.]+ %; after the last [\d.]+ %\nworst classes: \w+ [\d.]+ % \(", printed
+    )
+    assert f"""try: the same command with "init_from='{finished}'" optimizer.lr=0.0003: fine-tuning""" in printed
 
 
 def test_results_state_their_protocol(finished: Path) -> None:
@@ -174,6 +234,8 @@ def test_resume_false_starts_beside_and_another_config_is_refused(cli, fails, tm
     assert_same_weights(tmp_path / "a", tmp_path / "a-2")
     message = fails("train", *TINY, f"runs={tmp_path}", "name=a", "optimizer.lr=0.5")
     assert "a holds a run of another configuration (optimizer.lr: 0.003 -> 0.5); give another name=" in message
+    message = fails("train", *TINY, f"runs={tmp_path}", "name=a", "trainer.max_epochs=2")
+    assert "a holds the same training with trainer.max_epochs: 1 -> 2, and a run keeps the number of epochs" in message
 
 
 @pytest.mark.e2e
