@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import matplotlib
 
@@ -76,9 +76,11 @@ def plot_classes_and_mean(
     lines = {name: axes.plot(x, y, **line_style(index))[0] for index, (name, (x, y)) in enumerate(classes.items())}
     (black,) = axes.plot(*mean, linewidth=2.5, marker="o", color="black")
     patches: dict[str, Patch | Line2D] = {
-        name: Patch(facecolor=rgb(palette[name]), edgecolor="black") for name in lines
+        name: Patch(facecolor=cast(Any, rgb(palette[name])), edgecolor="black") for name in lines
     }
-    entries = [(name, (patches[name], line), _last(line)) for name, line in lines.items()]
+    entries: list[tuple[str, tuple[Any, ...], float]] = [
+        (name, (patches[name], line), _last(line)) for name, line in lines.items()
+    ]
     entries.append(("mean", (black,), _last(black)))
     entries.sort(key=lambda entry: -entry[2])
     axes.set(ylabel="IoU", ylim=(0, 1))
@@ -123,7 +125,10 @@ def name_points(axes: Axes, points: Sequence[tuple[str, float, float]], size: fl
     for name, x, y in points:
         best: tuple[float, Any, Bbox] | None = None
         for dx, dy in PLACES:
-            how = {"ha": ("right", "center", "left")[int(np.sign(dx)) + 1], "textcoords": "offset points"}
+            how: dict[str, Any] = {
+                "ha": ("right", "center", "left")[int(np.sign(dx)) + 1],
+                "textcoords": "offset points",
+            }
             va = ("top", "center", "bottom")[int(np.sign(dy)) + 1]
             text = axes.annotate(name, (x, y), (dx, dy), fontsize=size, va=va, **how)
             text.set_in_layout(False)
