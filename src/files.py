@@ -6,8 +6,9 @@ import json
 import logging
 import os
 import re
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import fields, is_dataclass
 from itertools import chain, count
 from pathlib import Path
@@ -37,6 +38,31 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path, busy: str) -> Iterator[Path]:
+    """Yields an empty folder beside `path`, which replaces it if the block ends without an error.
+
+    Raises:
+        UserError: with the text `busy`; another process writes the same folder.
+    """
+    temporary = beside(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with closing(lock(path.with_name(f".{path.name}{LOCK}"), busy)):
+        shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
+        temporary.mkdir()
+        try:
+            yield temporary
+            shutil.rmtree(path, ignore_errors=True)
+            os.replace(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def beside(path: Path) -> Path:
+    """Returns the folder in which `atomic_folder` has the content of `path` written, by any process."""
+    return path.with_name(f".{path.name}.tmp")
 
 
 def sweep(folder: Path) -> None:

@@ -1,18 +1,24 @@
-"""From an image of any size to scores at its own size: whole, by sliding window, at several scales, mirrored.
+"""From an image of any size to scores: whole, by sliding window, at several scales, mirrored.
 
-Pure functions of (network, image), which validation in training, `src.eval` and `src.predict` share.
+Functions of (network, image), which validation in training, `src.eval` and `src.predict` share. Scores come in bands of
+rows, so that those of a whole image need never exist: 19 classes of 4096x8192 pixels are 2.5 GB.
 """
 
 import itertools
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from src.models.network import Network
-from src.upsampling import upsample
+from src.models.sliding import Windows, sliding_rows
+from src.upsampling import RowUpsampling
+
+Rows = Iterator[tuple[int, Tensor]]  # the first row and the scores of each band
+BAND_BYTES = 32 * 2**20  # of the scores of a band; three such tensors exist at a time
 
 
 @dataclass(frozen=True)
@@ -20,38 +26,75 @@ class Protocol:
     """The way in which an image passes through the network; part of the tag of every figure.
 
     Args:
-        size: `(H, W)` to which the image is resized for the network, or None for its own size. Scores always have the
-            image's own size, which is that of the labels.
+        size: `(H, W)` to which the image is resized for the network, or None for its own size.
         short_side: in place of `size`, the length of the shorter side that the image is resized to, in its own shape.
         window: `(H, W)` of a sliding window, or None for the whole image at once.
         overlap: of neighbouring windows, a fraction in [0, 1).
+        weights: of the pixels of a window, `flat` or `gaussian` (`src.models.sliding`).
         scales: factors on the size; probabilities are averaged over them.
         flip: whether to average over the mirrored image too.
+        labels: `own`, to count at the size of the labels; `seen`, to resize the labels to the size that the network
+            sees, by nearest neighbour.
+        crop: `(H, W)` of the middle of the resized image, which is all that is seen and counted; or None.
     """
 
     size: tuple[int, int] | None = None
     short_side: int | None = None
     window: tuple[int, int] | None = None
     overlap: float = 1 / 3
+    weights: str = "flat"
     scales: tuple[float, ...] = (1.0,)
     flip: bool = False
+    labels: str = "own"
+    crop: tuple[int, int] | None = None
 
     def __str__(self) -> str:
         own = "own size" if self.short_side is None else f"short side {self.short_side}"
-        size = "x".join(map(str, self.size)) if self.size else own
-        window = f"window {'x'.join(map(str, self.window))} overlap {self.overlap:.2g}" if self.window else "whole"
+        size = _text(self.size) if self.size else own
+        window = f"window {_text(self.window)} overlap {self.overlap:.2g}" if self.window else "whole"
+        weights = " gaussian" if self.window and self.weights == "gaussian" else ""
         scales = "" if self.scales == (1.0,) else f", scales {' '.join(f'{scale:g}' for scale in self.scales)}"
-        return f"{window} at {size}{scales}{', flip' if self.flip else ''}"
+        crop = f", centre crop {_text(self.crop)}" if self.crop else ""
+        labels = ", labels at that size" if self.labels == "seen" else ""
+        return f"{window}{weights} at {size}{crop}{labels}{scales}{', flip' if self.flip else ''}"
 
     def seen_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Returns the `(H, W)` at which the network sees an image of `size`, before `scales`."""
+        """Returns the `(H, W)` at which the network sees an image of `size`, before `crop` and `scales`."""
         if self.short_side is None:
             return self.size or size
         factor = self.short_side / min(size)
         return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
 
+    @property
+    def at_own_size(self) -> "Protocol":
+        """The same for a prediction, which has the image's own size and all of it."""
+        return replace(self, labels="own", crop=None)
 
-class Ensemble(nn.ModuleList):
+
+def _text(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"
+
+
+def fit_labels(image: Tensor, mask: Tensor, protocol: Protocol) -> tuple[Tensor, Tensor, Protocol]:
+    """Resizes and crops image `(B, 3, H, W)` and mask `(B, H, W)` to what a protocol counts.
+
+    Returns:
+        The image in 0..255, its mask, and the protocol for the two, which counts at the size of the labels.
+    """
+    size = (image.shape[-2], image.shape[-1])
+    if protocol.labels == "seen" and (seen := protocol.seen_size(size)) != size:
+        image = resize(image, seen)
+        mask = F.interpolate(mask.unsqueeze(1), size=seen, mode="nearest-exact").squeeze(1)
+        protocol = replace(protocol, size=None, short_side=None)
+    if protocol.crop:
+        height, width = (min(pair) for pair in zip(protocol.crop, image.shape[-2:], strict=True))
+        top, left = (image.shape[-2] - height) // 2, (image.shape[-1] - width) // 2
+        area = (..., slice(top, top + height), slice(left, left + width))
+        image, mask = image[area], mask[area]
+    return image, mask, protocol.at_own_size
+
+
+class Ensemble(torch.nn.ModuleList):
     """Networks of the same classes whose probabilities `predict_scores` averages."""
 
 
@@ -60,52 +103,85 @@ def predict_scores(network: Network | Ensemble, image: Tensor, protocol: Protoco
 
     Probabilities are averaged over scales, mirror images and the networks of an ensemble; a single view gives logits.
     """
+    scores: Tensor | None = None
+    for start, rows in predict_rows(network, image, protocol):
+        if rows.shape[-2:] == image.shape[-2:]:
+            return rows
+        if scores is None:
+            scores = rows.new_empty((*rows.shape[:2], image.shape[-2], image.shape[-1]))
+        scores[:, :, start : start + rows.shape[2]] = rows
+    assert scores is not None
+    return scores
+
+
+def predict_rows(network: Network | Ensemble, image: Tensor, protocol: Protocol, band_bytes: int = BAND_BYTES) -> Rows:
+    """Yields the `predict_scores` of an image in bands of rows: the first row, and float32 `(B, K, h, W)`.
+
+    Above the uint8 image and the network, memory holds a few bands, and per view the network's own output or, with
+    windows, two rows of these.
+
+    Args:
+        band_bytes: of a band's scores, about.
+    """
     networks = cast(list[Network], list(network) if isinstance(network, Ensemble) else [network])
-    views = list(itertools.product(networks, protocol.scales, (False, True)[: 1 + protocol.flip]))
+    mirrors = (False, True)[: 1 + protocol.flip]
+    views = [_View(image, protocol, *view) for view in itertools.product(networks, protocol.scales, mirrors)]
+    height, start, rows = image.shape[-2], 0, 1
+    while start < height:
+        stop = min(height, start + rows)
+        band = _mean_scores(views, start, stop)
+        yield start, band
+        start, rows = stop, max(1, band_bytes * (stop - start) // (4 * band.numel()))
+
+
+def _mean_scores(views: list["_View"], start: int, stop: int) -> Tensor:
+    """Returns rows of the logits of one view, or of the logarithm of the mean probabilities of several."""
     if len(views) == 1:
-        return _view_logits(image, protocol, *views[0])
-    probabilities = cast(Tensor, sum(_view_logits(image, protocol, *view).softmax(dim=1) for view in views))
-    return (probabilities / len(views)).clamp_min(torch.finfo(torch.float32).tiny).log()
+        return views[0].rows(start, stop)
+    total = views[0].rows(start, stop).softmax(dim=1)
+    for view in views[1:]:
+        total += view.rows(start, stop).softmax(dim=1)
+    return (total / len(views)).clamp_min(torch.finfo(torch.float32).tiny).log()
 
 
-def _view_logits(image: Tensor, protocol: Protocol, network: Network, scale: float, mirrored: bool) -> Tensor:
-    """Computes the logits of the resized and mirrored image, and brings them back to the image's own frame."""
-    size = (image.shape[-2], image.shape[-1])
-    height, width = protocol.seen_size(size)
-    target = (max(1, round(height * scale)), max(1, round(width * scale)))
-    view = image
-    if target != size:
-        # Smoothed if it shrinks, as OpenCV's INTER_AREA does for the training crops.
-        view = F.interpolate(image.float(), size=target, mode="bilinear", align_corners=False, antialias=True)
-    if mirrored:
-        view = view.flip(-1)
-    if protocol.window is None:
-        logits = upsample(network(view)[0].float(), target, network.align_corners)
-    else:
-        logits = _sliding_logits(network, view, protocol.window, protocol.overlap)
-    if mirrored:
-        logits = logits.flip(-1)
-    return logits if target == size else F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+class _View:
+    """The logits of a resized, perhaps mirrored image, brought back to the image's own frame row by row."""
+
+    def __init__(self, image: Tensor, protocol: Protocol, network: Network, scale: float, mirrored: bool) -> None:
+        size = (image.shape[-2], image.shape[-1])
+        height, width = protocol.seen_size(size)
+        target = (max(1, round(height * scale)), max(1, round(width * scale)))
+        self.mirrored = mirrored
+        self.back = RowUpsampling(target, size, align_corners=False, is_resize=True)
+        if protocol.window is None:
+            view = image if target == size else resize(image, target)
+            self.logits = network(view.flip(-1) if mirrored else view)[0]
+            source = (self.logits.shape[-2], self.logits.shape[-1])
+            self.up = RowUpsampling(source, target, network.align_corners)
+        else:
+            self.logits = None
+            windows = Windows(protocol.window, protocol.overlap, protocol.weights)
+            self.finished = sliding_rows(network, image, target, windows, mirrored=mirrored)
+            self.start, self.kept = 0, None
+
+    def rows(self, start: int, stop: int) -> Tensor:
+        """Returns rows start..stop-1 of the logits, float32 `(B, K, stop - start, W)`; `start` must not decrease."""
+        needed = self.back.needed(start, stop)
+        part = self.back.rows(self._target_rows(needed.start, needed.stop), start, stop)
+        return part.flip(-1) if self.mirrored else part
+
+    def _target_rows(self, start: int, stop: int) -> Tensor:
+        if self.logits is not None:
+            needed = self.up.needed(start, stop)
+            return self.up.rows(self.logits[:, :, needed].float(), start, stop)
+        while self.kept is None or self.start + self.kept.shape[2] < stop:
+            if self.kept is not None:  # a copy, so that the rows before it can be given back
+                self.start, self.kept = start, self.kept[:, :, start - self.start :].clone()
+            more = next(self.finished)
+            self.kept = more if self.kept is None or not self.kept.shape[2] else torch.cat([self.kept, more], dim=2)
+        return self.kept[:, :, start - self.start : stop - self.start]
 
 
-def _sliding_logits(network: Network, image: Tensor, window: tuple[int, int], overlap: float) -> Tensor:
-    """Averages the logits of overlapping windows; the last window of a row is moved back to end with the image."""
-    height, width = image.shape[-2:]
-    total: Tensor | None = None
-    visits = image.new_zeros((1, 1, height, width), dtype=torch.float32)
-    for rows, columns in itertools.product(_spans(height, window[0], overlap), _spans(width, window[1], overlap)):
-        crop = image[..., rows, columns]
-        logits = upsample(network(crop)[0].float(), (crop.shape[-2], crop.shape[-1]), network.align_corners)
-        if total is None:
-            total = logits.new_zeros((*logits.shape[:2], height, width))
-        total[..., rows, columns] += logits
-        visits[..., rows, columns] += 1
-    assert total is not None
-    return total / visits
-
-
-def _spans(length: int, window: int, overlap: float) -> list[slice]:
-    """Returns the windows along one side of the image."""
-    step = max(1, round(window * (1 - overlap)))
-    last = max(0, length - window)
-    return [slice(start, start + window) for start in (*range(0, last, step), last)]
+def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resizes images `(B, 3, H, W)` to float32, smoothed if they shrink, as OpenCV's INTER_AREA does for crops."""
+    return F.interpolate(image.float(), size=size, mode="bilinear", align_corners=False, antialias=True)

@@ -12,12 +12,13 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from src.data.dataset import derive_seed
 from src.errors import UserError
-from src.inference import Ensemble, Protocol, predict_scores
-from src.metrics.confusion import ConfusionMatrix
+from src.inference import Ensemble, Protocol, Rows, fit_labels, predict_rows, predict_scores
+from src.metrics.confusion import ConfusionMatrix, count_images
 from src.metrics.figures import figures
 from src.models.network import Network
 
 Batch = dict[str, Tensor]
+Observer = Callable[[Rows, Tensor], Tensor]
 
 
 class SegmentationTask(L.LightningModule):
@@ -37,6 +38,8 @@ class SegmentationTask(L.LightningModule):
         build_scheduler: the argument `scheduler`; a learning-rate range test puts another in its place.
         bad_step: int64 scalar, the first optimiser step whose loss was not finite, or -1.
         matrix: int64 `(K, K)` confusion matrix of the last validation, rows truth, or None.
+        observer: in an evaluation, takes the scores of each batch row by row (`src.inference.predict_rows`) and its
+            mask, and returns the confusion matrices int64 `(B, K, K)` of its images; there is no loss then.
 
     Raises:
         UserError: the loss is not finite; names the step.
@@ -45,6 +48,7 @@ class SegmentationTask(L.LightningModule):
     network: Network | Ensemble
     bad_step: Tensor
     matrix: Tensor | None
+    observer: Observer | None
 
     def __init__(
         self,
@@ -68,6 +72,7 @@ class SegmentationTask(L.LightningModule):
         self.seed = seed
         self.confusion = ConfusionMatrix(len(self.classes))
         self.matrix = None
+        self.observer = None
         self.register_buffer("bad_step", torch.tensor(-1), persistent=False)
         # In a list, because a compiled module shares its parameters with the network and must not be registered too.
         self._forward = [torch.compile(network) if compile else network]
@@ -104,9 +109,13 @@ class SegmentationTask(L.LightningModule):
             )
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        scores = predict_scores(self.network, batch["image"], self.protocol)
-        self.confusion.update(scores.argmax(dim=1), batch["mask"])
-        loss = self.loss((scores,), batch["mask"])["loss"]
+        image, mask, protocol = fit_labels(batch["image"], batch["mask"], self.protocol)
+        if self.observer is not None:
+            self.confusion.update(self.observer(predict_rows(self.network, image, protocol), mask))
+            return
+        scores = predict_scores(self.network, image, protocol)
+        self.confusion.update(count_images(scores.argmax(dim=1), mask, len(self.classes)))
+        loss = self.loss((scores,), mask)["loss"]
         self.log("val/loss", loss, on_epoch=True, sync_dist=True, batch_size=len(scores))
 
     def on_validation_epoch_end(self) -> None:
@@ -127,9 +136,9 @@ class SegmentationTask(L.LightningModule):
 
     @torch.inference_mode()
     def predict_ids(self, image: Tensor) -> Tensor:
-        """Predicts ids uint8 `(B, H, W)` on the CPU of images uint8 `(B, 3, H, W)` on any device."""
-        scores = predict_scores(self.network, image.to(self.device), self.protocol)
-        return scores.argmax(dim=1).to(torch.uint8).cpu()
+        """Predicts ids uint8 `(B, H, W)` on the CPU of images uint8 `(B, 3, H, W)` on any device, at their own size."""
+        bands = predict_rows(self.network, image.to(self.device), self.protocol.at_own_size)
+        return torch.cat([scores.argmax(dim=1).to(torch.uint8).cpu() for _, scores in bands], dim=1)
 
     def configure_optimizers(self) -> dict:
         assert isinstance(self.network, Network)

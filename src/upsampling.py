@@ -31,41 +31,48 @@ class RowUpsampling:
     Args:
         source: `(h, w)` of the logits.
         size: `(H, W)` of the result.
+        is_resize: whether the whole map becomes the whole result, larger or smaller, as by `F.interpolate`.
     """
 
     source: tuple[int, int]
     size: tuple[int, int]
     align_corners: bool
+    is_resize: bool = False
 
     def needed(self, start: int, stop: int) -> slice:
         """The rows of the logits that affect rows start..stop-1 of the result, and up to one more at each end."""
         if self.source == self.size:
             return slice(start, stop)
-        step = self._step()
-        return slice(max(0, int(start * step) - 1), min(self.source[0], int((stop - 1) * step) + 3))
+        first, last = (float(self._places(torch.tensor([float(row)]))) for row in (start, stop - 1))
+        return slice(max(0, int(first) - 1), min(self.source[0], int(last) + 3))
 
     def rows(self, part: Tensor, start: int, stop: int) -> Tensor:
         """Computes rows start..stop-1 of `upsample(logits)`, `(B, K, stop - start, W)`, of `logits[:, :, needed]`."""
         if self.source == self.size:
             return part
         # In the precision of the logits, as F.interpolate computes them.
-        row = torch.arange(start, stop, dtype=part.dtype, device=part.device)
-        row = row * self._step() if self.align_corners else ((row + 0.5) * self._step() - 0.5).clamp_min(0)
+        row = self._places(torch.arange(start, stop, dtype=part.dtype, device=part.device))
         last = self.source[0] - 1
         upper = row.floor().clamp_max(last)
         weight = (row - upper).unsqueeze(1)
         first = self.needed(start, stop).start
         above, below = upper.long(), (upper.long() + 1).clamp_max(last)
         mixed = torch.lerp(part.index_select(2, above - first), part.index_select(2, below - first), weight)
-        width = _covered(self.size[1], self.source[1], self.align_corners)
+        if self.source[1] == self.size[1]:
+            return mixed
+        width = self._covered(1)
         full = F.interpolate(mixed, (stop - start, width), mode="bilinear", align_corners=self.align_corners)
         return full[..., : self.size[1]]
 
-    def _step(self) -> float:
-        """Rows of the logits per row of the result."""
+    def _places(self, row: Tensor) -> Tensor:
+        """Returns the places in the logits of rows of the result."""
         if self.align_corners:
-            return (self.source[0] - 1) / max(1, _covered(self.size[0], self.source[0], True) - 1)
-        return 1 / _stride(self.size[0], self.source[0])
+            return row * ((self.source[0] - 1) / max(1, self._covered(0) - 1))
+        return ((row + 0.5) * (self.source[0] / self._covered(0)) - 0.5).clamp_min(0)
+
+    def _covered(self, side: int) -> int:
+        """Returns the rows (0) or columns (1) that the whole map stands for."""
+        return self.size[side] if self.is_resize else _covered(self.size[side], self.source[side], self.align_corners)
 
 
 def _covered(pixels: int, rows: int, align_corners: bool) -> int:

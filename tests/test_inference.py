@@ -1,12 +1,16 @@
-"""Upsampling and every inference protocol, against direct formulations."""
+"""Upsampling and every inference protocol, against direct formulations on whole images."""
 
+import itertools
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from src.inference import Protocol, predict_scores
+from src.inference import Protocol, fit_labels, predict_rows, predict_scores, resize
 from src.models.network import Network
+from src.models.sliding import resized_rows
 from src.upsampling import upsample
 
 
@@ -90,3 +94,130 @@ def test_aligned_corners_are_torchs_own() -> None:
     logits = torch.randn(1, 2, 9, 13)
     expected = F.interpolate(logits, (65, 97), mode="bilinear", align_corners=True)
     assert torch.equal(upsample(logits, (65, 97), align_corners=True), expected)
+
+
+class Blurred(Strided):
+    """A network with context, and symmetric: a wide average at a stride, beside the colours themselves."""
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        wide = F.avg_pool2d(x, 9, stride=1, padding=4, count_include_pad=False)
+        return (F.avg_pool2d(torch.cat([wide, 4 - x], 1), self.stride),)
+
+
+def naive_scores(net: Network, image: torch.Tensor, protocol: Protocol) -> torch.Tensor:
+    """Every view whole, every window added into full-size sums, every map resized by torch."""
+    size = tuple(image.shape[-2:])
+    views = []
+    for scale, mirrored in itertools.product(protocol.scales, (False, True)[: 1 + protocol.flip]):
+        target = tuple(round(side * scale) for side in protocol.seen_size(size))
+        view = F.interpolate(image.float(), target, mode="bilinear", antialias=True) if target != size else image
+        view = view.flip(-1) if mirrored else view
+        if protocol.window is None:
+            logits = upsample(net(view)[0], target, net.align_corners)
+        else:
+            total, weights = 0, 0
+            starts = []
+            for length, window in zip(target, protocol.window, strict=True):
+                step = max(1, round(window * (1 - protocol.overlap)))
+                starts.append(sorted({*range(0, max(length - window, 0), step), max(length - window, 0)}))
+            for top, left in itertools.product(*starts):
+                crop = view[..., top : top + protocol.window[0], left : left + protocol.window[1]]
+                height, width = crop.shape[-2:]
+                around = (left, target[1] - left - width, top, target[0] - top - height)
+                weight = torch.ones(height, width)
+                if protocol.weights == "gaussian":
+                    y, x = np.mgrid[:height, :width]
+                    away = ((y - (height - 1) / 2) * 8 / height) ** 2 + ((x - (width - 1) / 2) * 8 / width) ** 2
+                    weight = torch.from_numpy(np.maximum(np.exp(-away / 2), 1e-6)).float()
+                total = total + F.pad(upsample(net(crop)[0], (height, width), net.align_corners) * weight, around)
+                weights = weights + F.pad(weight, around)
+            logits = total / weights
+        logits = logits.flip(-1) if mirrored else logits
+        views.append(F.interpolate(logits, size, mode="bilinear") if target != size else logits)
+    return views[0] if len(views) == 1 else torch.stack([view.softmax(1) for view in views]).mean(0).log()
+
+
+PROTOCOLS = {
+    "whole": Protocol(),
+    "smaller": Protocol(size=(40, 72)),
+    "larger": Protocol(short_side=150),
+    "far smaller": Protocol(size=(9, 16)),
+    "windows": Protocol(window=(32, 48), overlap=0.4),
+    "gaussian": Protocol(window=(32, 48), overlap=0.5, weights="gaussian"),
+    "windows at another size": Protocol(size=(60, 100), window=(32, 48)),
+    "windows of far larger images": Protocol(size=(25, 30), window=(16, 16), scales=(1.0, 2.0), flip=True),
+    "scales": Protocol(scales=(0.5, 0.75, 1.25), flip=True),
+    "everything": Protocol(
+        short_side=66, window=(33, 80), overlap=0.3, weights="gaussian", scales=(0.75, 1.5), flip=True
+    ),
+}
+
+
+@pytest.mark.parametrize("stride", [1, 8])
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_bands_of_every_protocol_are_the_whole(name: str, stride: int) -> None:
+    """Also with bands of one row."""
+    torch.manual_seed(0)
+    net = Network(Blurred(stride), mean=[0.0] * 3, std=[64 / 255] * 3)
+    image = torch.randint(0, 256, (2, 3, 75, 131), dtype=torch.uint8)
+    expected = naive_scores(net, image, PROTOCOLS[name])
+    torch.testing.assert_close(predict_scores(net, image, PROTOCOLS[name]), expected, rtol=1e-4, atol=1e-4)
+    for band_bytes in (1, 131 * 6 * 2 * 4 * 10):
+        bands = list(predict_rows(net, image, PROTOCOLS[name], band_bytes))
+        assert [start for start, _ in bands] == list(
+            itertools.accumulate((band.shape[2] for _, band in bands[:-1]), initial=0)
+        )
+        assert max(band.shape[2] for _, band in bands) == (1 if band_bytes == 1 else 10)
+        torch.testing.assert_close(torch.cat([band for _, band in bands], 2), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("weights", ["flat", "gaussian"])
+def test_one_window_is_the_whole_image(weights: str) -> None:
+    net = Network(Blurred(8), mean=[0.0] * 3, std=[1 / 255] * 3)
+    image = torch.randint(0, 256, (1, 3, 75, 131), dtype=torch.uint8)
+    whole = predict_scores(net, image, Protocol())
+    for window in ((75, 131), (100, 500)):
+        scores = predict_scores(net, image, Protocol(window=window, weights=weights))
+        torch.testing.assert_close(scores, whole, rtol=1e-5, atol=1e-3)
+        assert torch.equal(scores.argmax(1), whole.argmax(1))
+
+
+@pytest.mark.parametrize("window", [None, (32, 64)])
+def test_flip_of_a_symmetric_network_changes_nothing(window: tuple[int, int] | None) -> None:
+    """At a width that needs no padding, and whose windows are mirrored onto each other."""
+    net = Network(Blurred(8), mean=[0.0] * 3, std=[64 / 255] * 3)
+    image = torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8)
+    once = predict_scores(net, image, Protocol(window=window, overlap=0.5)).log_softmax(1)
+    both = predict_scores(net, image, Protocol(window=window, overlap=0.5, flip=True))
+    torch.testing.assert_close(both, once, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(30, 50), (75, 50), (110, 131), (7, 200), (75, 131)])
+def test_rows_of_a_resized_image_are_those_of_the_whole(size: tuple[int, int]) -> None:
+    image = torch.randint(0, 256, (2, 3, 75, 131), dtype=torch.uint8)
+    whole = resize(image, size)
+    for start, stop in ((0, size[0]), (0, 1), (3, 7), (size[0] - 2, size[0])):
+        rows = resized_rows(image, size, slice(start, stop)).float()
+        torch.testing.assert_close(rows, whole[..., start:stop, :], rtol=1e-5, atol=2e-3)
+
+
+def test_labels_at_the_size_that_is_seen() -> None:
+    """The middle of an image at another size, as R0 and R1 counted, and all of it."""
+    image = torch.randint(0, 256, (1, 3, 60, 100), dtype=torch.uint8)
+    mask = torch.arange(60 * 100).remainder(251).to(torch.uint8).view(1, 60, 100)
+    protocol = Protocol(short_side=30, labels="seen", crop=(21, 27), flip=True)
+    assert str(protocol) == "whole at short side 30, centre crop 21x27, labels at that size, flip"
+    seen, labels, rest = fit_labels(image, mask, protocol)
+    assert rest == Protocol(flip=True)
+    assert torch.equal(labels, mask[:, 1::2, 1::2][:, 4:25, 11:38]), "(30 - 21) // 2 and (50 - 27) // 2"
+    assert torch.equal(seen, resize(image, (30, 50))[..., 4:25, 11:38])
+    own = fit_labels(image, mask, Protocol(short_side=30))
+    assert torch.equal(own[0], image)
+    assert torch.equal(own[1], mask)
+    assert own[2] == Protocol(short_side=30)
+    assert fit_labels(image, mask, Protocol(crop=(90, 40)))[1].shape == (1, 60, 40), "of a smaller image, all rows"
+
+
+def test_the_tag_of_windows_names_their_weights() -> None:
+    assert str(Protocol(window=(8, 9), weights="gaussian")) == "window 8x9 overlap 0.33 gaussian at own size"
+    assert str(Protocol(weights="gaussian")) == "whole at own size", "there are no windows"

@@ -177,14 +177,25 @@ def check_workers(given: Any) -> None:
 
 def check_inference(inference: DictConfig) -> None:
     """Raises UserError if a value of the inference protocol is out of range."""
-    for key in ("size", "window"):
-        _check_size(f"inference.{key}", inference[key])
+    for key in ("size", "window", "crop"):
+        _check_size(f"inference.{key}", inference.get(key))
+    one_of("inference.weights", inference.get("weights", "flat"), ("flat", "gaussian"))
+    labels = one_of("inference.labels", inference.get("labels", "own"), ("own", "seen"))
     if not isinstance(inference.flip, bool):
         raise UserError(f"inference.flip={inference.flip}: must be true or false")
     if inference.short_side is not None:
         whole("inference.short_side", inference.short_side, 1, also="null")
         if inference.size is not None:
             raise UserError(f"inference.short_side={inference.short_side}: inference.size is given too; give one")
+    if inference.get("crop") and labels == "own" and (inference.size or inference.short_side):
+        raise UserError(
+            f"inference.crop={inference.crop}: is cut from the resized image, and labels must have its size: give "
+            "inference.labels=seen too"
+        )
+    if inference.get("weights") == "gaussian" and inference.window is None:
+        raise UserError(
+            "inference.weights=gaussian: there are no windows to weigh; give inference.window=[HEIGHT,WIDTH]"
+        )
     if not is_number(inference.overlap) or not 0 <= inference.overlap < 1:
         raise UserError(f"inference.overlap={inference.overlap}: must be at least 0 and below 1")
     scales = inference.scales

@@ -15,6 +15,10 @@ VOLATILE = (
     "normalised_by", "backbone.mean", "backbone.std",
 )  # fmt: skip
 
+# Keys that runs of earlier versions do not have, and the value by which they act as these did. It is no part of the
+# identity, so that such runs continue, and their names stay.
+NEUTRAL = {"inference.weights": "flat", "inference.labels": "own", "inference.crop": None}
+
 
 def identity(cfg: DictConfig) -> dict[str, Any]:
     """Returns the values that make a run what it is, by dotted key; interpolations are not resolved."""
@@ -22,6 +26,7 @@ def identity(cfg: DictConfig) -> dict[str, Any]:
         key: value
         for key, value in flatten(to_dict(cfg)).items()
         if not any(key == name or key.startswith(f"{name}.") for name in VOLATILE)
+        and not (key in NEUTRAL and value == NEUTRAL[key])
     }
 
 

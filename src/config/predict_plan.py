@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from src.config.flat import to_dict
 from src.config.kinds import is_number
-from src.config.reopen import load_data, load_run
+from src.config.reopen import AS_RUN, load_data, load_run
 from src.data.reading import read_image
 from src.errors import UserError
 from src.evaluation.inputs import Images, check_output, find_images, note_scale, read_sample, trained_short_side
@@ -35,6 +35,11 @@ def plan_prediction(cfg: DictConfig) -> Prediction:
     Raises:
         UserError: no such run or images, an output folder that is not empty, a value out of range.
     """
+    for key in ("labels", "crop"):
+        if cfg.inference[key] != AS_RUN:
+            raise UserError(
+                f"inference.{key}={cfg.inference[key]}: a prediction has the whole image's size; leave it out"
+            )
     run, config = load_run(cfg)
     images, title = list_images(cfg, run, config)
     output = check_output(Path(cfg.output) if cfg.output else output_folder(run).path / "predictions" / title)

@@ -97,6 +97,19 @@ def ids_of_labels(path: Path, raw: np.ndarray, table: dict[int, int]) -> np.ndar
     return cv2.LUT(raw, ids)
 
 
+def read_numbers(path: Path) -> np.ndarray:
+    """Returns the numbers int32 `(H, W)` of a PNG of 8 or 16 bits, such as those of instances.
+
+    Raises:
+        DataError: the file cannot be decoded, or has several channels.
+    """
+    with _faults_of(path), Image.open(path) as image:
+        numbers = np.asarray(image).astype(np.int32)
+    if numbers.ndim != 2:
+        raise DataError(path, "pixel format", f"it holds one number per pixel, this one is {image.mode}")
+    return numbers
+
+
 def read_size(path: Path) -> tuple[int, int]:
     """Returns height and width of an image as it is stored, from its header.
 

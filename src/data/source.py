@@ -47,6 +47,11 @@ class Source(ABC):
     unlabelled: tuple[str, ...] = ()
     extra_splits: tuple[str, ...] = ()
     terms: str = "Own images, under the terms of their owner."  # for downloads and model cards
+    # For the figures of benchmarks: groups of classes, the mean pixels of an instance by class, and the class of a
+    # benchmark that detects one (KITTI road).
+    categories: dict[str, tuple[str, ...]] = {}
+    instance_sizes: dict[str, float] = {}
+    detected: str | None = None
 
     @abstractmethod
     def samples(self, split: str) -> list[Sample]:
@@ -85,6 +90,10 @@ class Source(ABC):
     @abstractmethod
     def image_id(self, sample: Sample) -> str:
         """The image's name, the same wherever the data are, in any split, layout, label set or join of datasets."""
+
+    def read_instances(self, sample: Sample) -> np.ndarray | None:
+        """Numbers of instances int `(H, W)`, 0 for none; None if the dataset has none of this sample."""
+        return None
 
     def drawing(self, sample: Sample) -> str:
         """The settings that decide a sample that is drawn, not read from files."""

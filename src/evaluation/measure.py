@@ -1,7 +1,9 @@
 """Evaluates a checkpoint on a split: the one path for the end of training, for `src.eval` and for averages."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import lightning as L
@@ -10,22 +12,64 @@ import numpy as np
 from src.data.datamodule import SegmentationDataModule
 from src.data.fingerprint import fingerprint
 from src.evaluation.checkpoint import load_weights
+from src.evaluation.details import describe_details
+from src.evaluation.extras import NO_FILES, Extras
+from src.evaluation.image_files import ImageFiles
+from src.evaluation.observer import ImageObserver, gather
 from src.evaluation.quiet import quieten
+from src.files import atomic_folder, beside
 from src.metrics.figures import figures
 from src.runs.folder import RunFolder
 from src.runs.leakage import image_ids, leakage_before
-from src.runs.records import Checkpoint, Evaluation, Leakage, Protocol, Taint
+from src.runs.per_image import EVALUATIONS
+from src.runs.records import Checkpoint, Evaluation, Leakage, Protocol, Taint, evaluation_key
 from src.task import SegmentationTask
 
 
 def evaluate(
-    trainer: L.Trainer, task: SegmentationTask, data: SegmentationDataModule, run: RunFolder, split: str, which: str
+    trainer: L.Trainer,
+    task: SegmentationTask,
+    data: SegmentationDataModule,
+    run: RunFolder,
+    split: str,
+    which: str,
+    output: RunFolder | None = None,
+    extras: Extras = NO_FILES,
 ) -> Evaluation:
-    """Evaluates checkpoint `which` of a run on every image of a split, at the size of its labels."""
+    """Evaluates checkpoint `which` of a run on every image of a split.
+
+    Args:
+        output: the run folder that the files of the images are written to, in `evaluations/`; None for none.
+
+    Raises:
+        UserError: another process evaluates the same thing.
+    """
     checkpoint = Checkpoint(which, *load_weights(task, run.checkpoint(which)))
-    matrix, described = count(trainer, task, data, split), protocol(trainer, task, data, split)
+    described = protocol(trainer, task, data, split)
     described = replace(described, taints=find_taints(data, split, leakage_before(run.path)))
-    return run.read_results().place(describe_evaluation(matrix, task.classes, described, checkpoint))
+    samples = data.samples(split)
+    with _folder(trainer, output, evaluation_key(described, which)) as folder:
+        observer = ImageObserver(data.source, samples, folder, extras, trainer.global_rank, trainer.world_size)
+        matrix = count(trainer, task, data, split, observer)
+        seen = gather(observer.seen, extras.suspects)
+        assert sorted(seen.matrices) == list(range(len(samples))), "each image was counted once"
+        if folder is not None and trainer.is_global_zero:
+            ImageFiles(folder, data, samples, task.protocol, extras).write(seen)
+    evaluation = describe_evaluation(matrix, task.classes, described, checkpoint)
+    return run.read_results().place(replace(evaluation, details=describe_details(seen, data.source)))
+
+
+@contextmanager
+def _folder(trainer: L.Trainer, output: RunFolder | None, key: str) -> Iterator[Path | None]:
+    """Yields the folder that all processes write the files of an evaluation's images to; it is in place afterwards."""
+    if output is None:
+        yield None
+        return
+    path = output.path / EVALUATIONS / key
+    busy = f"{path}: another process evaluates the same thing; wait for it"
+    with atomic_folder(path, busy) if trainer.is_global_zero else nullcontext(beside(path)) as folder:
+        trainer.strategy.barrier()
+        yield folder
 
 
 def describe_evaluation(
@@ -52,10 +96,24 @@ def find_taints(data: SegmentationDataModule, split: str, before: Leakage) -> tu
     return () if split == "train" else before.taints(image_ids(data.source, data.samples(split)))
 
 
-def count(trainer: L.Trainer, task: SegmentationTask, data: SegmentationDataModule, split: str) -> np.ndarray:
-    """Counts the confusion matrix int64 `(K, K)`, rows truth, of the task's weights as they are on a split."""
-    loader = data.eval_dataloader(split)
-    trainer.validate(task, dataloaders=loader, verbose=False)
+def count(
+    trainer: L.Trainer,
+    task: SegmentationTask,
+    data: SegmentationDataModule,
+    split: str,
+    observer: ImageObserver | None = None,
+) -> np.ndarray:
+    """Counts the confusion matrix int64 `(K, K)`, rows truth, of the task's weights as they are on a split.
+
+    Args:
+        observer: takes the scores, in place of one that only counts.
+    """
+    loader, places = data.eval_dataloader(split), (trainer.global_rank, trainer.world_size)
+    task.observer = observer or ImageObserver(data.source, data.samples(split), None, NO_FILES, *places)
+    try:
+        trainer.validate(task, dataloaders=loader, verbose=False)
+    finally:
+        task.observer = None
     assert task.matrix is not None
     assert trainer.num_val_batches == [len(loader)], "a figure is of all images"
     return task.matrix.numpy()

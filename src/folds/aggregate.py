@@ -61,6 +61,7 @@ def keep_best(plan: AveragePlan, publish: Publish) -> None:
     Raises:
         UserError: another process works in the folder; the weights are of different architectures.
     """
+    from src.evaluation.extras import Extras
     from src.evaluation.measure import evaluate  # imports torch
 
     run = plan.run
@@ -83,7 +84,9 @@ def keep_best(plan: AveragePlan, publish: Publish) -> None:
         if comparison.official is None:
             evaluation = next(each.selection for each in candidates if each.is_winner)
         else:
-            evaluation = evaluate(comparison.trainer, comparison.task, comparison.training, run, "val", "best")
+            evaluation = evaluate(
+                comparison.trainer, comparison.task, comparison.training, run, "val", "best", run, Extras()
+            )
         run.add_evaluation(evaluation, finished=True)
         pictures = draw_or_note(run.path, partial(draw_average, run, record, evaluation))
         publish(pictures, table, marked_figures("winner", evaluation))

@@ -61,7 +61,9 @@ def category_ious(matrix: np.ndarray, classes: Sequence[str], categories: Mappin
         categories: names of classes by the name of the group; every class is in one group.
     """
     counts = np.asarray(matrix, dtype=np.float64)
-    members = np.array([[name in group for name in classes] for group in categories.values()], dtype=np.float64)
+    members = np.zeros((len(categories), len(classes)))
+    for row, group in enumerate(categories.values()):
+        members[row, [classes.index(name) for name in group]] = 1
     return ratio(*intersections_and_unions(members @ counts @ members.T))
 
 

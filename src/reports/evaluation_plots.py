@@ -1,6 +1,7 @@
 """Plots of one evaluation: IoU per class, confusion matrix, IoU against pixel share. Tainted figures are marked."""
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from scipy import stats
 
 from src.reports.plotting import Palette, draw_legend, name_points, plain_log_ticks, rgb, save_figure
+from src.runs.details import Details
 from src.runs.marks import mark, notes
 from src.runs.records import Evaluation
 
@@ -93,6 +95,26 @@ def plot_shares(evaluation: Evaluation, palette: Palette, path: Path, title: str
     axes.grid(alpha=0.3)
     name_points(axes, [(name, x, y) for name, (x, y) in points.items()], 8)
     save_figure(figure, path, f"{title}{mark(evaluation)}", notes([evaluation]))
+
+
+def plot_reliability(details: Details, path: Path, title: str, lines: Sequence[str] = ()) -> None:
+    """Draws the reliability diagram: accuracy by confidence, above the share of the pixels of each bin, as a PNG."""
+    bins, width = details.calibration, 1 / len(details.calibration)
+    total = max(1, sum(each.pixels for each in bins))
+    places = [(index + 0.5) * width for index in range(len(bins))]
+    figure, (upper, lower) = plt.subplots(
+        2, 1, figsize=(5, 5.5), height_ratios=(3, 1), sharex=True, layout="constrained"
+    )
+    known = [(place, each) for place, each in zip(places, bins, strict=True) if each.pixels]
+    upper.bar([place for place, _ in known], [each.accuracy for _, each in known], width, edgecolor="black", alpha=0.6)
+    upper.plot([each.confidence for _, each in known], [each.accuracy for _, each in known], "o-", color="black")
+    upper.plot([0, 1], [0, 1], "--", color="grey", label="as accurate as confident")
+    upper.legend(fontsize="small", loc="upper left")
+    ece = f"expected calibration error {details.ece:.4f}, {len(bins)} bins"
+    upper.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy", title=ece)
+    lower.bar(places, [each.pixels / total for each in bins], width, edgecolor="black", alpha=0.6)
+    lower.set(xlabel="confidence (probability of the predicted class)", ylabel="share of pixels")
+    save_figure(figure, path, title, lines)
 
 
 def shares_and_ious(evaluation: Evaluation) -> dict[str, tuple[float, float]]:

@@ -11,6 +11,7 @@ from src.files import damaged, has_file
 from src.reports.dashboard import Pictures
 from src.runs.folder import AVERAGE, FOLDS, RESULTS, STAGES, RunFolder
 from src.runs.marks import mark, notes
+from src.runs.per_image import EVALUATIONS
 from src.runs.records import AverageRecord, Evaluation, FoldsRecord, StageRecord
 from src.runs.serial import read_record
 from src.runs.zoo import output_folder
@@ -74,7 +75,7 @@ def draw_run(run: RunFolder, own: Evaluation) -> Pictures:
 
 def draw_evaluation(run: RunFolder, evaluation: Evaluation, *, is_own: bool = False) -> Pictures:
     """Draws the evaluation that finished a run, or a later one, with the name of its split in the file names."""
-    from src.reports.evaluation_plots import plot_classes, plot_confusion, plot_shares
+    from src.reports.evaluation_plots import plot_classes, plot_confusion, plot_reliability, plot_shares
 
     protocol = evaluation.protocol
     title = run.path.name if is_own else f"{run.path.name}: {protocol.split}"
@@ -84,6 +85,11 @@ def draw_evaluation(run: RunFolder, evaluation: Evaluation, *, is_own: bool = Fa
     plot_classes(evaluation, run.palette, classes, title)
     plot_confusion(evaluation, confusion, title)
     plot_shares(evaluation, run.palette, shares, title)
+    if evaluation.details:
+        pictures[f"reliability{suffix}"] = run.path / EVALUATIONS / evaluation.key / "reliability.png"
+        plot_reliability(
+            evaluation.details, pictures[f"reliability{suffix}"], f"{title}{mark(evaluation)}", notes([evaluation])
+        )
     return pictures
 
 

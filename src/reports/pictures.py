@@ -1,6 +1,6 @@
 """Draws masks as colours, overlays, error maps, panels and contact sheets, all uint8 RGB `(H, W, 3)`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from src.files import atomic_path
 from src.metrics.figures import figures
 
-Palette = dict[str, Sequence[int]]  # class name to colour, in the order of the ids
+Palette = Mapping[str, Sequence[int]]  # class name to colour, in the order of the ids
 WRONG = (230, 40, 40)
 STRIPES, STRIPE = ((255, 255, 255), (136, 136, 136)), 3  # of ignored pixels, and their width in pixels
 GAP, TITLE = 4, 18
@@ -55,6 +55,7 @@ def panel(
     palette: Palette,
     width: int = WIDTH,
     names: Sequence[str] = (),
+    titles: Sequence[str] = (),
 ) -> np.ndarray:
     """Draws one row per image: the image, its truth, its prediction and the error map; a legend below.
 
@@ -62,6 +63,7 @@ def panel(
         rows: image `(H, W, 3)`, truth ids `(H, W)` and predicted ids `(H, W)` each.
         width: width of each picture in pixels; heights keep the aspect.
         names: one per image, which stand above it, with its mIoU.
+        titles: in place of names, one line above each row.
     """
     strips = []
     for index, (image, truth, prediction) in enumerate(rows):
@@ -70,11 +72,14 @@ def panel(
         true, predicted = (
             np.asarray(Image.fromarray(ids).resize(size, Image.Resampling.NEAREST)) for ids in (truth, prediction)
         )
-        score = f"mIoU {100 * image_miou(prediction, truth, len(palette)):.1f} %"
-        title = f"{names[index]}: {score}" if names else score
-        strips.append(_header((title, "truth", "prediction", "errors"), width))
-        cells = [small, shown(true, palette), shown(predicted, palette), error_map(small, predicted, true)]
-        strips.append(_join(cells, axis=1))
+        row = _join([small, shown(true, palette), shown(predicted, palette), error_map(small, predicted, true)], axis=1)
+        if titles:
+            title = "image"
+            strips.append(_header([titles[index]], row.shape[1]))
+        else:
+            title = f"mIoU {100 * image_miou(prediction, truth, len(palette)):.1f} %"
+            title = f"{names[index]}: {title}" if names else title
+        strips += [_header((title, "truth", "prediction", "errors"), width), row]
     strips.append(legend(palette, strips[0].shape[1], {"error": WRONG}))
     return _join(strips, axis=0)
 

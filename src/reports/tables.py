@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from src.runs.details import Interval
 from src.runs.marks import mark, notes
 from src.runs.records import KINDS, AverageRecord, Evaluation, FoldsRecord, StageRecord, Summary
 
@@ -79,6 +80,51 @@ def class_table(evaluation: Evaluation) -> str:
     table = text_table(["class", "IoU", "accuracy", "pixel share"], classes, [mean])
     pixels, weighted = figure(evaluation, "pixel_accuracy"), figure(evaluation, "frequency_weighted_iou")
     return f"{evaluation.tag}\n{table}\npixel accuracy {pixels}, frequency-weighted IoU {weighted}"
+
+
+def details_table(evaluation: Evaluation) -> str:
+    """Draws the figures of an evaluation that its class table does not have; empty if it has none."""
+    details, sign = evaluation.details, mark(evaluation)
+    if details is None:
+        return ""
+    columns = {"95 % interval of IoU": {name: span(each) for name, each in details.iou_intervals.items()}}
+    columns["Dice"] = {name: percent(value) for name, value in details.dice.items()}
+    for each in details.boundary:
+        columns[f"boundary IoU {each.width} px"] = {name: percent(value) for name, value in each.iou.items()}
+        columns[f"boundary F {each.width} px"] = {name: percent(value) for name, value in each.f.items()}
+    if details.instance_iou:
+        columns["iIoU"] = {name: percent(value) for name, value in details.instance_iou.items()}
+    rows = [[name, *(column.get(name, "") + sign for column in columns.values())] for name in evaluation.iou]
+    means = [span(details.miou_interval), percent(details.mean_dice)]
+    for each in details.boundary:
+        means += [percent(each.miou), percent(each.mean_f)]
+    means += [percent(_mean([details.instance_iou[name] for name in evaluation.iou if name in details.instance_iou]))]
+    mean = ["mean", *(cell + sign for cell in means[: len(columns)])]
+    groups = [
+        [name, percent(value) + sign, percent(details.instance_iou.get(name, math.nan), "")]
+        for name, value in details.category_iou.items()
+    ]
+    lines = [text_table(["class", *columns], rows, [mean])]
+    if groups:
+        lines.append(text_table(["category", "IoU", "iIoU"], groups))
+    lines += [
+        f"{each.view}: MaxF {percent(each.max_f)}{sign}, AP {percent(each.average_precision)}{sign}, precision "
+        f"{percent(each.precision)}{sign}, recall {percent(each.recall)}{sign} at {each.threshold:.3f} (the server's "
+        "figures are in bird's-eye view)"
+        for each in details.road
+    ]
+    lines.append(f"expected calibration error {percent(details.ece)}{sign}; intervals are by bootstrap over images")
+    return "\n".join(lines)
+
+
+def span(interval: Interval) -> str:
+    """Formats an interval of fractions as `12.34 to 56.78 %`."""
+    return "unknown" if math.isnan(interval.low) else f"{100 * interval.low:.2f} to {100 * interval.high:.2f} %"
+
+
+def _mean(values: Sequence[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return sum(known) / len(known) if known else math.nan
 
 
 def candidate_table(record: AverageRecord) -> str:

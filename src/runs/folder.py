@@ -107,7 +107,7 @@ class RunFolder:
         assert (self.path / MARKER).is_file(), "only folders that this program made are cleared"
         for path in (self.config, self.identity, self.metrics):
             path.unlink(missing_ok=True)
-        for name in ("folds", "panels"):
+        for name in ("folds", "panels", "evaluations"):
             shutil.rmtree(self.path / name, ignore_errors=True)
         if environment := self.read_environment():
             # By the same id W&B would add to the earlier run.
@@ -175,12 +175,18 @@ class RunFolder:
         """Adds an evaluation under its tag, in place of an earlier one of the same protocol, data and checkpoint.
 
         The evaluation that finishes the training stands first, whenever it is made: tables and sweeps report it, and no
-        later one takes its place. A training and evaluations of its run may write at the same time.
+        later one takes its place: one of the same tag only adds its details. A training and evaluations of its run may
+        write at the same time.
         """
         with _alone(self.path):
             results = self.read_results()
-            if results.finished and not finished and results.evaluations and evaluation.tag == results.own.tag:
-                return
+            earlier = results.evaluations.get(evaluation.tag)
+            if earlier and earlier.details and evaluation.details and earlier.matrix == evaluation.matrix:
+                evaluation = replace(evaluation, details=evaluation.details.keep(earlier.details))
+            if results.finished and not finished and earlier and evaluation.tag == results.own.tag:
+                if evaluation.details is None:
+                    return
+                evaluation = replace(results.own, details=evaluation.details)
             if finished:
                 evaluation = replace(evaluation, protocol=replace(evaluation.protocol, is_other_data=False))
             own = {evaluation.tag: evaluation}

@@ -12,6 +12,7 @@ from src.data.datamodule import SegmentationDataModule
 from src.errors import UserError
 from src.evaluation.checkpoint import check_continues
 from src.evaluation.cost import note_cost
+from src.evaluation.extras import Extras
 from src.evaluation.measure import evaluate, find_taints
 from src.evaluation.quiet import quieten
 from src.machine import is_first_process
@@ -91,7 +92,7 @@ def fit(
             logger.log_hyperparams(config)
         trainer.fit(task, data, ckpt_path=run.last if last else None, weights_only=True)
         trainer.loggers = []  # what follows is not a point of the curves
-        evaluation = evaluate(trainer, task, data, run, data.validation_split, "best")
+        evaluation = evaluate(trainer, task, data, run, data.validation_split, "best", run, Extras())
         if trainer.is_global_zero:
             run.add_evaluation(evaluation, finished=True)  # first: a plot that fails must not cost the run
             note_cost(run, task, config["data"]["image_size"])

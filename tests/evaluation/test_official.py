@@ -18,16 +18,17 @@ from src.data.sources.cityscapes import Cityscapes
 from src.data.sources.cityscapes_labels import CLASSES, ID_TABLE, to_label_ids
 from src.errors import UserError
 from src.evaluation.predictions import LabelIds
-from src.metrics.confusion import ConfusionMatrix
-from src.metrics.figures import figures
+from src.metrics.confusion import ConfusionMatrix, count_images
+from src.metrics.figures import category_ious, figures
+from src.metrics.instances import InstanceCounts
 from src.runs.folder import RunFolder
 from tests.support.paths import SMALL
 from tests.support.trees import write_camvid, write_cityscapes, write_kitti
 
 
-def evaluate_officially(truth: list[Path], predictions: list[Path]) -> dict:
+def evaluate_officially(truth: list[Path], predictions: list[Path], *, instances: bool = False) -> dict:
     """Runs evalPixelLevelSemanticLabeling, whose main() finds the same files by environment variables."""
-    args.evalInstLevelScore = False
+    args.evalInstLevelScore = instances
     args.JSONOutput = False
     args.quiet = True
     return evaluateImgLists([str(path) for path in predictions], [str(path) for path in truth], args)
@@ -63,7 +64,7 @@ def test_figures_equal_those_of_the_official_tool(tmp_path: Path, monkeypatch: p
         noise = rng.integers(0, 18, mask.shape).astype(np.uint8)
         noise[noise == 16] = 0 if sample is samples[0] else 16
         ids = np.where((rng.random(mask.shape) < 0.75) & (mask != 255) & (mask != 18), mask, noise)
-        matrix.update(torch.from_numpy(ids)[None], torch.from_numpy(mask)[None])
+        matrix.update(count_images(torch.from_numpy(ids)[None], torch.from_numpy(mask)[None], 19))
         writer.write(source.official_path(sample), image, ids)
     assert str(tmp_path / "out.zip") in writer.finish()
     predictions = find_officially(tmp_path / "out", [sample.mask for sample in samples], monkeypatch)
@@ -72,6 +73,46 @@ def test_figures_equal_those_of_the_official_tool(tmp_path: Path, monkeypatch: p
     assert 0.3 < own.miou < 0.7
     assert own.iou[18] == 0, "never predicted"
     assert own.iou[16] == 0, "never true"
+
+
+def test_categories_and_instances_equal_those_of_the_official_tool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every block of 8x8 pixels is an instance if its label has some; groups of instances (below 1000) are none."""
+    monkeypatch.setattr(np, "in1d", np.isin, raising=False)  # which numpy 2.4 does not have any more
+    source = Cityscapes(str(write_cityscapes(tmp_path / "data", {"val/frankfurt": 3})))
+    rng, matrix = np.random.default_rng(1), np.zeros((19, 19), dtype=np.int64)
+    counts = InstanceCounts(list(CLASSES), source.instance_sizes, source.categories)
+    writer, samples = LabelIds(tmp_path / "out"), source.samples("val")
+    for number, sample in enumerate(samples):
+        raw = np.asarray(Image.open(sample.mask)).astype(np.int32)
+        blocks = np.arange(raw.size // 64).reshape(raw.shape[0] // 8, -1).repeat(8, 0).repeat(8, 1)
+        has = np.isin(raw, [label.id for label in labels if label.hasInstances]) & (blocks % 5 > 0)
+        assert number or source.read_instances(sample) is None
+        path = Path(str(sample.mask).replace("labelIds", "instanceIds"))
+        Image.fromarray(np.where(has, 1000 * raw + blocks % 40, raw).astype(np.uint16)).save(path)
+        image, mask = source.read(sample)
+        noise = rng.integers(0, 19, mask.shape).astype(np.uint8)
+        ids = np.where((rng.random(mask.shape) < 0.6) & (mask != 255), mask, noise)
+        matrix += count_images(torch.from_numpy(ids)[None], torch.from_numpy(mask)[None], 19)[0].numpy()
+        instances = source.read_instances(sample)
+        assert instances is not None
+        counts.add(instances, mask, ids)
+        writer.write(source.official_path(sample), image, ids)
+    writer.finish()
+    truth = [sample.mask for sample in samples]
+    predictions = find_officially(tmp_path / "out", truth, monkeypatch)
+    official = evaluate_officially(truth, predictions, instances=True)
+    groups = dict(zip(source.categories, category_ious(matrix, list(CLASSES), source.categories), strict=True))
+    for name, value in groups.items():
+        assert value == pytest.approx(official["categoryScores"][name], abs=1e-9), name
+    own = counts.iou(matrix)
+    assert list(own) == [*source.instance_sizes, "human", "vehicle"]
+    for name, value in own.items():
+        expected = official["classInstScores" if name in CLASSES else "categoryInstScores"][name]
+        assert value == pytest.approx(expected, abs=1e-9), name
+    mean = np.mean([own[name] for name in source.instance_sizes])
+    assert mean == pytest.approx(official["averageScoreInstClasses"], abs=1e-9)
 
 
 def assert_equal_figures(official: dict, miou: float, iou: dict[str, float]) -> None:

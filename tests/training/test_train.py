@@ -20,13 +20,13 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from PIL import Image
-from tests.test_metrics import brute_force_iou
 
 from src.config.cli import launch
 from src.data.streets.source import Streets
 from src.metrics.figures import figures
 from src.runs.folder import RunFolder
 from src.train import train
+from tests.metrics.test_figures import brute_force_iou
 from tests.support.paths import ROOT, TINY
 from tests.support.small import differing
 
@@ -68,8 +68,11 @@ def test_a_run_folder_has_everything(finished: Path) -> None:
     assert not [name for name in files if ".tmp" in name]
     shown = {path.name for path in finished.glob("wandb/offline-run-*/files/media/images/figures/*")}
     assert {re.sub(r"_\d+_\w{20}\.png$", "", name) for name in shown} == {
-        "curves", "class_curves", "classes", "confusion", "shares"
+        "curves", "class_curves", "classes", "confusion", "shares", "reliability"
     }  # fmt: skip
+    (images,) = finished.glob("evaluations/val-*/images.csv")
+    assert len(images.read_text().splitlines()) == 1 + 3, "one line per image of val"
+    assert len(list(images.parent.glob("worst/*_prediction.png"))) == 3
     config = OmegaConf.load(finished / "config.yaml")
     assert list(config.data.classes) == list(Streets.classes)
     assert config.run_dir == str(finished)

@@ -6,9 +6,16 @@ from pathlib import Path
 import numpy as np
 
 from src.data.listing import list_folders, list_images
-from src.data.reading import read_mask
+from src.data.reading import read_mask, read_numbers
 from src.data.source import FileSource, Sample, find_root
-from src.data.sources.cityscapes_labels import CLASSES, ID_TABLE, LABEL_SET, TRAIN_ID_TABLE
+from src.data.sources.cityscapes_labels import (
+    CATEGORIES,
+    CLASSES,
+    ID_TABLE,
+    INSTANCE_SIZES,
+    LABEL_SET,
+    TRAIN_ID_TABLE,
+)
 from src.data.terms import CITYSCAPES
 
 IMAGE, COARSE = "_leftImg8bit.png", "train_extra"
@@ -34,6 +41,8 @@ class Cityscapes(FileSource):
     labels = LABEL_SET
     classes = CLASSES
     table = ID_TABLE
+    categories = CATEGORIES
+    instance_sizes = INSTANCE_SIZES
     unlabelled = ("test",)
 
     def __init__(self, root: str, extra: bool = False) -> None:
@@ -75,6 +84,15 @@ class Cityscapes(FileSource):
     def read_labels(self, mask: Path) -> np.ndarray:
         has_train_ids = mask.name.endswith("labelTrainIds.png")
         return read_mask(mask, TRAIN_ID_TABLE if has_train_ids else self.table)
+
+    def read_instances(self, sample: Sample) -> np.ndarray | None:
+        """Numbers above 1000 in `*_instanceIds.png`, beside the mask; lower ones are areas without instances."""
+        name = sample.files[1].name
+        path = sample.files[1].with_name(f"{name[: name.rindex('_')]}_instanceIds.png")
+        if not path.is_file():
+            return None
+        numbers = read_numbers(path)
+        return np.where(numbers > 1000, numbers, 0)
 
     def official_path(self, sample: Sample) -> str:
         """The name by which the evaluation server and evalPixelLevelSemanticLabeling find it: CITY_SEQ_FRAME*.png."""

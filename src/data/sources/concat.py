@@ -41,6 +41,7 @@ class Concat(FileSource):
         if self.shares and (self.shares.keys() != self.datasets.keys() or min(self.shares.values()) <= 0):
             raise UserError(f"weights={self.shares}: give a number above 0 for each of {', '.join(self.datasets)}")
         self.labels, self.classes, self.table = first.labels, first.classes, first.table
+        self.categories, self.instance_sizes = first.categories, first.instance_sizes
         # Splits without labels go to servers of their own.
         apart = {split for dataset in self.datasets.values() for split in (*dataset.unlabelled, *dataset.extra_splits)}
         shared = set.intersection(*(set(dataset.splits) for dataset in self.datasets.values())) - apart
@@ -69,6 +70,10 @@ class Concat(FileSource):
                 if isinstance(found, Sample):
                     found = replace(found, name=f"{name}/{found.name}", group=f"{name}/{found.group}")
                 yield found
+
+    def read_instances(self, sample: Sample) -> np.ndarray | None:
+        dataset = self._owner(sample.files[0])
+        return dataset.read_instances(sample) if dataset else None
 
     def image_of(self, mask: Path) -> Path | None:
         dataset = self._owner(mask)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from src.data.listing import list_images
 from src.data.source import FileSource, Sample, find_root
-from src.data.sources.cityscapes_labels import CLASSES, ID_TABLE, LABEL_SET
+from src.data.sources.cityscapes_labels import CATEGORIES, CLASSES, ID_TABLE, LABEL_SET
 from src.data.terms import KITTI
 from src.errors import DataError, UserError
 
@@ -51,6 +51,7 @@ class Kitti(FileSource):
     labels = LABEL_SET
     classes = CLASSES
     table = ID_TABLE
+    categories = CATEGORIES
     unlabelled = ("test",)
 
     def __init__(self, root: str, split: str = "mseg") -> None:

@@ -50,6 +50,7 @@ class KittiRoad(FileSource):
         self.task = task
         self.labels = f"kitti-{task}-2"
         self.classes = {task.capitalize(): (255, 0, 255), f"Not_{task.capitalize()}": (255, 0, 0)}
+        self.detected = task.capitalize()
         self.table = {0: 0, 1: 1, 255: IGNORE_INDEX}
         remedy = "KITTI's data_road.zip was unpacked into, e.g. data.root=~/data/kitti_road"
         self.root = find_root(root, "training/image_2", remedy)

@@ -24,7 +24,7 @@ from src.reports.page.columns import (
 from src.reports.page.content import Content
 from src.reports.page.gallery import group_of
 from src.reports.page.payload import as_script
-from src.reports.results_csv import result_row, write_rows
+from src.reports.results_csv import ResultRow, result_row, write_rows
 from src.reports.tables import Table, candidate_cells, fold_cells, stage_cells
 
 HTML = Path(__file__).parents[1] / "html"
@@ -35,8 +35,12 @@ def write_report(content: Content, folder: Path) -> Path:
     """Writes report.html, report.md, runs.csv and classes.csv; returns the path of the page."""
     write_text(folder / "report.html", as_html(content))
     write_text(folder / "report.md", as_markdown(content))
-    rows = [(content.runs[row.run], row) for row in content.rows if row.evaluation is not None]
-    write_rows(folder / "runs.csv", [result_row(run.facts, row.evaluation, is_own=row.is_own) for run, row in rows])
+    rows = [
+        result_row(content.runs[row.run].facts, row.evaluation, is_own=row.is_own)
+        for row in content.rows
+        if row.evaluation is not None
+    ]
+    write_rows(folder / "runs.csv", ResultRow, rows)
     write_text(folder / "classes.csv", classes_csv(content))
     return folder / "report.html"
 

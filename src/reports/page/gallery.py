@@ -113,7 +113,9 @@ def _read_shot(
         row = next((row for row in each.images.rows if row.image == name), None)
         if row is not None and _is_kept(row.prediction) and (path := each.folder / row.prediction).is_file():
             predictions[each.row] = _data_uri(path, size, "L")
-    return Shot(name, size[::-1], _data_uri(image, size, "RGB"), _data_uri(truth, size, "L"), predictions, scores)
+    return Shot(
+        name, (size[1], size[0]), _data_uri(image, size, "RGB"), _data_uri(truth, size, "L"), predictions, scores
+    )
 
 
 def _is_kept(prediction: str) -> bool:

@@ -1,0 +1,64 @@
+"""Plans an evaluation: the run, the split, the parts beside its confusion matrices, a run to compare with."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import DictConfig, ListConfig
+
+from src.config.reopen import load_data, load_run
+from src.data.source import Source
+from src.errors import UserError, whole
+from src.evaluation.against import comparable
+from src.evaluation.extras import Extras
+from src.runs.folder import RunFolder
+from src.runs.records import Evaluation
+from src.runs.zoo import find_run, nearest_runs, output_folder
+
+WIDEST = 100  # pixels of a boundary
+
+
+@dataclass(frozen=True)
+class EvaluationPlan:
+    """Everything that src.eval needs; `config` is the run's."""
+
+    run: RunFolder
+    config: DictConfig
+    source: Source
+    split: str
+    extras: Extras
+    folder: RunFolder  # for the figures: the run's own, or that of a published one
+    other: RunFolder | None  # a run to compare with
+    candidates: list[Evaluation]  # its evaluations on the split
+
+
+def plan_evaluation(cfg: DictConfig) -> EvaluationPlan:
+    """Finds the run and the data of a composed `conf/eval.yaml`.
+
+    Raises:
+        UserError: no such run, data or split, a split without labels, a value out of range, nothing to compare with.
+    """
+    run, config = load_run(cfg)
+    extras = read_extras(cfg)
+    source, split, _ = load_data(cfg, run, config)
+    source.check_labelled(split)
+    other, candidates = None, []
+    if cfg.against is not None:
+        path = find_run(cfg.against)
+        if not path.is_dir():
+            raise UserError(f"against={cfg.against}: no run folder there{nearest_runs(Path(path))}")
+        other = output_folder(RunFolder(path))
+        candidates = comparable(other, split)
+    return EvaluationPlan(run, config, source, split, extras, output_folder(run), other, candidates)
+
+
+def read_extras(cfg: DictConfig) -> Extras:
+    """Returns the extras of a composed `conf/eval.yaml`. Raises UserError for a value out of range."""
+    if cfg.predictions not in (True, False):
+        raise UserError(f"predictions={cfg.predictions}: must be true or false")
+    widths = cfg.boundary
+    is_list = isinstance(widths, ListConfig) and all(type(each) is int and 1 <= each <= WIDEST for each in widths)
+    if not is_list or len(set(widths)) != len(widths):
+        raise UserError(f"boundary={widths}: must be a list of different widths in pixels, 1 to {WIDEST}, as [3,5]")
+    whole("worst", cfg.worst, 0)
+    whole("suspects", cfg.suspects, 0)
+    return Extras(cfg.predictions, cfg.worst, tuple(widths), cfg.suspects)

@@ -1,0 +1,52 @@
+"""The figures of KITTI's road benchmark (Fritsch et al. 2013): MaxF, AP, precision, recall. Without torch."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+TINY = 1e-10  # of the dev-kit, which adds it to denominators
+
+
+@dataclass(frozen=True)
+class RoadFigures:
+    """The figures of KITTI's road benchmark; the server's are of the bird's-eye view."""
+
+    view: str  # `perspective` or `bird's-eye`
+    max_f: float
+    average_precision: float
+    precision: float  # this and the rest at the threshold of MaxF
+    recall: float
+    false_positive_rate: float
+    false_negative_rate: float
+    threshold: float
+
+
+def road_figures(counts: np.ndarray, view: str) -> RoadFigures | None:
+    """Computes the figures as the dev-kit's `pxEval_maximizeFMeasure`; None if the truth has only one of the classes.
+
+    Args:
+        counts: int `(2, T + 1)` of `src.metrics.confidence.threshold_counts`, summed over the split.
+    """
+    positive, negative = np.asarray(counts, dtype=np.float64)
+    if not positive.sum() or not negative.sum():
+        return None
+    missed = np.cumsum(positive)[:-1]  # those that do not reach threshold t: they reach at most t of them
+    false = negative.sum() - np.cumsum(negative)[:-1]
+    found = positive.sum() - missed
+    recall, precision = found / positive.sum(), found / (found + false + TINY)
+    kept = (recall > 0) | (precision > 0)
+    recall, precision = recall[kept], precision[kept]
+    f = 2 * precision * recall / (precision + recall + TINY)
+    best = int(f.argmax())
+    # Pascal VOC's average precision of 2007, over the recalls of eleven steps that are reached.
+    reached = [precision[recall >= step].max() for step in np.arange(0, 1.1, 0.1) if (recall >= step).any()]
+    return RoadFigures(
+        view,
+        max_f=float(f[best]),
+        average_precision=float(np.mean(reached)),
+        precision=float(precision[best]),
+        recall=float(recall[best]),
+        false_positive_rate=float(false[kept][best] / negative.sum()),
+        false_negative_rate=float(missed[kept][best] / positive.sum()),
+        threshold=float(np.flatnonzero(kept)[best] / (len(kept) - 1)),
+    )
