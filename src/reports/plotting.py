@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import matplotlib
 
@@ -77,7 +77,7 @@ def plot_classes_and_mean(
     lines = {name: axes.plot(x, y, **line_style(index))[0] for index, (name, (x, y)) in enumerate(classes.items())}
     (black,) = axes.plot(*mean, linewidth=2.5, marker="o", color="black")
     patches: dict[str, Patch | Line2D] = {
-        name: Patch(facecolor=rgb(palette[name]), edgecolor="black") for name in lines
+        name: Patch(facecolor=cast(Any, rgb(palette[name])), edgecolor="black") for name in lines
     }
     entries: list[tuple[str, tuple[Any, ...], float]] = [
         (name, (patches[name], line), _last(line)) for name, line in lines.items()

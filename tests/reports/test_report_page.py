@@ -285,7 +285,8 @@ def test_narrow_and_wide_are_readable(browser: Browser, width: int, scheme: str)
     assert browser.run("document.documentElement.scrollWidth") <= width
     found = browser.run(
         """[...document.querySelectorAll('body *')].filter(e => e.checkVisibility()
-            && !e.closest('.hidden, .skip, .tip') && [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())).map(e => {
+            && !e.closest('.hidden, .skip, .tip')
+            && [...e.childNodes].some(n => n.nodeType === 3 && n.data.trim())).map(e => {
             const style = getComputedStyle(e), box = e.getBoundingClientRect();
             let back = e;
             const isClear = each => /, 0\\)$|transparent/.test(getComputedStyle(each).backgroundColor);
