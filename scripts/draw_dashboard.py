@@ -32,7 +32,7 @@ CURVES = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="run folder")
-    parser.add_argument("png", type=Path, nargs="?", default=Path("docs/wandb_dashboard.png"))
+    parser.add_argument("png", type=Path, nargs="?", default=Path("wandb_dashboard.png"))
     arguments = parser.parse_args()
     draw(arguments.run, arguments.png)
 
