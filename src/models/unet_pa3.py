@@ -24,10 +24,10 @@ class UNetPA3(Architecture):
     before BatchNorm are R3's, and so is Xavier's initialisation, which `Network` does with `init="xavier"`.
 
     Args:
-        channels: of the five levels, from stride 1 down; R3's by default.
         aspp: R3's "U-Net + ASPP".
         aspp_final_activation: BatchNorm and ReLU after the classifying ASPP, R3's mistake: no logit is then negative
             (systems.md 4.3 no. 4).
+        channels: of the five levels, from stride 1 down; R3's by default.
 
     Raises:
         UserError: not five numbers of channels; `aspp_final_activation` without `aspp`.
@@ -39,9 +39,9 @@ class UNetPA3(Architecture):
     def __init__(
         self,
         num_classes: int,
-        channels: Sequence[int] = CHANNELS,
         aspp: bool = False,
         aspp_final_activation: bool = False,
+        channels: Sequence[int] = CHANNELS,
     ) -> None:
         super().__init__()
         if aspp_final_activation and not aspp:

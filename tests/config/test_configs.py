@@ -16,8 +16,8 @@ from tests.support.trees import WRITERS
 
 CONF = Path(__file__).parents[2] / "conf"
 FILES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
-# Recipes, stages and networks (tests/models/test_architectures.py) have tests of their own.
-APART = ("experiment/", "stages/", "model/")
+# Recipes, stages, tables and networks (tests/models/test_architectures.py) have tests of their own.
+APART = ("experiment/", "stages/", "table/", "model/")
 EXTRAS = ("logger/mlflow", "logger/trackio")  # their packages are not in the lock
 GROUPS = sorted(
     file for file in FILES if "/" in file and not Path(file).name.startswith("_") and not file.startswith(APART)
@@ -53,6 +53,9 @@ def test_every_choice_composes_and_instantiates(choice: str, tmp_path: Path) -> 
     if group == "trainer" and name in ("gpu", "ddp"):
         assert cfg.trainer.accelerator in ("gpu", "auto")
         cfg.trainer.accelerator, cfg.trainer.devices, cfg.trainer.strategy = "cpu", 1, "auto"
+    if choice == "trainer/cpu":  # src.config.precision replaces it
+        assert cfg.trainer.precision == "auto"
+        cfg.trainer.precision = "32-true"
     for key, given in flatten(to_dict(cfg.loss, resolve=True), "loss").items():
         if key.endswith(".class_weights") and isinstance(given, str):  # a weighting; `complete` puts its numbers
             OmegaConf.update(cfg, key, [1.0] * len(cfg.data.classes))

@@ -179,7 +179,7 @@ def test_predict_and_draw_write_beside(published: RunFolder, elsewhere: Path, cl
     assert cli("predict", f"run=zoo/{NAME}", "input=photo.png", "accelerator=cpu") == 1
     outputs = elsewhere / "runs" / "zoo" / NAME
     assert (outputs / "predictions" / "photo" / "labels" / "photo.png").is_file()
-    assert cli("draw", f"folder=zoo/{NAME}") == 6
+    assert cli("draw", f"folder=zoo/{NAME}") == 8  # four for each split
     assert {path.name for path in outputs.glob("*.png")} >= {"classes.png", "confusion_test.png"}
     assert listing(published.path.parent) == before
 

@@ -106,7 +106,7 @@ def test_all_averages_are_compared_and_the_winner_is_kept(tmp_path: Path) -> Non
     assert results.own.checkpoint.name == "best"
     ((pictures, table, shown),) = published
     assert table == (run.path / "aggregate.md").read_text().rstrip("\n")
-    assert set(pictures) == {"averages", "classes", "confusion", "shares"}
+    assert set(pictures) == {"averages", "classes", "confusion", "reliability", "shares"}
     assert shown["winner/miou"] == winner.official.miou
     # The kept weights are those that the record names.
     state = torch.load(run.checkpoint("best"), weights_only=True)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from src.errors import UserError
 from src.models.enet import ENet, max_unpool
 from src.models.fcn import FCN
 from src.models.resnet_deconv import ResNetDeconv
@@ -154,10 +155,9 @@ def test_unet_levels(aspp: bool) -> None:
         assert (layers(third.project), layers(fourth.project)) == (double[:3], ["Conv2d"]), "no ReLU on logits"
 
 
-def test_unet_joins_the_skip_first_and_upsamples_by_corners(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unet_joins_the_skip_first_and_upsamples_by_corners() -> None:
     """The last level written out."""
-    monkeypatch.setattr("src.models.unet_pa3.CHANNELS", (8, 16, 32, 64, 128))
-    network = UNetPA3(3).eval()
+    network = UNetPA3(3, channels=(8, 16, 32, 64, 128)).eval()
     deep, image = torch.randn(1, 16, 8, 16), torch.rand(1, 3, 16, 32)
     network.up[2].register_forward_hook(lambda *given: deep)
     up = F.interpolate(deep, scale_factor=2, mode="bilinear", align_corners=True)
@@ -298,3 +298,9 @@ def test_max_unpool_is_torchs_and_deterministic(memory_format: torch.memory_form
     finally:
         torch.use_deterministic_algorithms(False)
     assert torch.equal(pooled.grad, torch.ones_like(pooled))
+
+
+@pytest.mark.parametrize("channels", [(8, 16, 32, 64), (8, 16, 32, 64, 0)])
+def test_unet_needs_five_levels(channels: tuple[int, ...]) -> None:
+    with pytest.raises(UserError, match=r"model.channels=\[8, 16, 32, 64.*: must be five numbers above 0"):
+        UNetPA3(3, channels=channels)
