@@ -153,8 +153,7 @@ def plot_table(spec: TableSpec, rows: Sequence[TableRow], path: Path) -> None:
     for marker, colour, label in (("o", "C0", "one run"), ("|", "C0", "mean"), ("D", "black", spec.report)):
         axes.plot([], [], marker, color=colour, fillstyle="none" if marker == "D" else "full", label=label)
     axes.set_yticks(range(len(lines)), [line.label for line in lines])
-    axes.invert_yaxis()
-    axes.set(xlabel="mIoU on val", xlim=(0, None))
+    axes.set(xlabel="mIoU on val", xlim=(0, None), ylim=(len(lines) - 0.5, -0.5))  # the first line on top
     axes.grid(axis="x", alpha=0.3)
     axes.legend(fontsize="small", loc="lower left")
     if has_cost:
