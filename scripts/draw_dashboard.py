@@ -32,7 +32,7 @@ CURVES = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="run folder")
-    parser.add_argument("png", type=Path, nargs="?", default=Path("docs/wandb_dashboard.png"))
+    parser.add_argument("png", type=Path, nargs="?", default=Path("wandb_dashboard.png"))
     arguments = parser.parse_args()
     draw(arguments.run, arguments.png)
 
@@ -46,7 +46,7 @@ def draw(folder: Path, path: Path) -> None:
         cell = next(cells)
         for key in sorted({key for row in rows for key in row if key.startswith(keys)}):
             points = [(row["epoch"], row[key]) for row in rows if key in row]
-            cell.plot(*zip(*points, strict=True), marker=".", linewidth=1, label=key.rpartition("/")[2])
+            cell.plot(*zip(*points, strict=True), marker=".", linewidth=1, label=key.removeprefix("val/iou/"))
         cell.set(title=title, xlabel="epoch")
         cell.grid(alpha=0.3)
         cell.legend(fontsize="xx-small", ncols=2)

@@ -17,7 +17,12 @@ VOLATILE = (
 
 # Keys that runs of earlier versions do not have, and the value by which they act as these did. It is no part of the
 # identity, so that such runs continue, and their names stay.
-NEUTRAL = {"inference.weights": "flat", "inference.labels": "own", "inference.crop": None}
+NEUTRAL = {
+    "inference.weights": "flat",
+    "inference.labels": "own",
+    "inference.crop": None,
+    "early_stopping.patience": None,
+}
 
 
 def identity(cfg: DictConfig) -> dict[str, Any]:

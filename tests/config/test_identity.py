@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf, open_dict
 from PIL import Image
 
 from src.config.complete import complete
-from src.config.identity import derive_name, identity
+from src.config.identity import NEUTRAL, derive_name, identity
 from src.config.reopen import check_classes
 from src.config.stage_plan import plan_stages
 from src.data.sources.camvid import CamVid
@@ -95,3 +96,17 @@ def test_data_of_other_classes_than_a_run_learnt(tmp_path: Path, change, fault: 
     source.classes = {name: (0, 0, 0) for name in change(learnt)}
     with pytest.raises(UserError, match=f"other classes than this run learnt, or another order \\({fault}"):
         check_classes(run, learnt, source)
+
+
+def test_keys_that_earlier_runs_do_not_have_are_no_part_of_the_identity_at_their_defaults() -> None:
+    """So that a run of an earlier version is found, and continues, by the command that began it."""
+    with composed("train") as cfg:
+        present = identity(cfg)
+        for key, value in NEUTRAL.items():
+            assert OmegaConf.select(cfg, key) == value, key
+            assert key not in present
+        cfg.early_stopping.patience = 3
+        assert identity(cfg)["early_stopping.patience"] == 3
+        with open_dict(cfg):
+            del cfg.early_stopping, cfg.inference.weights, cfg.inference.labels, cfg.inference.crop
+        assert identity(cfg) == present

@@ -10,7 +10,7 @@ import pytest
 from src.errors import UserError
 from src.runs.per_image import ImageFacts, describe_images, find_images, read_images, write_images
 
-FACTS = [ImageFacts(f"a/{n},\"{n}\"", "drive", 3, 4, f"predictions/{n}.png") for n in range(3)]
+FACTS = [ImageFacts(f'a/{n},"{n}"', "drive", 3, 4, f"predictions/{n}.png") for n in range(3)]
 MATRICES = np.array([[[3, 1], [0, 4]], [[0, 0], [5, 0]], [[0, 0], [0, 0]]])
 CLASSES = ("road", "a, b")
 
