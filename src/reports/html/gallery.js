@@ -125,7 +125,7 @@
   function paint() {
     if (!layers.image) return;
     const { width, height } = layers;
-    const context = canvas.getContext("2d");
+    const context = canvas.getContext("2d", { willReadFrequently: true }); // it is painted from arrays, never by shapes
     const middle = Math.round((width * slider.value) / 1000);
     context.putImageData(layer(right.value), 0, 0);
     if (middle > 0) context.putImageData(layer(left.value), 0, 0, 0, 0, middle, height);
