@@ -83,13 +83,13 @@ def write_table(spec: TableSpec, rows: Sequence[TableRow]) -> str:
     cells = []
     for name, label in spec.labels.items():
         line = next((each for each in lines if each.name == name), None)
-        theirs = [_fraction(spec.reported.get(name, {}).get(key, math.nan)) for key in reported]
+        printed = [_fraction(spec.reported.get(name, {}).get(key, math.nan)) for key in reported]
         if line is None:
-            cells.append([label, "not run", *[""] * (2 + len(extras)), *theirs])
+            cells.append([label, "not run", *[""] * (2 + len(extras)), *printed])
             continue
         values = ", ".join(_fraction(row.miou) for row in line.rows)
         own = [_value(key, line.mean(key)) for key in extras]
-        cells.append([label, values, _fraction(line.summary.mean), _fraction(line.summary.deviation), *own, *theirs])
+        cells.append([label, values, _fraction(line.summary.mean), _fraction(line.summary.deviation), *own, *printed])
     text = [markdown(header, cells)]
     if found := differences(spec, lines):
         text += ["", _difference_table(spec, found)]
@@ -102,8 +102,8 @@ def _difference_table(spec: TableSpec, found: Sequence[Difference]) -> str:
         pair = f"{spec.labels[each.line]} against {spec.labels[each.against]}"
         reading = ("higher" if each.mean > 0 else "lower") if each.is_shown else "no difference shown"
         points = [f"{100 * value:+.1f}" for value in (each.mean, each.low, each.high)]
-        theirs = [spec.reported.get(name, {}).get("miou", math.nan) for name in (each.line, each.against)]
-        reported = "" if any(map(math.isnan, theirs)) else f"{100 * (theirs[0] - theirs[1]):+.1f}"
+        printed = [spec.reported.get(name, {}).get("miou", math.nan) for name in (each.line, each.against)]
+        reported = "" if any(map(math.isnan, printed)) else f"{100 * (printed[0] - printed[1]):+.1f}"
         rows.append([pair, points[0], f"{points[1]} to {points[2]}", f"{each.p:.3f}", reading, reported])
     interval = "95 % interval (Tukey, all pairs of the table)"
     return markdown(["comparison", "points of mIoU", interval, "p", "reading", f"{spec.report}, points"], rows)
