@@ -51,7 +51,9 @@ def main() -> None:
     # The lock constrains builds too: a package without a wheel is built by the setuptools that is pinned there.
     options = ["--require-hashes", "--build-constraints", LOCK, *(["--no-index"] if "no-index=" in settings else [])]
     # The lock is whole, so nothing is resolved; packages that a user added stay.
-    run("uv", folder / "bin" / "uv", "pip", "install", "--no-deps", "--python", python, *options, "-r", LOCK)
+    # Bytecode is made here once: if Python may not write it, every command would compile torch and all else anew.
+    install = ["pip", "install", "--no-deps", "--compile-bytecode", "--python", python, *options, "-r", LOCK]
+    run("uv", folder / "bin" / "uv", *install)
 
 
 def make_venv(folder: Path) -> Path:

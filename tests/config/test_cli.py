@@ -151,6 +151,7 @@ def test_help_and_typos_answer_at_once_without_torch(words: str) -> None:
     seconds = after.children_user + after.children_system - before.children_user - before.children_system
     assert "LIGHT" in result.stdout
     assert result.returncode == (0 if arguments == ["--help"] else 1), result.stderr
-    assert seconds < 1.5, "processor time"
+    # .6 to 1.1 s on an AMD EPYC, 1.7 s on a Xeon without cached bytecode, on which importing torch takes 6 s.
+    assert seconds < 3, "processor time"
     if arguments != ["--help"]:
         assert len(result.stderr.splitlines()) == 1
