@@ -389,7 +389,7 @@ def test_averages_of_averages_and_the_dashboard(folds: Path, cli, fails, monkeyp
         shown, run = summary(average), run_record(average)
         assert (run.job_type, run.run_group, run.display_name) == ("aggregate", "folds", average.name)
         figures = {name.split("/")[1] for name in shown if name.startswith("figures")}
-        assert figures == {"averages", "classes", "confusion", "shares", "table"}
+        assert figures == {"averages", "classes", "confusion", "reliability", "shares", "table"}
         own = RunFolder(average).read_results().own
         assert [value for name, value in shown.items() if name.startswith("winner/miou")] == [own.miou]
     before = (averages[0] / "aggregate.json").read_bytes()
