@@ -1,4 +1,4 @@
-"""What several tests need: the command line in this process, CamVid in its true layout, the real data where it is."""
+"""Fixtures of several tests: the command line in this process, CamVid in its true layout, the real data where it is."""
 
 import importlib
 import os
@@ -94,7 +94,7 @@ def camvid(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _seeded(request: pytest.FixtureRequest) -> None:
-    """What a test draws is a function of its name, not of the tests before it."""
+    """Seeds each test by its name, so that its random numbers do not depend on the tests before it."""
     seed = zlib.crc32(request.node.nodeid.encode())
     random.seed(seed)
     np.random.seed(seed)

@@ -5,14 +5,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 from lightning.pytorch.loggers import MLFlowLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from src.callbacks.optional import need
-from src.reports.dashboard import Dashboard, Description, Example
+from src.reports.dashboard import Dashboard, Description, Examples, Publication
 from src.runs.folder import RunFolder
-from src.runs.records import Evaluation, Taint
+from src.runs.records import Taint
 
 ID = "streetseg_id"  # the tag by which a continued run finds its MLflow run, whose id cannot be chosen
 LONGEST = 200  # characters of a message
@@ -71,24 +70,16 @@ class MLflow(Dashboard, MLFlowLogger):
         self._tag("tainted", "; ".join(map(str, taints)))
 
     @rank_zero_only
-    def show_examples(
-        self, examples: Sequence[Example], classes: Sequence[str], panel: np.ndarray, epoch: int, step: int
-    ) -> None:
-        self.experiment.log_image(self.run_id, panel, f"predictions/epoch_{epoch:04d}.png")
+    def show_examples(self, examples: Examples) -> None:
+        self.experiment.log_image(self.run_id, examples.panel, f"predictions/epoch_{examples.epoch:04d}.png")
 
     @rank_zero_only
-    def publish(
-        self,
-        pictures: Mapping[str, Path],
-        table: str,
-        figures: Mapping[str, float | str],
-        evaluation: Evaluation | None = None,
-    ) -> None:
-        for path in pictures.values():
+    def publish(self, results: Publication) -> None:
+        for path in results.pictures.values():
             self.experiment.log_artifact(self.run_id, str(path), "figures")
-        self.experiment.log_text(self.run_id, table, "figures/table.txt")
-        self.log_metrics({name: value for name, value in figures.items() if not isinstance(value, str)})
-        for name, value in figures.items():
+        self.experiment.log_text(self.run_id, results.table, "figures/table.txt")
+        self.log_metrics({name: value for name, value in results.figures.items() if not isinstance(value, str)})
+        for name, value in results.figures.items():
             if isinstance(value, str):
                 self._tag(name.rstrip(" †"), value)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import lightning as L
 import numpy as np
 
-from src.reports.dashboard import Dashboard, Example
+from src.reports.dashboard import Dashboard, Example, Examples
 from src.reports.pictures import Palette, panel, save_png
 from src.task import SegmentationTask
 
@@ -41,6 +41,7 @@ class PredictionPanels(L.Callback):
         rows = [(each.image, each.truth, each.prediction) for each in examples]
         picture = panel(rows, self.palette, names=[each.name for each in examples])
         save_png(self.folder / f"epoch_{epoch:04d}.png", picture)
+        shown = Examples(examples, list(self.palette), picture, epoch, trainer.global_step)
         for logger in trainer.loggers:
             if isinstance(logger, Dashboard):
-                logger.show_examples(examples, list(self.palette), picture, epoch, trainer.global_step)
+                logger.show_examples(shown)

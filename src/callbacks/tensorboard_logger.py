@@ -1,7 +1,6 @@
 """Logs to TensorBoard (`logger=tensorboard`)."""
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -9,8 +8,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
 from src.callbacks.optional import need
-from src.reports.dashboard import Dashboard, Description, Example
-from src.runs.records import Evaluation, Taint
+from src.reports.dashboard import Dashboard, Description, Examples, Publication
+from src.runs.records import Taint
 
 
 class TensorBoard(Dashboard, TensorBoardLogger):
@@ -34,23 +33,15 @@ class TensorBoard(Dashboard, TensorBoardLogger):
         self.experiment.add_text("tainted", "; ".join(map(str, taints)))
 
     @rank_zero_only
-    def show_examples(
-        self, examples: Sequence[Example], classes: Sequence[str], panel: np.ndarray, epoch: int, step: int
-    ) -> None:
-        self.experiment.add_image("val/predictions", panel, step, dataformats="HWC")
+    def show_examples(self, examples: Examples) -> None:
+        self.experiment.add_image("val/predictions", examples.panel, examples.step, dataformats="HWC")
 
     @rank_zero_only
-    def publish(
-        self,
-        pictures: Mapping[str, Path],
-        table: str,
-        figures: Mapping[str, float | str],
-        evaluation: Evaluation | None = None,
-    ) -> None:
-        for name, path in pictures.items():
+    def publish(self, results: Publication) -> None:
+        for name, path in results.pictures.items():
             self.experiment.add_image(f"figures/{name}", np.asarray(Image.open(path).convert("RGB")), dataformats="HWC")
-        self.experiment.add_text("figures/table", "\n".join(f"    {line}" for line in table.splitlines()))
-        for name, value in figures.items():
+        self.experiment.add_text("figures/table", "\n".join(f"    {line}" for line in results.table.splitlines()))
+        for name, value in results.figures.items():
             if isinstance(value, str):
                 self.experiment.add_text(name, value)
             else:

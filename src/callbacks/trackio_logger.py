@@ -7,15 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from src.callbacks.optional import need
-from src.reports.dashboard import Dashboard, Description, Example
+from src.reports.dashboard import Dashboard, Description, Examples, Publication
 from src.runs.folder import RunFolder
 from src.runs.marks import MARK
-from src.runs.records import Evaluation, Taint
+from src.runs.records import Taint
 
 
 class Trackio(Dashboard, Logger):
@@ -67,21 +66,14 @@ class Trackio(Dashboard, Logger):
         self._log({name: value for name, value in row.items() if not math.isnan(value)}, step)
 
     @rank_zero_only
-    def show_examples(
-        self, examples: Sequence[Example], classes: Sequence[str], panel: np.ndarray, epoch: int, step: int
-    ) -> None:
-        self._log({"val/predictions": self._trackio.Image(panel, caption=f"epoch {epoch}")}, step)
+    def show_examples(self, examples: Examples) -> None:
+        picture = self._trackio.Image(examples.panel, caption=f"epoch {examples.epoch}")
+        self._log({"val/predictions": picture}, examples.step)
 
     @rank_zero_only
-    def publish(
-        self,
-        pictures: Mapping[str, Path],
-        table: str,
-        figures: Mapping[str, float | str],
-        evaluation: Evaluation | None = None,
-    ) -> None:
-        self._log({f"figures/{name}": self._trackio.Image(str(path)) for name, path in pictures.items()})
-        self._log({"figures/table": self._trackio.Markdown(f"```\n{table}\n```"), **figures})
+    def publish(self, results: Publication) -> None:
+        self._log({f"figures/{name}": self._trackio.Image(str(path)) for name, path in results.pictures.items()})
+        self._log({"figures/table": self._trackio.Markdown(f"```\n{results.table}\n```"), **results.figures})
 
     def _log(self, row: dict[str, Any], step: int | None = None) -> None:
         if self._run is None:

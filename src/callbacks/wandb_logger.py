@@ -20,7 +20,7 @@ from src.callbacks.wandb_server import check_helper, end_helper, missing_for_onl
 from src.errors import UserError
 from src.labels import IGNORE_INDEX
 from src.machine import environment
-from src.reports.dashboard import Dashboard, Description, Example, confusion_shares
+from src.reports.dashboard import Dashboard, Description, Example, Examples, Publication, confusion_shares
 from src.runs.folder import RunFolder
 from src.runs.marks import MARK, mark
 from src.runs.records import Evaluation, Taint
@@ -101,24 +101,20 @@ class WandbDashboard(Dashboard, Logger):
         done = {"epoch": row.get("epoch", 0.0) + self._share(), GLOBAL_STEP: step}
         self._give(lambda run: run.log(row | done))
 
-    def show_examples(
-        self, examples: Sequence[Example], classes: Sequence[str], panel: np.ndarray, epoch: int, step: int
-    ) -> None:
-        labels, done = {**dict(enumerate(classes)), IGNORE_INDEX: "ignored"}, {"epoch": epoch, GLOBAL_STEP: step}
-        self._give(lambda run: run.log({"val/examples": [_overlaid(each, labels) for each in examples], **done}))
+    def show_examples(self, examples: Examples) -> None:
+        labels = {**dict(enumerate(examples.classes)), IGNORE_INDEX: "ignored"}
+        done = {"epoch": examples.epoch, GLOBAL_STEP: examples.step}
+        self._give(lambda run: run.log({"val/examples": [_overlaid(each, labels) for each in examples.images], **done}))
 
-    def publish(
-        self,
-        pictures: Mapping[str, Path],
-        table: str,
-        figures: Mapping[str, float | str],
-        evaluation: Evaluation | None = None,
-    ) -> None:
+    def publish(self, results: Publication) -> None:
         def show(run: Any) -> None:
-            shown: dict[str, Any] = {f"figures/{name}": wandb.Image(str(path)) for name, path in pictures.items()}
-            shown["figures/table"] = wandb.Html(f"<pre>{html.escape(table)}</pre>", inject=False, data_is_not_path=True)
-            run.log(shown | (_charts(evaluation) if evaluation is not None else {}))
-            run.summary.update(dict(figures))
+            shown: dict[str, Any] = {
+                f"figures/{name}": wandb.Image(str(path)) for name, path in results.pictures.items()
+            }
+            table = f"<pre>{html.escape(results.table)}</pre>"
+            shown["figures/table"] = wandb.Html(table, inject=False, data_is_not_path=True)
+            run.log(shown | (_charts(results.evaluation) if results.evaluation is not None else {}))
+            run.summary.update(dict(results.figures))
 
         self._give(show)
 

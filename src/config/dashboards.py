@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from src.config.flat import flatten, to_dict
 from src.machine import GROUP_VARIABLE, SWEEP_VARIABLE, environment
-from src.reports.dashboard import Dashboard, Description, Figures, Pictures
+from src.reports.dashboard import Dashboard, Description, Figures, Pictures, Publication
 
 
 def build_loggers(config: DictConfig) -> list[Any]:
@@ -48,7 +48,7 @@ def publish(
         if node is not None and "run_dir" in node:
             dashboard: Dashboard = instantiate(node, run_dir=str(folder), job_type=kind)
             with dashboard:
-                dashboard.publish(pictures, table, figures)
+                dashboard.publish(Publication(pictures, table, figures))
 
 
 def grouped(name: str) -> AbstractContextManager[None]:

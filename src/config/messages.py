@@ -18,7 +18,7 @@ from src.config.words import shell_word
 from src.errors import UserError, shortened
 
 CONF = Path(__file__).parents[2] / "conf"
-# What the machine refuses, not what this program does wrong.
+# Errors of the operating system that a user can mend.
 REFUSALS = {
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOTDIR,
     errno.EISDIR, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ELOOP,

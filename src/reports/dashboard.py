@@ -35,6 +35,27 @@ class Description:
     tags: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Examples:
+    """Predictions of the same validation images at one moment of a training."""
+
+    images: Sequence[Example]
+    classes: Sequence[str]  # names, in the order of the ids
+    panel: np.ndarray  # the images as one picture, uint8 `(H, W, 3)`
+    epoch: int  # epochs trained
+    step: int  # optimiser steps done
+
+
+@dataclass(frozen=True)
+class Publication:
+    """Results that are shown once, at the end."""
+
+    pictures: Mapping[str, Path]  # PNG files by name
+    table: str
+    figures: Mapping[str, float | str]  # for the summary: `marked_figures`
+    evaluation: Evaluation | None = None
+
+
 class Dashboard:
     """A logger that shows more than curves; entered before the first figure, left after the last. Does nothing here."""
 
@@ -53,26 +74,11 @@ class Dashboard:
     def count_epochs(self, share: Callable[[], float]) -> None:
         """Takes a function that returns the share of the current epoch, 0 to 1, whose batches are done."""
 
-    def show_examples(
-        self, examples: Sequence[Example], classes: Sequence[str], panel: np.ndarray, epoch: int, step: int
-    ) -> None:
-        """Shows predictions of the same images through training.
+    def show_examples(self, examples: Examples) -> None:
+        """Shows predictions of the same images through training."""
 
-        Args:
-            classes: names, in the order of the ids.
-            panel: the examples as one picture, uint8 `(H, W, 3)`.
-            epoch: epochs trained.
-            step: optimiser steps done.
-        """
-
-    def publish(
-        self,
-        pictures: Mapping[str, Path],
-        table: str,
-        figures: Mapping[str, float | str],
-        evaluation: Evaluation | None = None,
-    ) -> None:
-        """Shows PNG files by name, a table as text, figures of the summary (`marked_figures`), and an evaluation."""
+    def publish(self, results: Publication) -> None:
+        """Shows pictures, table, figures and evaluation."""
 
 
 def marked_figures(name: str, evaluation: Evaluation) -> Figures:

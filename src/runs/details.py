@@ -27,7 +27,7 @@ class BoundaryFigures:
 
 @dataclass(frozen=True)
 class Details:
-    """What an evaluation has beside the figures of its matrix; a part that was not asked for is empty or None."""
+    """Figures of an evaluation beyond its confusion matrix; those that were not measured are empty or NaN."""
 
     dice: dict[str, float]
     mean_dice: float

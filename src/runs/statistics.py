@@ -1,4 +1,4 @@
-"""What several runs of a configuration show together: mean, spread, intervals, and tests of differences."""
+"""Statistics of several runs: mean, standard deviation, intervals, and tests of differences."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -16,7 +16,7 @@ from src.evaluation.extras import Extras
 from src.evaluation.measure import evaluate, find_taints
 from src.evaluation.quiet import quieten
 from src.machine import is_first_process
-from src.reports.dashboard import Dashboard, marked_figures
+from src.reports.dashboard import Dashboard, Publication, marked_figures
 from src.reports.figures import draw_or_note, draw_run
 from src.reports.tables import class_table
 from src.runs.folder import RunFolder
@@ -96,8 +96,10 @@ def fit(
             run.add_evaluation(evaluation, finished=True)  # first: a plot that fails must not cost the run
             note_cost(run, task, config["data"]["image_size"])
             pictures = draw_or_note(run.path, partial(draw_run, run, evaluation))
+            figures = marked_figures("best", evaluation)
+            results = Publication(pictures, class_table(evaluation), figures, evaluation)
             for dashboard in dashboards:
-                dashboard.publish(pictures, class_table(evaluation), marked_figures("best", evaluation), evaluation)
+                dashboard.publish(results)
 
 
 def share_of_epoch(trainer: L.Trainer) -> float:

@@ -12,7 +12,7 @@ from src.callbacks.mlflow_logger import MLflow
 from src.callbacks.tensorboard_logger import TensorBoard
 from src.callbacks.trackio_logger import Trackio
 from src.errors import UserError
-from src.reports.dashboard import Description, Example, marked_figures
+from src.reports.dashboard import Description, Example, Examples, Publication, marked_figures
 from src.runs.records import Taint
 from tests.support.records import evaluation
 
@@ -28,9 +28,10 @@ def test_tensorboard_gets_curves_pictures_figures_and_the_configuration(tmp_path
         logger.mark(taints)
         for step in range(3):
             logger.log_metrics({"val/iou/Sign & Pole": step / 10, "epoch": step}, step)
-        logger.show_examples([Example("x", picture, ids, ids)], ["a"], picture, epoch=1, step=2)
+        logger.show_examples(Examples([Example("x", picture, ids, ids)], ["a"], picture, epoch=1, step=2))
         found = evaluation(taints=taints)
-        logger.publish({"confusion": tmp_path / "confusion.png"}, "a | b", marked_figures("best", found), found)
+        figures = marked_figures("best", found)
+        logger.publish(Publication({"confusion": tmp_path / "confusion.png"}, "a | b", figures, found))
         logger.finalize("success")
     events = EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"images": 0, "tensors": 0}).Reload()
     curve = [(event.step, event.value) for event in events.Scalars("val/iou/Sign & Pole")]

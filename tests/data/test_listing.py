@@ -231,7 +231,7 @@ def test_pairs_that_no_split_lists_are_not_orphans(tmp_path: Path) -> None:
     assert kinds_and_files(report) == [("mask without image", (own / "masks" / "c_mask.png",))]
 
 
-# What is no regular file
+# Not regular files
 
 
 @pytest.mark.parametrize("kind", ["images", "masks"])

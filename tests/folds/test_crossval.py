@@ -71,7 +71,7 @@ def test_one_run_per_fold_then_a_table(cli, fake: FakeFolds, tmp_path: Path) -> 
     assert own in table
     assert not [line for line in table if "†" in line]
     assert {"folds.png", "history.png"} <= {path.name for path in (tmp_path / "x").iterdir()}
-    # What is done is not done again.
+    # Finished work is not repeated.
     fake.commands.clear()
     assert cli("crossval", *THREE_FOLDS, f"runs={tmp_path}", "name=x") == mean
     assert fake.commands == []

@@ -76,7 +76,7 @@ def test_stages_in_their_order_then_a_table(cli, fake: FakeStages, tmp_path: Pat
     assert "| 2_second | 75.00 %† | 77.50 % | best run |" in table
     assert "† fold 0 of 2 (by group, seed 42) of train: weights were trained on 2 of these images" in table
     assert {"averages.png", "progress.png", "history.png"} <= {path.name for path in folder.iterdir()}
-    # What has changed is reported anew.
+    # Changed figures are reported again.
     fake.figures = [0.5, 0.6]
     cli(*words)
     assert "| 1_first | 55.00 % | 77.50 % | best run |" in (folder / "stages.md").read_text()

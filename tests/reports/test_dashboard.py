@@ -16,7 +16,14 @@ from src.callbacks import wandb_logger
 from src.callbacks.wandb_logger import WandbDashboard, build_wandb_logger
 from src.config.dashboards import grouped, publish, tags
 from src.processes import children
-from src.reports.dashboard import Description, confusion_shares, fold_figures, marked_figures, stage_figures
+from src.reports.dashboard import (
+    Description,
+    Publication,
+    confusion_shares,
+    fold_figures,
+    marked_figures,
+    stage_figures,
+)
 from src.runs.folder import RunFolder
 from src.runs.records import StageRecord, Taint
 from tests.support.fake_commands import THREE_FOLDS, TWO_STAGES, FakeFolds, FakeStages
@@ -42,7 +49,8 @@ def test_figures_tables_and_marks_arrive(tmp_path: Path, monkeypatch: pytest.Mon
     with open_logger(tmp_path, job_type="crossval") as logger:
         if taints:
             logger.mark(taints)
-        logger.publish({"confusion": picture}, "a < b", marked_figures("best", evaluation(taints=taints)))
+        figures = marked_figures("best", evaluation(taints=taints))
+        logger.publish(Publication({"confusion": picture}, "a < b", figures))
     figures, run = summary(tmp_path), run_record(tmp_path)
     (copy,) = tmp_path.glob("wandb/offline-run-*/files/media/images/figures/confusion_*.png")
     assert copy.read_bytes() == picture.read_bytes()

@@ -1,4 +1,4 @@
-"""What configurations of tests point to by `_target_`."""
+"""Classes and functions that configurations of tests name as `_target_`."""
 
 import os
 import signal
