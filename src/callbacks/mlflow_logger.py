@@ -22,8 +22,8 @@ class MLflow(Dashboard, MLFlowLogger):
 
     Args:
         project: MLflow's experiment.
-        tracking_uri: server or folder; None for MLFLOW_TRACKING_URI, or, if that is not set, `mlruns/` beside the run
-            folder.
+        tracking_uri: server or database; None for MLFLOW_TRACKING_URI, or, if that is not set, `mlflow.db` and `mlruns/`
+            beside the run folder.
 
     Raises:
         UserError: the package is not installed.
@@ -32,11 +32,14 @@ class MLflow(Dashboard, MLFlowLogger):
     def __init__(self, run_dir: str, project: str, tracking_uri: str | None = None, job_type: str = "train") -> None:
         need("mlflow", "mlflow")
         run = RunFolder(Path(run_dir))
-        uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or (run.path.absolute().parent / "mlruns").as_uri()
+        place = run.path.absolute().parent
+        given = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+        # A database, since MLflow (3.17.2) refuses folders; of itself it would keep files in the working directory.
+        uri, files = (given, None) if given else (f"sqlite:///{place / 'mlflow.db'}", (place / "mlruns").as_uri())
         tags = {ID: run.read_environment()["id"], "job_type": job_type}
         if group := os.environ.get("WANDB_RUN_GROUP"):
             tags["group"] = group
-        super().__init__(project, run.path.name, uri, tags)
+        super().__init__(project, run.path.name, uri, tags, artifact_location=files)
         self._description = Description({}, ())
 
     @rank_zero_only
