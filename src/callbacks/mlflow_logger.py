@@ -22,8 +22,8 @@ class MLflow(Dashboard, MLFlowLogger):
 
     Args:
         project: MLflow's experiment.
-        tracking_uri: server or database; None for MLFLOW_TRACKING_URI, or, if that is not set, `mlflow.db` and `mlruns/`
-            beside the run folder.
+        tracking_uri: server or database; None for MLFLOW_TRACKING_URI, or, if that is not set, `mlflow.db` with
+            `mlruns/`, beside the run folder.
 
     Raises:
         UserError: the package is not installed.
