@@ -14,7 +14,6 @@ from src.runs.folder import RunFolder
 from src.runs.records import Taint
 
 ID = "streetseg_id"  # the tag by which a continued run finds its MLflow run, whose id cannot be chosen
-LONGEST = 200  # characters of a message
 
 
 class MLflow(Dashboard, MLFlowLogger):
