@@ -5,12 +5,13 @@ import time
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from src.config.build import build_dataset
 from src.config.checks import check_has_files, count_workers, list_splits
 from src.config.cli import launch
 from src.config.proposal import propose_training
+from src.data.source import FileSource
 from src.data.tools.check import Report, check
 from src.errors import UserError, whole
 from src.files import claim
@@ -33,7 +34,9 @@ def check_data(cfg: DictConfig) -> Report:
     claim(folder, "out")
     # Reports name files by paths that do not depend on the folder of the command.
     root = Path(cfg.data.root).expanduser().absolute()
-    report = check(instantiate(cfg.data.dataset, root=str(root), _convert_="all"), splits, processes)
+    source = build_dataset(cfg.data.dataset, cfg.data, root=str(root))
+    assert isinstance(source, FileSource)
+    report = check(source, splits, processes)
     seconds = time.perf_counter() - start
     write_report(report, cfg.data.name, folder, num_samples)
     log.info(

@@ -13,6 +13,7 @@ from src.config.checks import has_several_devices
 from src.config.flat import literal, to_dict
 from src.config.precision import settle_precision
 from src.data.folds import Folds
+from src.data.grouping import regroup
 from src.data.source import Source
 from src.machine import spare_hub_retries
 from src.runs.origin import Origin
@@ -22,9 +23,28 @@ if TYPE_CHECKING:
     from src.task import SegmentationTask
 
 
-def build_source(datamodule: DictConfig) -> tuple[Source, Folds]:
-    """Builds a dataset and its division into folds. Raises UserError if the data are missing or faulty."""
-    return instantiate(datamodule.dataset, _convert_="all"), Folds(**datamodule.folds)
+def build_dataset(dataset: DictConfig, data: DictConfig, **changes: Any) -> Source:
+    """Builds a dataset with the classes that `data.merge` and `data.ignore` ask for.
+
+    Args:
+        dataset: the target and its arguments, of which `changes` win.
+        data: the group `data`.
+
+    Raises:
+        UserError: the data are missing or faulty, or have no such classes.
+    """
+    source = instantiate(dataset, **changes, _convert_="all")
+    given = to_dict(data)
+    return regroup(source, given.get("merge"), given.get("ignore"))
+
+
+def build_source(cfg: DictConfig) -> tuple[Source, Folds]:
+    """Builds the dataset of a training's configuration and its division into folds.
+
+    Raises:
+        UserError: the data are missing or faulty, or have no such classes.
+    """
+    return build_dataset(cfg.datamodule.dataset, cfg.data), Folds(**cfg.datamodule.folds)
 
 
 def build_data(datamodule: DictConfig, source: Source, **changes: Any) -> SegmentationDataModule:

@@ -59,7 +59,7 @@ def complete(cfg: DictConfig) -> Prepared:
     check_statistics(cfg.data)
     if cfg.init_from is not None:
         cfg.init_source = literal(asdict(find_origin(cfg.init_from)))
-    source, folds = build_source(cfg.datamodule)
+    source, folds = build_source(cfg)
     attach(source, cfg.data.pack)  # a stale pack is refused before torch is loaded
     samples = {split: folds.samples(source, split) for split in ("train", folds.validation_split)}
     cfg.data.classes = {name: list(colour) for name, colour in source.classes.items()}

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+Colour = tuple[int, int, int]  # RGB, 0..255
+
 
 @dataclass(frozen=True)
 class Sample:

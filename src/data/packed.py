@@ -56,7 +56,7 @@ def attach(source: Source, where: str | None) -> Source:
 def default_folder(source: FileSource) -> Path:
     """The folder of a pack beside the data: `ROOT.pack/LABELS`."""
     root = source.root.absolute()
-    return root.with_name(f"{root.name}.pack") / source.labels
+    return root.with_name(f"{root.name}.pack") / source.stored[0]
 
 
 def pair_stamp(sample: Sample) -> list[int]:
@@ -76,16 +76,16 @@ def pack_fingerprint(source: FileSource, samples: Sequence[Sample], *, times: bo
         [sample.name, sample.group, *(file.name for file in sample.files), pair_stamp(sample)[: 4 if times else 2]]
         for sample in samples
     ]
-    labels = [source.labels, list(source.classes.items()), sorted(source.table.items()), sorted(source.colours.items())]
-    content = [FORMAT, labels, source.mask_kind, frames]
+    content = [FORMAT, source.stored_tables(), source.mask_kind, frames]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
 def difference(source: FileSource, samples: Sequence[Sample], index: dict[str, Any]) -> str:
     """Describes how the files of a source differ from those that its pack was made of."""
-    classes = {name: list(colour) for name, colour in source.classes.items()}
-    if (index["labels"], list(index["classes"].items())) != (source.labels, list(classes.items())):
-        return f"labels {index['labels']}, not {source.labels}"
+    labels, stored = source.stored
+    classes = {name: list(colour) for name, colour in stored.items()}
+    if (index["labels"], list(index["classes"].items())) != (labels, list(classes.items())):
+        return f"labels {index['labels']}, not {labels}"
     old = {frame["name"]: frame["stamp"] for frame in index["frames"]}
     new = {sample.name: pair_stamp(sample) for sample in samples}
     changed = [name for name in new if name in old and new[name] != old[name]]

@@ -25,7 +25,7 @@ def write_report(report: Report, name: str, folder: Path, num_samples: int) -> N
     pairs = []
     for title, reading in choose(report, num_samples):
         assert reading.sample.image is not None
-        pairs.append((title, read_image(reading.sample.image), report.source.read_labels(reading.sample.files[1])))
+        pairs.append((title, read_image(reading.sample.image), report.source.read_ids(reading.sample.files[1])))
     if pairs:
         save_png(sheet, contact_sheet(pairs, dict(report.source.classes)))
 

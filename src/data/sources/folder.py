@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from src.data.grouping import IGNORE, RESERVED
 from src.data.listing import foreign_fault, is_image, walk
 from src.data.reading import IMAGE_SUFFIXES, read_beginning, read_text
 from src.data.source import Colour, FileSource, Sample, find_root
@@ -18,8 +19,6 @@ from src.labels import IGNORE_INDEX
 
 SPLITS = ("train", "val", "test")
 CLASS_FILES = ("classes.txt", "classes.yaml")
-IGNORE = "ignore"
-RESERVED = ("_target_", "_args_", "_convert_", "_partial_", "_recursive_")  # keys by which Hydra builds an object
 ID_BYTES = 2**16  # bytes of an image's file that its id is made from, with the file's size
 
 

@@ -80,7 +80,7 @@ def read_pair(source: FileSource, sample: Sample) -> Reading:
     if sample.mask is None:
         return reading
     mask = sample.mask
-    ids = _try(reading, mask, lambda: source.read_labels(mask))
+    ids = _try(reading, mask, lambda: source.read_ids(mask))
     if ids is None:
         return reading
     if reading.size and ids.shape != reading.size:

@@ -46,7 +46,8 @@ def pack_split(source: FileSource, split: str, folder: Path, num_threads: int) -
             arrays = {key: f"{split}-{fingerprint}.{key}.npy" for key in ("images", "masks")}
             writer = SplitWriter(source, samples, split, folder / f"{split}-{fingerprint}.unfinished", arrays)
             records, done = writer.write(num_threads), f"packed, {4 * writer.total / 1e9:.2f} GB"
-        index = {"format": FORMAT, "split": split, "labels": source.labels, "classes": source.classes}
+        labels, classes = source.stored  # a grouping of classes acts on the frames that are read from the pack
+        index = {"format": FORMAT, "split": split, "labels": labels, "classes": classes}
         index |= {"fingerprint": fingerprint, "content": content, **arrays}
         frames = [record | {"stamp": pair_stamp(sample)} for record, sample in zip(records, samples, strict=True)]
         write_json(target, index | {"frames": frames})
