@@ -59,8 +59,8 @@ def list_images(cfg: DictConfig, run: RunFolder, config: DictConfig) -> tuple[Im
         is_official = cfg.format == "labelids"
         if is_official and source.grouping:
             raise UserError(
-                f"format=labelids: the server wants the classes of {source.grouping.labels}, and this run learnt others "
-                "(data.merge, data.ignore); use format=pictures"
+                f"format=labelids: the server wants the classes of {source.grouping.labels}, and this run learnt "
+                "others (data.merge, data.ignore); use format=pictures"
             )
         names = [source.official_path(sample) if is_official else f"{sample.name}.png" for sample in samples]
         reads = [partial(read_sample, source, sample) for sample in samples]

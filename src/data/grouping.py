@@ -109,13 +109,16 @@ def regroup(source: AnySource, merge: Mapping[str, Any] | None, ignore: Sequence
         if name in new_of or name not in used
     }
     if len(members) < 2:
-        raise UserError(f"data.merge and data.ignore leave {', '.join(members) or 'no class'}; leave at least 2 classes")
+        raise UserError(
+            f"data.merge and data.ignore leave {', '.join(members) or 'no class'}; leave at least 2 classes"
+        )
     grouping = Grouping(source.labels, dict(source.classes), members)
     whole = {names[0]: new for new, names in members.items() if len(names) == 1}  # classes that nothing is merged into
     source.grouping, source.labels, source.classes = grouping, grouping.new_labels, grouping.classes
     source.categories = grouping.categories(source.categories)
     sizes = source.instance_sizes.items()
-    source.instance_sizes = {whole[name]: size for name, size in sizes if name in whole}
+    names = {name: new for name, new in whole.items() if new not in source.categories}  # figures have one name each
+    source.instance_sizes = {names[name]: size for name, size in sizes if name in names}
     source.detected = next((new for new, names in members.items() if source.detected in names), None)
     return source
 

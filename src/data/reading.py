@@ -21,6 +21,7 @@ from src.machine import is_first_process
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+ORIENTATION = 0x0112  # EXIF tag: 5 to 8 exchange rows and columns
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
@@ -119,6 +120,17 @@ def read_size(path: Path) -> tuple[int, int]:
     check_regular(path)
     with _faults_of(path), Image.open(path) as image:
         return image.height, image.width
+
+
+def upright_size(path: Path) -> tuple[int, int]:
+    """Returns height and width of an image as `read_image` returns it, turned by its EXIF tag, from its header.
+
+    Raises:
+        DataError: the file has no header of an image.
+    """
+    check_regular(path)
+    with _faults_of(path), Image.open(path) as image:
+        return (image.width, image.height) if image.getexif().get(ORIENTATION, 1) >= 5 else (image.height, image.width)
 
 
 def read_text(path: Path) -> str:

@@ -12,12 +12,10 @@ import numpy as np
 from PIL import Image
 from rich.progress import Progress
 
-from src.data.reading import read_image, wrong_size
+from src.data.reading import ORIENTATION, read_image, wrong_size
 from src.data.source import FileSource, Sample
 from src.errors import DataError
 from src.labels import IGNORE_INDEX
-
-ORIENTATION = 0x0112  # EXIF tag
 
 
 @dataclass
