@@ -101,13 +101,11 @@ def regroup(source: AnySource, merge: Mapping[str, Any] | None, ignore: Sequence
     given = [("data.ignore", name) for name in dropped]
     given += [(f"data.merge.{new}", name) for new, names in merged.items() for name in names]
     _check(list(source.classes), merged, given)
-    new_of = {names[0]: new for new, names in merged.items()}  # keyed by the class that gives place and colour
     used = {name for _, name in given}
-    members = {
-        new_of.get(name, name): merged.get(new_of.get(name, ""), (name,))
-        for name in source.classes
-        if name in new_of or name not in used
-    }
+    kept = {name: (name,) for name in source.classes if name not in used}
+    # Each in the place of the class that is first in its list.
+    places = {names[0]: (new, names) for new, names in (kept | merged).items()}
+    members = dict(places[name] for name in source.classes if name in places)
     if len(members) < 2:
         raise UserError(
             f"data.merge and data.ignore leave {', '.join(members) or 'no class'}; leave at least 2 classes"

@@ -254,7 +254,7 @@ class FileSource(Source):
         return f"{self.dataset}/{sample.image.relative_to(self.root).with_suffix('').as_posix()}"
 
     def read_labels(self, mask: Path) -> np.ndarray:
-        """Ids of the files' classes uint8 `(H, W)`, or 255. Overridden unless a mask is a PNG of one label per pixel."""
+        """Ids of the files' classes uint8 `(H, W)`, or 255. Overridden unless masks are PNGs of one label per pixel."""
         return read_mask(mask, self.table)
 
     def read_ids(self, mask: Path) -> np.ndarray:

@@ -149,7 +149,7 @@ def _colours(names: list[str], given: dict[str, Colour]) -> dict[str, Colour]:
 
 
 def voc_colour(number: int) -> Colour:
-    """The colour of a number in Pascal VOC's palette: its bits, three at a time, go to R, G, B from their highest bit on."""
+    """The colour of a number in Pascal VOC's palette: its bits go in turn to R, G, B, from the highest bit of each down."""
     channels = [0, 0, 0]
     for step in range(8):
         for channel in range(3):
