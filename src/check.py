@@ -8,7 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from src.config.build import build_dataset
-from src.config.checks import check_has_files, count_workers, list_splits
+from src.config.checks import check_form, check_has_files, count_workers, list_splits
 from src.config.cli import launch
 from src.config.proposal import propose_training
 from src.data.source import FileSource
@@ -27,6 +27,7 @@ def check_data(cfg: DictConfig) -> Report:
         UserError: a value out of range, or a fault with which training would fail or its figures would be wrong.
     """
     check_has_files(cfg, "check")
+    check_form(cfg.data)
     num_samples = whole("num_samples", cfg.num_samples, 0)
     processes = count_workers("num_processes", cfg.num_processes)
     splits = None if cfg.splits is None else list_splits(cfg.splits)

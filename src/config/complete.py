@@ -59,6 +59,7 @@ def complete(cfg: DictConfig) -> Prepared:
     check_statistics(cfg.data)
     if cfg.init_from is not None:
         cfg.init_source = literal(asdict(find_origin(cfg.init_from)))
+    _widen_padding(cfg)
     source, folds = build_source(cfg)
     attach(source, cfg.data.pack)  # a stale pack is refused before torch is loaded
     samples = {split: folds.samples(source, split) for split in ("train", folds.validation_split)}
@@ -70,6 +71,13 @@ def complete(cfg: DictConfig) -> Prepared:
     _fill_class_weights(cfg, source, samples["train"])
     settle_normalisation(cfg)  # last, for it may load torch
     return Prepared(cfg, source, folds)
+
+
+def _widen_padding(cfg: DictConfig) -> None:
+    """Adds the mean of a fourth channel to the colour of the padding, 0 after normalisation."""
+    fill = OmegaConf.select(cfg, "augmentation.geometry.fill")
+    if cfg.data.channels == 4 and fill is not None and len(fill) == 3:
+        cfg.augmentation.geometry.fill = [*fill, round(255 * cfg.data.mean[3])]
 
 
 def _image_size(source: Source, sample: Sample) -> tuple[int, int]:

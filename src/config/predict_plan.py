@@ -7,6 +7,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from src.config.build import image_form
 from src.config.flat import to_dict
 from src.config.kinds import is_number
 from src.config.reopen import AS_RUN, load_data, load_run
@@ -79,4 +80,4 @@ def list_images(cfg: DictConfig, run: RunFolder, config: DictConfig) -> tuple[Im
         shown = config.inference.short_side or (min(config.inference.size) if config.inference.size else None)
         for line in note_scale(list(found.files.values()), trained, shown):
             log.warning("%s", line)
-    return {name: partial(read_image, file) for name, file in found.files.items()}, path.resolve().stem
+    return {name: partial(read_image, file, form=image_form(config.data)) for name, file in found.files.items()}, path.resolve().stem

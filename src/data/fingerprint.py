@@ -13,6 +13,7 @@ from pathlib import Path
 from weakref import WeakKeyDictionary
 
 from src.data.folds import HELD_OUT, Folds
+from src.data.packed import form_tables
 from src.data.source import Sample, Source
 from src.errors import DataError
 
@@ -35,7 +36,7 @@ def fingerprint(source: Source, samples: Sequence[Sample]) -> str:
     if unknown:
         with ThreadPoolExecutor(THREADS) as pool:
             known.update(zip(unknown, pool.map(lambda sample: _content(source, sample), unknown), strict=True))
-    tables = source.stored_tables()
+    tables = source.stored_tables() + form_tables(source.form)
     if source.grouping:
         tables += [source.grouping.new_labels]
     content = [tables, [[sample.name, sample.group, known[sample]] for sample in samples]]

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
-from src.data.frame import ArrayFrame, Frame
+from src.data.frame import RGB, ArrayFrame, Frame, ImageForm
 from src.data.frame import Colour as Colour
 from src.data.frame import Sample as Sample
 from src.data.grouping import GroupedFrame, Grouping
@@ -53,6 +53,7 @@ class Source(ABC):
     categories: dict[str, tuple[str, ...]] = {}
     instance_sizes: dict[str, float] = {}
     detected: str | None = None
+    form: ImageForm = RGB  # of the files of images
     grouping: Grouping | None = None  # the files have other classes (`src.data.grouping.regroup`)
 
     @abstractmethod
@@ -243,7 +244,7 @@ class FileSource(Source):
 
     def open(self, sample: Sample) -> Frame:
         packed = self.pack.open(sample) if self.pack else None
-        frame = packed or FileFrame(sample, self.read_labels)
+        frame = packed or FileFrame(sample, self.read_labels, self.form)
         return GroupedFrame(frame, self.grouping.table) if self.grouping else frame
 
     def read(self, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
