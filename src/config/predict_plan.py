@@ -80,4 +80,6 @@ def list_images(cfg: DictConfig, run: RunFolder, config: DictConfig) -> tuple[Im
         shown = config.inference.short_side or (min(config.inference.size) if config.inference.size else None)
         for line in note_scale(list(found.files.values()), trained, shown):
             log.warning("%s", line)
-    return {name: partial(read_image, file, form=image_form(config.data)) for name, file in found.files.items()}, path.resolve().stem
+    return {
+        name: partial(read_image, file, form=image_form(config.data)) for name, file in found.files.items()
+    }, path.resolve().stem

@@ -53,7 +53,9 @@ def read_image(path: Path, form: ImageForm = RGB) -> np.ndarray:
     image = _upright(path)
     if form.channels == 4:
         if image.mode not in ("RGBA", "RGBX", "RGBa"):
-            raise DataError(path, "pixel format", f"{image.mode} pixels have no fourth channel, as data.channels=4 asks")
+            raise DataError(
+                path, "pixel format", f"{image.mode} pixels have no fourth channel, as data.channels=4 asks"
+            )
         return np.asarray(image)
     _check_opaque(path, image)
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))

@@ -184,7 +184,9 @@ def test_the_configuration_of_a_run(tmp_path: Path) -> None:
     write(tmp_path)
     words = ("data=folder", f"data.root={tmp_path}", *SMALL)
     with composed("train", *words, "data.channels=4") as cfg:
-        with pytest.raises(UserError, match=r"data.mean must be 4 numbers, .*; python -m src.check prints those of train"):
+        with pytest.raises(
+            UserError, match=r"data.mean must be 4 numbers, .*; python -m src.check prints those of train"
+        ):
             complete(cfg)
     with composed("train", *words, "data.channels=4", "data.mean=[0.5,0.5,0.5]", "data.std=[1,1,1]") as cfg:
         with pytest.raises(UserError, match=r"data.mean=\[0.5, 0.5, 0.5\]: must be 4 numbers, for the channels"):
@@ -202,13 +204,20 @@ def test_the_configuration_of_a_run(tmp_path: Path) -> None:
         assert task.network(batch["image"])[0].shape[1] == 2
     with composed("train", *words, *FOUR[:3]) as cfg:
         augmentation = instantiate(complete(cfg).config.augmentation, _convert_="all")
-        with pytest.raises(UserError, match="augmentation.colour: ColourJitter changes the colours of RGB, and data.chan"):
+        with pytest.raises(
+            UserError, match="augmentation.colour: ColourJitter changes the colours of RGB, and data.chan"
+        ):
             SegmentationDataModule(done.source, augmentation, 2, 1, 0, seed=0)
-    with composed("train", "data.channels=4") as cfg, pytest.raises(UserError, match="streets-11 is drawn, in RGB of 8"):
+    with (
+        composed("train", "data.channels=4") as cfg,
+        pytest.raises(UserError, match="streets-11 is drawn, in RGB of 8"),
+    ):
         build_dataset(cfg.data.dataset, cfg.data)
 
 
-@pytest.mark.parametrize(("step", "is_taken"), [("GaussianBlur", True), ("HueSaturationValue", False), ("ToSepia", False)])
+@pytest.mark.parametrize(
+    ("step", "is_taken"), [("GaussianBlur", True), ("HueSaturationValue", False), ("ToSepia", False)]
+)
 def test_steps_of_albumentations_that_take_only_rgb_are_refused(step: str, is_taken: bool) -> None:
     import albumentations as A
 

@@ -17,7 +17,8 @@ from src.data.imports.coco import uncompress
 from src.data.imports.find import read_export
 from src.data.imports.label_studio import decode_brush
 from src.data.imports.shapes import Shape, fill, runs
-from src.data.imports.write import BACKGROUND, voc_colour, write_dataset
+from src.data.imports.write import BACKGROUND, write_dataset
+from src.data.sources.colours import voc_colour
 from src.data.sources.folder import Folder
 from src.data.tools.check import check
 from src.errors import UserError

@@ -14,6 +14,7 @@ from src.data.grouping import IGNORE, RESERVED
 from src.data.imports.shapes import Export, LabelledImage
 from src.data.listing import list_images
 from src.data.reading import in_threads, upright_size
+from src.data.sources.colours import voc_colour
 from src.data.sources.folder import CLASS_FILES, read_classes
 from src.errors import UserError, shortened
 from src.files import atomic_folder, write_text
@@ -146,15 +147,6 @@ def _colours(names: list[str], given: dict[str, Colour]) -> dict[str, Colour]:
             colour, number = voc_colour(number), number + 1
         colours[name] = colour
     return colours
-
-
-def voc_colour(number: int) -> Colour:
-    """The colour of a number in Pascal VOC's palette: its bits go in turn to R, G, B, from the highest bit of each down."""
-    channels = [0, 0, 0]
-    for step in range(8):
-        for channel in range(3):
-            channels[channel] |= (number >> (3 * step + channel) & 1) << (7 - step)
-    return channels[0], channels[1], channels[2]
 
 
 def _write(

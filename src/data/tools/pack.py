@@ -147,7 +147,10 @@ class SplitWriter:
 
         def hash_written(record: Record) -> str:
             count = np.prod(record["size"])
-            return _hash(self.images.read(self.channels * record["offset"], self.channels * count), self.masks.read(record["offset"], count))
+            return _hash(
+                self.images.read(self.channels * record["offset"], self.channels * count),
+                self.masks.read(record["offset"], count),
+            )
 
         hashes = in_threads(hash_written, records, num_threads, f"resume {self.split}")
         pairs = zip(records, hashes, strict=True)
