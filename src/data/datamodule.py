@@ -18,7 +18,7 @@ from src.machine import num_cores
 
 
 class SegmentationDataModule(L.LightningDataModule):
-    """Batches of `image` uint8 `(B, C, H, W)`, RGB and perhaps one more channel, and `mask` uint8 `(B, H, W)`, 0..K-1 or 255.
+    """Batches of `image` uint8 `(B, C, H, W)` and `mask` uint8 `(B, H, W)`, 0..K-1 or 255; C is 3, or 4 (`ImageForm`).
 
     Training samples are augmented and cropped; every other split comes whole and unaugmented, in a fixed order. A
     sample depends on (seed, epoch, index) only, not on workers, ranks or resumes.
@@ -38,7 +38,7 @@ class SegmentationDataModule(L.LightningDataModule):
 
     Raises:
         UserError: a batch is larger than the training split, evaluation has fewer images than devices, a split has no
-            labels, or the device cannot do the augmentation's last steps.
+            labels, the device cannot do the augmentation's last steps, or a step takes only RGB and images are not.
     """
 
     def __init__(

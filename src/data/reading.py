@@ -67,11 +67,14 @@ def _read_deep(path: Path, form: ImageForm, span: tuple[int, int]) -> np.ndarray
     with _faults_of(path):
         data = path.read_bytes()
         with Image.open(io.BytesIO(data)) as image:
+            image.verify()
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()  # OpenCV would decode a file that is cut off as far as it goes
             turn = image.getexif().get(ORIENTATION, 1)
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16:
-        text = f"data.range={list(span)} is for images of 16 bits, and this one has {8 * pixels.itemsize if pixels is not None else 'other'}"
-        raise DataError(path, "pixel format", text)
+        bits = "others" if pixels is None else 8 * pixels.itemsize
+        raise DataError(path, "pixel format", f"data.range={list(span)} is for images of 16 bits; this one has {bits}")
     if turn != 1:
         raise DataError(path, "pixel format", "has 16 bits and an EXIF tag that turns it; save it upright")
     if pixels.ndim == 2 and form.channels == 3:
@@ -143,26 +146,16 @@ def read_numbers(path: Path) -> np.ndarray:
     return numbers
 
 
-def read_size(path: Path) -> tuple[int, int]:
-    """Returns height and width of an image as it is stored, from its header.
+def read_size(path: Path, *, upright: bool = False) -> tuple[int, int]:
+    """Returns height and width of an image as it is stored, or as its EXIF tag turns it, from its header.
 
     Raises:
         DataError: the file has no header of an image.
     """
     check_regular(path)
     with _faults_of(path), Image.open(path) as image:
-        return image.height, image.width
-
-
-def upright_size(path: Path) -> tuple[int, int]:
-    """Returns height and width of an image as `read_image` returns it, turned by its EXIF tag, from its header.
-
-    Raises:
-        DataError: the file has no header of an image.
-    """
-    check_regular(path)
-    with _faults_of(path), Image.open(path) as image:
-        return (image.width, image.height) if image.getexif().get(ORIENTATION, 1) >= 5 else (image.height, image.width)
+        is_turned = upright and image.getexif().get(ORIENTATION, 1) >= 5
+        return (image.width, image.height) if is_turned else (image.height, image.width)
 
 
 def read_text(path: Path) -> str:

@@ -58,7 +58,7 @@ class ImageFiles:
         return describe_images(facts, matrices, list(source.classes))
 
     def read(self, place: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Reads an image uint8 `(H, W, 3)` to look at, its truth and its predicted ids uint8 `(H, W)`, as they were counted."""
+        """Reads an image `(H, W, 3)` to look at, its truth and its predicted ids `(H, W)`, as they were counted."""
         sample = self.samples[place]
         image, mask = (torch.from_numpy(np.array(array)) for array in self.data.source.read(sample))
         fitted, truth, _ = fit_labels(image.permute(2, 0, 1)[None], mask[None], self.protocol)

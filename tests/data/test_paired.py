@@ -71,7 +71,9 @@ def test_bdd100k(tmp_path: Path, is_old: bool) -> None:
     assert source.image_of(mask) == source.samples("val")[0].image
     mask.unlink()
     other = Bdd100k(str(tmp_path))
-    with pytest.raises(UserError, match="image without mask; .*unpack the archive of the semantic segmentation labels"):
+    with pytest.raises(
+        UserError, match=r"image without mask; .*unpack the archive of the semantic segmentation labels"
+    ):
         other.samples("val")
     with pytest.raises(UserError, match="no folder images/10k/ there"):
         Bdd100k(str(tmp_path / ("seg" if is_old else "images")))

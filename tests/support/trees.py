@@ -142,9 +142,8 @@ def write_ade20k(root: Path, size: tuple[int, int] = (48, 80)) -> Path:
     for split, short in (("training", "train"), ("validation", "val")):
         for number in (1, 2):
             name = f"ADE_{short}_{number:08d}"
-            write_pair(
-                root / "images" / split / f"{name}.jpg", root / "annotations" / split / f"{name}.png", size, range(5), rng
-            )  # fmt: skip
+            mask = root / "annotations" / split / f"{name}.png"
+            write_pair(root / "images" / split / f"{name}.jpg", mask, size, range(5), rng)
     return root
 
 

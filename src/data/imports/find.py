@@ -13,7 +13,7 @@ from src.data.imports.shapes import Export, ImageFolder
 from src.data.imports.supervisely import read_supervisely
 from src.data.imports.yolo import read_yolo
 from src.data.listing import walk
-from src.data.reading import read_text, upright_size
+from src.data.reading import read_text
 from src.errors import UserError
 
 FORMATS = ("coco", "labelme", "yolo", "cvat", "cvat_masks", "label_studio", "supervisely")
@@ -47,7 +47,7 @@ def read_export(path: Path, kind: str, images: Path | None, classes: list[str] |
         parts = list(path.absolute().parts)
         places = [place for place, part in enumerate(parts) if part == "labels"]
         usual = Path(*parts[: places[-1]], "images", *parts[places[-1] + 1 :]) if places else path
-        return read_yolo(path, within(usual), upright_size, classes)
+        return read_yolo(path, within(usual), classes)
     if kind in ("labelme", "supervisely"):
         # A file of labelme is read beside the others of its folder only if the folder was given.
         found = [path] if path.is_file() else [each for each in walk(path) if each.suffix == ".json"]

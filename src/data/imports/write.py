@@ -13,7 +13,7 @@ from src.data.frame import Colour
 from src.data.grouping import IGNORE, RESERVED
 from src.data.imports.shapes import Export, LabelledImage
 from src.data.listing import list_images
-from src.data.reading import in_threads, upright_size
+from src.data.reading import in_threads, read_size
 from src.data.sources.colours import voc_colour
 from src.data.sources.folder import CLASS_FILES, read_classes
 from src.errors import UserError, shortened
@@ -153,7 +153,7 @@ def _write(
     image: LabelledImage, ids: dict[str, int], base: int, colours: dict[str, Colour], folders: tuple[Path, Path], *,
     link: bool,
 ) -> Drawn:  # fmt: skip
-    size = upright_size(image.image)
+    size = read_size(image.image, upright=True)
     if image.size not in (None, size):
         assert image.size is not None
         turned = (

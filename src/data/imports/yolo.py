@@ -6,18 +6,17 @@ import numpy as np
 import yaml
 
 from src.data.imports.shapes import Export, ImageFolder, Shape, ring
-from src.data.reading import read_text
+from src.data.reading import read_size, read_text
 from src.errors import UserError
 
 LISTS = ("data.yaml", "dataset.yaml", "data.yml", "classes.txt", "obj.names")
 
 
-def read_yolo(folder: Path, images: ImageFolder, upright_size, classes: list[str] | None) -> Export:
+def read_yolo(folder: Path, images: ImageFolder, classes: list[str] | None) -> Export:
     """Reads the labels of a folder: `NAME.txt` of the image `NAME`. An image without a file has no area.
 
     Args:
         folder: the folder of the text files; the list of classes (`data.yaml`, `classes.txt`) is in it or above it.
-        upright_size: returns (height, width) of an image file.
         classes: names by number, in place of the list.
 
     Raises:
@@ -28,7 +27,7 @@ def read_yolo(folder: Path, images: ImageFolder, upright_size, classes: list[str
     labels = {name: path for name, path in labels.items() if path.name not in LISTS}
     export = Export([], names)
     for relative, image in images.paths.items():
-        size = upright_size(image)
+        size = read_size(image, upright=True)
         shapes = []
         file = labels.pop(Path(relative).with_suffix("").as_posix(), None)
         for row, line in enumerate(read_text(file).splitlines() if file else (), 1):

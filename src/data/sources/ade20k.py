@@ -14,9 +14,9 @@ from src.labels import IGNORE_INDEX
 class Ade20k(PairedFolders):
     """`root/images/{training,validation}/*.jpg` and `root/annotations/{training,validation}/*.png`.
 
-    This is the layout of ADEChallengeData2016.zip. Classes are read from its `objectInfo150.txt`: the first name of each
-    line, in its order. Masks hold 1..150, and 0 for all else, which is ignored. The archive has no colours: those of
-    Pascal VOC's palette are shown.
+    This is the layout of ADEChallengeData2016.zip. Classes are read from its `objectInfo150.txt`: the first name of
+    each line, in its order. Masks hold 1..150, and 0 for all else, which is ignored. The list has no colours: those
+    of Pascal VOC's palette are shown.
 
     Raises:
         UserError: no `images/training` in root, no `objectInfo150.txt`, or another content of it.

@@ -60,7 +60,7 @@ def _colour(code: int) -> Colour:
 
 
 def voc_colour(number: int) -> Colour:
-    """The colour of a number in Pascal VOC's palette: its bits go in turn to R, G, B, from the highest bit of each down."""
+    """The colour of a number in Pascal VOC's palette: its bits go in turn to R, G and B, to the highest bits first."""
     channels = [0, 0, 0]
     for step in range(8):
         for channel in range(3):

@@ -31,8 +31,9 @@ class Folder(FileSource):
 
     Splits are subfolders (`images/train`, `masks/train`, or `train/images`, `train/masks`), or lists with one name per
     line: `train.txt`, `val.txt`; without `train.txt`, train is every image that no list names. A `test` folder may lack
-    masks. Without either, all images are train: hold out a share (data.val_share=0.25). Further subfolders are groups, such as drives; else `group` finds the group in a
-    name; else all images are one group, which folds cut into blocks of neighbours.
+    masks. Without either, all images are train: hold out a share (data.val_share=0.25). Further subfolders are groups,
+    such as drives; else `group` finds the group in a name; else all images are one group, which folds cut into blocks
+    of neighbours.
 
     Args:
         masks: `auto`: each file shows whether it holds labels or colours, or is refused (see `OwnMasks`); `index`; or

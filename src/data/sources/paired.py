@@ -10,8 +10,8 @@ from src.data.source import FileSource, Sample
 class PairedFolders(FileSource):
     """Images in one folder per split, masks in another, with the same names but for `ending`. Each image is a group.
 
-    Subclasses set `folders`: of each split the folder of images and that of masks (None: the labels are kept back), both
-    relative to `root`.
+    Subclasses set `folders`: of each split the folder of images and that of masks (None: the labels are kept back),
+    both relative to `root`.
     """
 
     folders: dict[str, tuple[str, str | None]]
@@ -34,7 +34,7 @@ class PairedFolders(FileSource):
         return None
 
     def no_images(self, split: str) -> str:
-        return f"{self.root / self.folders[split][0]}: no image of split {split!r} there; unpack the dataset's archive again"
+        return f"{self.root / self.folders[split][0]}: no image of split {split!r} there; unpack its archive again"
 
     def image_id(self, sample: Sample) -> str:
         return f"{self.dataset}/{sample.name}"
