@@ -57,7 +57,7 @@ class Network(nn.Module):
     @property
     def channels(self) -> int:
         """The number of channels of an image."""
-        return self.mean.shape[1]
+        return int(self.mean.shape[1])
 
     @property
     def align_corners(self) -> bool:

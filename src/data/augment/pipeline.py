@@ -71,7 +71,7 @@ class Augmentation:
             if isinstance(step, A.BasicTransform | A.BaseCompose):
                 try:
                     for inner in _flatten(step):
-                        certain = copy(inner)
+                        certain: Any = copy(inner)
                         certain.p = 1.0
                         size = self.geometry.crop_size if self.geometry else (256, 256)
                         image = np.random.default_rng(0).integers(0, 256, (*size, channels), dtype=np.uint8)
