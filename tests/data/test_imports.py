@@ -135,7 +135,7 @@ def test_coco_polygons_parts_and_order(tmp_path: Path) -> None:
     masks = imported(file, tmp_path / "out")
     assert list(masks) == ["a"], "b has no area"
     assert (masks["a"] == painted((0, centre_in(SQUARE) | centre_in(apart)), (1, centre_in(TRIANGLE)))).all()
-    assert (tmp_path / "out/classes.txt").read_text() == "road: 0 0 0\ncar: 128 0 0\n"
+    assert (tmp_path / "out/classes.txt").read_text() == "road: 128 0 0\ncar: 0 128 0\n"
     masks = imported(file, tmp_path / "with", BACKGROUND)
     assert (masks["b"] == 0).all()
     assert (masks["a"] == painted((1, centre_in(SQUARE) | centre_in(apart)), (2, centre_in(TRIANGLE)), base=0)).all()
@@ -378,7 +378,7 @@ def test_the_command_reports_overlaps_and_writes_a_dataset(tmp_path: Path, caplo
     assert f"in no area: {100 * void:.2f} % of the pixels, ignored (255)" in caplog.text
     assert (tmp_path / "out/images/train/a.png").resolve() == file.with_name("a.png").resolve()
     palette = Image.open(tmp_path / "out/masks/train/a.png").getpalette("RGB")
-    assert palette[:6] == [0, 0, 0, 128, 0, 0]
+    assert palette[:6] == [128, 0, 0, 0, 128, 0]
     with composed("import_labels", *words) as cfg, pytest.raises(UserError, match="exists, and nothing is overwritten"):
         import_labels(cfg)
     with composed("import_labels", *(words[:2]), "split=val", "unlabelled=background") as cfg:

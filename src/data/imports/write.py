@@ -140,7 +140,7 @@ def _colours(names: list[str], given: dict[str, Colour]) -> dict[str, Colour]:
     own = {name: given[name] for name in names if name in given}
     if len(set(own.values())) < len(own):
         own = {}
-    number = 0
+    number = 0 if BACKGROUND in names else 1  # black is the background's
     for name in names:
         colour = own.get(name)
         while colour is None or (name not in own and colour in (*own.values(), *colours.values())):
