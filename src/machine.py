@@ -20,6 +20,8 @@ SWEEP_VARIABLE = "STREETSEG_SWEEP"  # set by src.config.cli, read by conf/train.
 GROUP_VARIABLE = "WANDB_RUN_GROUP"  # W&B's own; set by the commands of several runs: their name in the dashboard
 CACHE_VARIABLE = "STREETSEG_CACHE"  # set by the user, read by src.data.statistics: folder of class statistics
 
+# That end a process of this project. SIGUSR1 is a scheduler's warning before its time is over.
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 SHARED_MEMORY = "/dev/shm"
 PR_SET_PDEATHSIG = 1  # of prctl(2)
 REASONS = {"SIGKILL": ", perhaps for memory", "SIGBUS": f", perhaps because {SHARED_MEMORY} is full (--shm-size)"}
