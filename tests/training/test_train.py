@@ -271,15 +271,25 @@ KILL = (
 
 @pytest.mark.e2e
 def test_killed_in_the_middle_of_an_epoch_and_started_again(cli, tmp_path: Path) -> None:
-    """SIGKILL, then the same command: bitwise the weights of a run that nobody killed (dropout and all)."""
+    """SIGKILL, SIGTERM, then the same command: bitwise the weights of a run that nobody killed (dropout and all).
 
-    def start(**env: str) -> int:
-        command = [sys.executable, "-m", "src.train", *KILL, f"runs={tmp_path}", "name=killed"]
-        return subprocess.run(command, cwd=ROOT, env={**os.environ, **env}, capture_output=True, check=False).returncode
+    SIGTERM reaches the data process too, and the training saves before it ends.
+    """
+
+    def start(*words: str, **env: str) -> int:
+        command = [sys.executable, "-m", "src.train", *KILL, *words, f"runs={tmp_path}", "name=killed"]
+        options = {"capture_output": True, "check": False, "start_new_session": True}
+        return subprocess.run(command, cwd=ROOT, env={**os.environ, **env}, **options).returncode
+
+    def saved() -> tuple[int, int]:
+        content = torch.load(tmp_path / "killed" / "checkpoints" / "last.ckpt", weights_only=True)
+        return content["epoch"], content["global_step"]
 
     cli("train", *KILL, f"runs={tmp_path}", "name=whole")
-    assert start(KILL_AT="1:2") == -signal.SIGKILL
-    assert torch.load(tmp_path / "killed" / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 0
+    assert start("checkpoints.every_minutes=0", KILL_AT="0:2") == -signal.SIGKILL
+    assert saved() == (0, 2)
+    assert start(KILL_AT="1:2", KILL_BY=str(int(signal.SIGTERM))) == 143
+    assert saved() == (1, 4 + 3)
     assert not (tmp_path / "killed" / "results.json").exists()
     assert start() == 0
     assert_same_weights(tmp_path / "whole", tmp_path / "killed")
@@ -290,7 +300,7 @@ def test_killed_in_the_middle_of_an_epoch_and_started_again(cli, tmp_path: Path)
     ]
     assert rows[0] == rows[1], "the curve has every epoch once"
     sessions = json.loads((tmp_path / "killed" / "environment.json").read_text())["sessions"]
-    assert [session["continues_checkpoint"] for session in sessions] == [False, True]
+    assert [session["continues_checkpoint"] for session in sessions] == [False, True, True]
 
 
 @pytest.mark.e2e
