@@ -23,6 +23,8 @@ CACHE_VARIABLE = "STREETSEG_CACHE"  # set by the user, read by src.data.statisti
 # That end a process of this project. SIGUSR1 is a scheduler's warning before its time is over.
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 SHARED_MEMORY = "/dev/shm"
+# Lightning's default_root_dir: from a folder it would load any hpc_ckpt_*.ckpt in place of the weights given.
+NO_FOLDER = os.devnull
 PR_SET_PDEATHSIG = 1  # of prctl(2)
 REASONS = {"SIGKILL": ", perhaps for memory", "SIGBUS": f", perhaps because {SHARED_MEMORY} is full (--shm-size)"}
 

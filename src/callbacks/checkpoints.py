@@ -10,6 +10,7 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from src.callbacks.csv_logger import CSVLogger
 from src.errors import UserError
@@ -22,6 +23,13 @@ from src.task import SegmentationTask
 log = logging.getLogger(__name__)
 AGAIN = "the same command continues from it"
 FIGURES = "figures"  # key in a checkpoint of the rows of metrics.csv
+
+
+class DirectIO(TorchCheckpointIO):
+    """Writes a checkpoint straight into its file. Lightning's writes it to memory, then to `$TMPDIR`, then moves it."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        torch.save(checkpoint, path)
 
 
 class BestAndLast(Checkpoint):
@@ -52,6 +60,9 @@ class BestAndLast(Checkpoint):
         self._saved = math.inf  # time of the last save
         self._deferral = Deferral()
         self._within: dict[str, Any] | None = None  # of a checkpoint within an epoch: the sums of its mean loss
+
+    def setup(self, trainer: L.Trainer, task: L.LightningModule, stage: str) -> None:
+        trainer.strategy.checkpoint_io = DirectIO()
 
     def on_train_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         self._saved = time.monotonic()

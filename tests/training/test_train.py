@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -291,6 +292,8 @@ def test_killed_in_the_middle_of_an_epoch_and_started_again(cli, tmp_path: Path)
     assert start(KILL_AT="1:2", KILL_BY=str(int(signal.SIGTERM))) == 143
     assert saved() == (1, 4 + 3)
     assert not (tmp_path / "killed" / "results.json").exists()
+    before = tmp_path / "killed" / "checkpoints" / "before.ckpt"
+    shutil.copy(before, tmp_path / "killed" / "hpc_ckpt_1.ckpt")  # as Lightning leaves under Slurm, and loads
     assert start() == 0
     assert_same_weights(tmp_path / "whole", tmp_path / "killed")
     assert_same_weights(tmp_path / "whole", tmp_path / "killed", "best")
