@@ -169,4 +169,6 @@ def test_weights_that_lightning_left_under_slurm_are_not_evaluated(tmp_path: Pat
     for folder in (tmp_path, run.path):
         shutil.copy(other.best, folder / "hpc_ckpt_1.ckpt")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    monkeypatch.setenv("SLURM_JOB_NAME", "train")
     assert measure(run).matrix == expected

@@ -294,7 +294,7 @@ def test_killed_in_the_middle_of_an_epoch_and_started_again(cli, tmp_path: Path)
     assert not (tmp_path / "killed" / "results.json").exists()
     before = tmp_path / "killed" / "checkpoints" / "before.ckpt"
     shutil.copy(before, tmp_path / "killed" / "hpc_ckpt_1.ckpt")  # as Lightning leaves under Slurm, and loads
-    assert start() == 0
+    assert start(SLURM_NTASKS="1", SLURM_JOB_NAME="train", SLURM_JOB_ID="7", SLURM_LOCALID="0", SLURM_NODEID="0") == 0
     assert_same_weights(tmp_path / "whole", tmp_path / "killed")
     assert_same_weights(tmp_path / "whole", tmp_path / "killed", "best")
     rows = [
