@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from src.config.flat import digest
 from src.config.kinds import check_kinds
 from src.config.messages import CONF, printable, user_message
+from src.config.sweep import check_jobs, end_sweep
 from src.config.words import PLAIN, check_options, gather_words, home_path, prepare_word, settle_paths
 from src.errors import UserError
 from src.machine import SWEEP_VARIABLE, drop_stray_ranks, ensure_home, environment
@@ -23,6 +24,7 @@ from src.processes.orphans import end_with_parent
 from src.processes.signals import STATUS, ending_in_time
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
+MULTIRUN = ("-m", "--multirun")
 
 
 def launch(function: Callable[[DictConfig], Any], config_name: str) -> None:
@@ -68,8 +70,13 @@ def launch(function: Callable[[DictConfig], Any], config_name: str) -> None:
         main = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)
         # Hydra prints its errors, at length, and exits, unless this is set; then it raises them.
         check_options(sys.argv[1:])
+        if _is_sweep(sys.argv[1:]):
+            check_jobs(config_name, [word for word in sys.argv[1:] if word not in MULTIRUN])
         with environment(FULL_ERROR, "1"), ending_in_time():
-            main()
+            try:
+                main()
+            finally:
+                end_sweep()
         if next(jobs) == 0 and _is_sweep(sys.argv[1:]):
             raise UserError(
                 "this sweep has no job: glob(...) takes only the choices directly in a group, range(...) may be empty; "
@@ -94,8 +101,9 @@ def accept_any_text() -> None:
 def _is_sweep(words: list[str]) -> bool:
     """Returns whether the command line asks for jobs that run in this process."""
     asks = {"-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-p", "--package", "-i", "--info"}
-    is_sweep = any(word in ("-m", "--multirun") for word in words)
-    return is_sweep and not any(word.split("=")[0] in asks | {"hydra/launcher"} for word in words)
+    return any(word in MULTIRUN for word in words) and not any(
+        word.split("=")[0] in asks | {"hydra/launcher"} for word in words
+    )
 
 
 def register_resolvers() -> None:

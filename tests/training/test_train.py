@@ -322,9 +322,15 @@ def test_sweep_leaves_distinct_runs_and_a_table(tmp_path: Path) -> None:
     (summary,) = tmp_path.glob("sweeps/*/summary.md")
     table = summary.read_text()
     assert table in result.stdout
+    assert (summary.parent / "summary.png").is_file()
+    assert "sweep: 1 of 2 jobs done; best val/miou" in result.stdout
     for run in runs:
         (evaluation,) = json.loads((run / "results.json").read_text())["evaluations"].values()
-        assert f"| {run.name} | {evaluation['miou']:.4f} |" in table
+        model = run.name.split("-")[1]
+        assert f"| {model} | {run.name} | {evaluation['miou']:.4f} |" in table
+        (session,) = json.loads((run / "environment.json").read_text())["sessions"]
+        assert session["command"].endswith(f" model={model}")
+        assert ",deeplabv3plus" not in session["command"]
 
 
 @pytest.mark.e2e
@@ -333,7 +339,17 @@ def test_a_failing_job_of_a_sweep_does_not_stop_the_others(fails, tmp_path: Path
     assert message.startswith("data.batch_size=5 is more than the 4 training images")
     assert len(list(tmp_path.glob("*/results.json"))) == 1
     (summary,) = tmp_path.glob("sweeps/*/summary.md")
-    assert summary.read_text().count("not finished") == 1
+    table = summary.read_text()
+    assert "| 0 | 5 | streets-" in table
+    assert table.count("| failed |") == 1
+    assert "job 0 failed (data.batch_size=5): data.batch_size=5 is more than the 4 training images" in table
+
+
+@pytest.mark.e2e
+def test_a_sweep_with_a_wrong_word_trains_nothing(fails, tmp_path: Path) -> None:
+    message = fails("train", "-m", *TINY, f"runs={tmp_path}", "model=unet,unett")
+    assert "unett" in message
+    assert not list(tmp_path.glob("*/results.json"))
 
 
 def test_a_run_folder_is_trained_in_by_one_process_at_a_time(fails, tmp_path: Path) -> None:
