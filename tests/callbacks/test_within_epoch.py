@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -177,3 +178,14 @@ def test_the_samples_of_a_continued_epoch_are_those_that_are_left() -> None:
     assert len(list(sampler)) == 10
     data.load_state_dict({"epochs_done": 2})
     assert len(list(data.train_dataloader().sampler)) == 10
+
+
+def test_nothing_passes_through_tmpdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lightning writes checkpoints into it first; a small one would end the training."""
+    full = tmp_path / "no folder"
+    monkeypatch.setenv("TMPDIR", str(full))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(tempfile, "_get_default_tempdir", lambda *_: str(full))
+    train(tmp_path / "run", [], epochs=1)
+    assert checkpoint(tmp_path / "run")["global_step"] == 5
+    assert not full.exists()
