@@ -11,13 +11,14 @@ from typing import Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from src.config.flat import digest
 from src.config.kinds import check_kinds
 from src.config.messages import CONF, printable, user_message
+from src.config.resolvers import register_resolvers
 from src.config.sweep import check_jobs, end_sweep
-from src.config.words import PLAIN, check_options, gather_words, home_path, prepare_word, settle_paths
+from src.config.words import PLAIN, check_options, gather_words, prepare_word, settle_paths
 from src.errors import UserError
 from src.machine import SWEEP_VARIABLE, drop_stray_ranks, ensure_home, environment
 from src.processes.orphans import end_with_parent
@@ -103,18 +104,4 @@ def _is_sweep(words: list[str]) -> bool:
     asks = {"-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-p", "--package", "-i", "--info"}
     return any(word in MULTIRUN for word in words) and not any(
         word.split("=")[0] in asks | {"hydra/launcher"} for word in words
-    )
-
-
-def register_resolvers() -> None:
-    """Registers `${len:...}`, `${home:...}`, `${share:...}` and `${whole_share:...}` of conf/.
-
-    `${share:0.1}` is a tenth of the training, in epochs; `${whole_share:0.1}` is the same as a whole number of at least
-    1. So the warm-up or the decay of a recipe keeps its place if scale=tiny, or the user, changes trainer.max_epochs.
-    """
-    OmegaConf.register_new_resolver("len", len, replace=True)
-    OmegaConf.register_new_resolver("home", home_path, replace=True)
-    OmegaConf.register_new_resolver("share", lambda part, *, _root_: part * _root_.trainer.max_epochs, replace=True)
-    OmegaConf.register_new_resolver(
-        "whole_share", lambda part, *, _root_: max(1, round(part * _root_.trainer.max_epochs)), replace=True
     )

@@ -1,11 +1,14 @@
 """Sweeps (`-m`): jobs in processes of their own if they need several devices, and the record of the sweep."""
 
 import logging
+import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_launcher import BasicLauncher
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -17,10 +20,11 @@ from omegaconf import DictConfig, open_dict
 
 from src.config.checks import has_several_devices
 from src.config.kinds import check_kinds
-from src.config.messages import CONF, user_message
+from src.config.messages import CONF, printable, user_message
+from src.config.resolvers import register_resolvers
 from src.config.words import settle_paths
 from src.errors import UserError
-from src.machine import RUN_VARIABLE, describe_end
+from src.machine import RUN_VARIABLE, SWEPT_VARIABLE, describe_end
 from src.processes.children import run as run_child
 from src.reports.sweep import draw_summary, progress, summary, write_summary
 from src.runs.folder import RunFolder
@@ -41,23 +45,26 @@ def swept_words() -> list[str]:
     """Returns those words of this job that differ between the jobs of its sweep; none outside of a sweep."""
     hydra = HydraConfig.get()
     if hydra.mode != RunMode.MULTIRUN:
-        return []
+        return shlex.split(os.environ.get(SWEPT_VARIABLE, ""))
     factors = read_sweep(Path(hydra.sweep.dir)).plan.factors
     return [word for word in hydra.overrides.task if word.lstrip("+~").partition("=")[0] in factors]
 
 
 def needs_own_process(cfg: DictConfig) -> bool:
-    """Returns whether this is a job of a sweep that may use several devices.
+    """Returns whether this is a job of a sweep that may use several devices, or that a launcher has begun elsewhere.
 
-    The processes that Lightning starts repeat the command line, and would replay the whole sweep.
+    The processes that Lightning starts repeat the command line, and would replay the whole sweep. A launcher's own
+    process may not start data processes, nor handle signals.
     """
-    return HydraConfig.get().mode == RunMode.MULTIRUN and has_several_devices(cfg)
+    hydra = HydraConfig.get()
+    is_elsewhere = hydra.launcher["_target_"] != f"{BasicLauncher.__module__}.{BasicLauncher.__name__}"
+    return hydra.mode == RunMode.MULTIRUN and (is_elsewhere or has_several_devices(cfg))
 
 
 def train_in_own_process(run: RunFolder) -> None:
     """Trains this job of a sweep by a command of its own. Raises UserError with its status if it fails."""
     command = ["src.train", *HydraConfig.get().overrides.task]
-    status = run_child(command, {RUN_VARIABLE: str(run.path)})
+    status = run_child(command, {RUN_VARIABLE: str(run.path), SWEPT_VARIABLE: shlex.join(swept_words())})
     if status != 0:
         raise UserError(f"python -m {' '.join(command)}: {describe_end(status)}")
 
@@ -93,7 +100,12 @@ def _jobs(words: Sequence[str]) -> list[list[str]]:
 
 
 class SweepSummary(Callback):
-    """Notes the jobs of a sweep in its folder, writes `summary.md` and `.csv` there after each, and logs the table."""
+    """Notes the jobs of a sweep in its folder, writes `summary.md` and `.csv` there after each."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Prepares a process of a launcher, to which Hydra sends its callbacks first."""
+        register_resolvers()
+        self.__dict__.update(state)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         global _open
@@ -121,14 +133,15 @@ class SweepSummary(Callback):
 
 
 def end_sweep() -> None:
-    """Logs the table of the sweep that this process began, also of one that failed, and draws its plot."""
+    """Prints the table of the sweep that this process began, also of one that failed, and draws its plot."""
     global _open
     folder, _open = _open, None
     if folder is None or not (sweep := read_sweep(folder)).jobs:
         return
     write_summary(sweep, folder)
     picture = draw_summary(sweep, folder)
-    log.info("%s\n%s", summary(sweep), picture or folder)
+    # Not by the log: it is set up in the processes of the jobs, which may be others.
+    print(printable(f"{summary(sweep)}\n{picture or folder}"), flush=True)
 
 
 def _swept(word: str) -> str | None:

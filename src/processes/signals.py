@@ -107,7 +107,8 @@ def kill_children() -> None:
     handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     children = multiprocessing.active_children()
     for child in children:
-        child.kill()
+        with suppress(ProcessLookupError):
+            os.kill(child.pid or 0, signal.SIGKILL)  # not its own method, which those of joblib lack
     for child in children:
         child.join(JOIN)
     signal.signal(signal.SIGCHLD, handler or signal.SIG_DFL)

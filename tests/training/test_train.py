@@ -346,6 +346,26 @@ def test_a_failing_job_of_a_sweep_does_not_stop_the_others(fails, tmp_path: Path
 
 
 @pytest.mark.e2e
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_a_sweep_by_a_launcher(launcher: str, tmp_path: Path) -> None:
+    """Two jobs side by side, one of which fails: the table is printed, and the status is not 0."""
+    command = [
+        sys.executable, "-m", "src.train", "-m", f"hydra/launcher={launcher}", *TINY, f"runs={tmp_path}",
+        "data.batch_size=5,2", *(["hydra.launcher.n_jobs=2"] if launcher == "joblib" else []),
+    ]  # fmt: skip
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 1, result.stdout + result.stderr
+    (summary,) = tmp_path.glob("sweeps/*/summary.md")
+    table = summary.read_text()
+    assert table in result.stdout
+    assert (table.count("| failed |"), table.count("| done |")) == (1, 1)
+    assert "job 0 failed (data.batch_size=5): python -m src.train " in table
+    (run,) = (path.parent for path in tmp_path.glob("*/results.json"))
+    (session,) = json.loads((run / "environment.json").read_text())["sessions"]
+    assert session["command"].endswith(" data.batch_size=2")
+
+
+@pytest.mark.e2e
 def test_a_sweep_with_a_wrong_word_trains_nothing(fails, tmp_path: Path) -> None:
     message = fails("train", "-m", *TINY, f"runs={tmp_path}", "model=unet,unett")
     assert "unett" in message
