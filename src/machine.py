@@ -18,6 +18,7 @@ RUN_VARIABLE = "STREETSEG_RUN"  # set by rank 0 (src.config.open), read by Light
 PARENT_VARIABLE = "STREETSEG_PARENT"  # set for a child, read by it (src.processes.orphans): the process to end with
 SWEEP_VARIABLE = "STREETSEG_SWEEP"  # set by src.config.cli, read by conf/train.yaml: a digest of the sweep's command
 SWEPT_VARIABLE = "STREETSEG_SWEPT"  # set for a job in a process of its own, read by it (src.config.sweep): its words
+TRIAL_VARIABLE = "STREETSEG_TRIAL"  # set by src.config.search, read by src.config.build: the place of a trial
 GROUP_VARIABLE = "WANDB_RUN_GROUP"  # W&B's own; set by the commands of several runs: their name in the dashboard
 CACHE_VARIABLE = "STREETSEG_CACHE"  # set by the user, read by src.data.statistics: folder of class statistics
 

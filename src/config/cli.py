@@ -6,6 +6,7 @@ import itertools
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -25,6 +26,7 @@ from src.processes.orphans import end_with_parent
 from src.processes.signals import STATUS, ending_in_time
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
+PLUGINS = Path(__file__).parents[1] / "plugins"
 MULTIRUN = ("-m", "--multirun")
 
 
@@ -68,6 +70,8 @@ def launch(function: Callable[[DictConfig], Any], config_name: str) -> None:
         sys.argv[1:] = map(prepare_word, gather_words(sys.argv[1:], PLAIN.get(config_name)))
         # The same in every job of a sweep, and the next time: the folder of the sweep is named by it.
         os.environ[SWEEP_VARIABLE] = digest(sys.argv[1:])
+        if any(word.startswith("hydra/sweeper=") for word in sys.argv[1:]):
+            sys.path.append(str(PLUGINS))  # in which Hydra then looks for a package hydra_plugins
         main = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)
         # Hydra prints its errors, at length, and exits, unless this is set; then it raises them.
         check_options(sys.argv[1:])

@@ -110,7 +110,7 @@ class SweepSummary(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         global _open
         _open = Path(config.hydra.sweep.dir)
-        words, jobs = list(config.hydra.overrides.task), None
+        words, jobs = list(config.hydra.overrides.task), config.hydra.sweeper.get("trials")
         if config.hydra.sweeper["_target_"] == f"{BasicSweeper.__module__}.{BasicSweeper.__name__}":
             jobs = len(_jobs(words))
         write_plan(_open, Plan([key for key in map(_swept, words) if key], jobs))
@@ -118,7 +118,7 @@ class SweepSummary(Callback):
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         if config.hydra.mode == RunMode.MULTIRUN:
             words = list(config.hydra.overrides.task)
-            note_job(Path(config.hydra.runtime.output_dir), words=words, run=None, error=None)
+            note_job(Path(config.hydra.runtime.output_dir), words=words, run=None, error=None, is_pruned=False)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         if config.hydra.mode != RunMode.MULTIRUN:

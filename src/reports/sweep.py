@@ -48,8 +48,8 @@ def progress(sweep: Sweep) -> str:
     """Describes in one line how far a sweep is."""
     states = [job.state for job in sweep.jobs]
     of = f" of {sweep.plan.jobs}" if sweep.plan.jobs is not None else ""
-    failed = f", {states.count('failed')} failed" if "failed" in states else ""
-    text = f"sweep: {states.count('done')}{of} jobs done{failed}"
+    others = "".join(f", {states.count(name)} {name}" for name in ("pruned", "failed") if name in states)
+    text = f"sweep: {states.count('done')}{of} jobs done{others}"
     best = sweep.best
     if best is None or best.evaluation is None:
         return text

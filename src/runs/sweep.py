@@ -32,6 +32,7 @@ class JobNote:
     words: list[str]  # its own command line
     run: str | None = None  # path of the run folder
     error: str | None = None  # why it failed
+    is_pruned: bool = False  # whether a search ended it early
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,10 @@ class Job:
 
     @property
     def state(self) -> str:
-        """`done`, `failed` or `not finished`."""
-        return "done" if self.evaluation else "failed" if self.note.error else "not finished"
+        """`done`, `pruned`, `failed` or `not finished`."""
+        if self.evaluation:
+            return "done"
+        return "pruned" if self.note.is_pruned else "failed" if self.note.error else "not finished"
 
     @cached_property
     def values(self) -> dict[str, str]:
@@ -135,7 +138,7 @@ def write_plan(folder: Path, plan: Plan) -> None:
 
 
 def note_job(folder: Path, **changes: object) -> None:
-    """Changes what is noted of a job in its folder: `words`, `run` or `error`."""
+    """Changes what is noted of a job in its folder: `words`, `run`, `error`, `is_pruned`."""
     path = folder / JOB
     before: Mapping[str, object] = vars(read_record(path, JobNote)) if has_file(path) else {"words": []}
     write_json(path, JobNote(**{**before, **changes}))  # pyright: ignore[reportArgumentType]

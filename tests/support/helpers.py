@@ -18,7 +18,11 @@ class KillAt(L.Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, *args: Any, **kwargs: Any) -> None:
         at = os.environ.get("KILL_AT")
-        if at and (trainer.current_epoch, trainer.fit_loop.batch_idx) == tuple(map(int, at.split(":"))):
+        if (
+            at
+            and trainer.is_global_zero
+            and (trainer.current_epoch, trainer.fit_loop.batch_idx) == tuple(map(int, at.split(":")))
+        ):
             os.killpg(0, int(os.environ.get("KILL_BY", signal.SIGKILL)))
 
 
