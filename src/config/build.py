@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,8 +18,9 @@ from src.data.frame import RGB, ImageForm
 from src.data.grouping import regroup
 from src.data.source import FileSource, Source
 from src.errors import UserError
-from src.machine import spare_hub_retries
+from src.machine import TRIAL_VARIABLE, spare_hub_retries
 from src.runs.origin import Origin
+from src.runs.study import Place
 
 if TYPE_CHECKING:
     from src.data.datamodule import SegmentationDataModule
@@ -77,6 +79,7 @@ def build(
     # Only now that the configuration is known to be right: importing this takes ten seconds.
     from src.callbacks.early_stopping import EarlyStopping
     from src.callbacks.progress import Lines
+    from src.callbacks.pruning import Pruning
     from src.training.fit import begin, synchronises_batchnorm
 
     trainer = cfg.trainer
@@ -94,6 +97,8 @@ def build(
         callbacks["progress"] = Lines()
     if cfg.early_stopping.patience is not None:
         callbacks["early_stopping"] = EarlyStopping(cfg.early_stopping.patience)
+    if (place := os.environ.get(TRIAL_VARIABLE)) is not None:
+        callbacks["pruning"] = Pruning(Place.of(place))
     return data, task, [callback for callback in callbacks.values() if callback is not None]
 
 
