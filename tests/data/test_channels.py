@@ -27,6 +27,7 @@ from src.data.sources.folder import Folder
 from src.data.tools.pack import pack_split, verify_split
 from src.errors import DataError, UserError
 from src.models.network import Network
+from src.training.precision import choose_precision
 from tests.support.compose import composed
 from tests.support.paths import SMALL
 
@@ -205,6 +206,7 @@ def test_the_configuration_of_a_run(tmp_path: Path) -> None:
         batch = next(iter(data.train_dataloader()))
         assert batch["image"].shape == (2, 4, 32, 64)
         assert task.network(batch["image"])[0].shape[1] == 2
+        assert choose_precision(task, (32, 32), 2)[1] > 0, "a step is timed with four channels"
     with composed("train", *words, *FOUR[:3]) as cfg:
         augmentation = instantiate(complete(cfg).config.augmentation, _convert_="all")
         with pytest.raises(
@@ -247,3 +249,21 @@ def test_check_prints_the_statistics_that_training_needs(tmp_path: Path) -> None
     assert json.loads((tmp_path / "out/report.json").read_text())["errors"] == 0
     with Image.open(tmp_path / "out/contact_sheet.png") as sheet:
         assert sheet.mode == "RGB"
+
+
+def test_weights_of_an_rgb_run_start_one_of_four_channels(tmp_path: Path) -> None:
+    write(tmp_path / "data")
+    with composed("train", "model=unet_small") as cfg:
+        cfg.data.classes = {"road": [0, 0, 0], "sky": [1, 1, 1]}
+        plain = Network(instantiate(cfg.model, _convert_="all"), [0.5] * 3, [0.2] * 3)
+    torch.save(plain.state_dict(), tmp_path / "rgb.pth")
+    words = ("data=folder", f"data.root={tmp_path / 'data'}", *SMALL, *FOUR, f"init_from={tmp_path / 'rgb.pth'}")
+    with composed("train", *words, "model.decoder_channels=[64,32,32,16,16]") as cfg:
+        task = build_task(complete(cfg).config, continues=False)
+    name = "encoder.model.conv1.0.weight"
+    before, after = (network.architecture.state_dict()[name] for network in (plain, task.network))
+    torch.testing.assert_close(after, before[:, [0, 1, 2, 0]] * 3 / 4)
+    torch.testing.assert_close(
+        task.network.architecture.state_dict()["encoder.model.layer1.0.conv1.weight"],
+        plain.architecture.state_dict()["encoder.model.layer1.0.conv1.weight"],
+    )
