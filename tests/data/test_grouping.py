@@ -12,6 +12,8 @@ from omegaconf import OmegaConf
 from src.check import check_data
 from src.config.complete import complete
 from src.config.identity import derive_name
+from src.config.open import resolve
+from src.config.predict_plan import list_images
 from src.config.reopen import check_classes
 from src.data.fingerprint import fingerprint
 from src.data.grouping import regroup
@@ -28,7 +30,7 @@ from src.metrics.figures import category_ious
 from src.runs.folder import RunFolder
 from tests.support.compose import composed
 from tests.support.paths import SMALL
-from tests.support.trees import WRITERS, write_cityscapes, write_folder, write_kitti_road
+from tests.support.trees import WRITERS, write_cityscapes, write_folder, write_kitti, write_kitti_road
 
 VEHICLE = {"vehicle": ["truck", "car", "bus"]}
 
@@ -188,3 +190,15 @@ def test_check_sees_the_classes_that_training_sees(tmp_path: Path) -> None:
         {"road": counts[0] / counts.sum(), "up": counts[1:].sum() / counts.sum()}
     )
     assert source.classes == {"road": (128, 64, 128), "up": (70, 130, 180)}
+
+
+def test_files_for_a_server_are_refused(tmp_path: Path) -> None:
+    """A benchmark wants its own classes, which a network of merged ones does not tell apart."""
+    run = RunFolder(tmp_path / "run")
+    words = ("data=kitti", f"data.root={write_kitti(tmp_path / 'kitti')}", *SMALL, "data.merge={vehicle:[car,bus]}")
+    with composed("train", *words) as cfg:
+        config = resolve(complete(cfg).config)
+    fault = "the server wants the classes of cityscapes-19, and this run learnt others"
+    words = (f"run={run.path}", "split=test", "format=labelids")
+    with composed("predict", *words) as cfg, pytest.raises(UserError, match=fault):
+        list_images(cfg, run, config)
