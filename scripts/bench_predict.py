@@ -60,7 +60,7 @@ def film(path: Path, source: Path, seconds: float) -> None:
 
     files, size = sorted(source.glob("*.*"))[::3], (1280, 720)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=25, options={"crf": "20"})
+        stream = container.add_stream("libx264", rate=25, options={"crf": "20", "preset": "ultrafast"})
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
         stream.codec_context.time_base = Fraction(1, 25)
         for number in range(round(25 * seconds)):

@@ -1,7 +1,7 @@
 """Plans a prediction: the run, the images by the names of their outputs, and the folder for these."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,16 @@ from src.config.reopen import AS_RUN, load_data, load_run
 from src.data.fingerprint import file_content
 from src.data.reading import read_image
 from src.errors import UserError, shortened, whole
-from src.evaluation.inputs import Photo, film_of, find_inputs, note_scale, read_sample, trained_short_side
+from src.evaluation.inputs import (
+    Photo,
+    film_of,
+    film_size,
+    find_inputs,
+    is_camera,
+    note_scale,
+    read_sample,
+    trained_short_side,
+)
 from src.evaluation.ledger import Ledger
 from src.evaluation.optional import need
 from src.evaluation.raster_files import is_raster
@@ -65,6 +74,8 @@ def plan_prediction(cfg: DictConfig) -> Prediction:
     if film is not None:
         need("av", "video", f"input={film}", "a video")
         photos, title = [], film.resolve().stem
+        if not is_camera(film):
+            note_trained_scale(config, [film], film_size)
     else:
         photos, title = list_photos(cfg, run, config)
     output = Path(cfg.output) if cfg.output else output_folder(run).path / "predictions" / title
@@ -152,10 +163,17 @@ def list_photos(cfg: DictConfig, run: RunFolder, config: DictConfig) -> tuple[li
     files = list(found.files.values())
     if len(files) == 1 and is_raster(files[0]):
         need("rasterio", "geo", f"input={files[0]}", "a GeoTIFF or an image of this size")
+    note_trained_scale(config, files)
+    return [Photo(name, file, partial(read_image, file)) for name, file in found.files.items()], found.title
+
+
+def note_trained_scale(
+    config: DictConfig, files: list[Path], size_of: Callable[[Path], tuple[int, int]] | None = None
+) -> None:
+    """Logs the scale of the training's images, and which files the network would see at another one."""
     resize = OmegaConf.select(config, "augmentation.geometry.resize")
     plain = to_dict(resize) if isinstance(resize, DictConfig) else resize
     if trained := trained_short_side(config.data.image_size, plain):
         shown = config.inference.short_side or (min(config.inference.size) if config.inference.size else None)
-        for line in note_scale(files, trained, shown):
+        for line in note_scale(files, trained, shown, size_of):
             log.warning("%s", line)
-    return [Photo(name, file, partial(read_image, file)) for name, file in found.files.items()], found.title

@@ -176,21 +176,41 @@ def trained_short_side(size: Sequence[int], resize: Sequence[int] | Mapping[str,
     return resize["short"] if "short" in resize else round(resize["long"] * min(size) / max(size))
 
 
-def note_scale(files: Sequence[Path], trained: int, shown: int | None) -> list[str]:
+def film_size(path: Path) -> tuple[int, int]:
+    """Returns height and width of a video's frames as they are stored. DataError if it is none."""
+    import av
+    from av.error import FFmpegError
+
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            return stream.height, stream.width
+    except (FFmpegError, IndexError) as error:
+        raise DataError(path, "unreadable", f"cannot be read as a video ({error})") from error
+
+
+def note_scale(
+    files: Sequence[Path],
+    trained: int,
+    shown: int | None,
+    size_of: Callable[[Path], tuple[int, int]] | None = None,
+) -> list[str]:
     """Describes the scale of the training, and the images that the network would see at another one.
 
     Args:
         files: of more than `LOOKED_AT`, as many are looked at, evenly spread.
         trained: shorter side of the training's images, in pixels.
         shown: shorter side that each image is resized to; None for its own.
+        size_of: reads height and width from a file, by default of an image.
     """
+    size_of = size_of or read_size
     sides = {}
     looked = files[:: -(-len(files) // LOOKED_AT)] if files else files
     for file in looked:
         try:
             if is_raster(file):
                 continue  # is seen by tiles
-            sides[file] = shown or min(read_size(file))
+            sides[file] = shown or min(size_of(file))
         except DataError:
             continue  # reported when it is decoded
     lines = [f"the network was trained on images with a short side of {trained} pixels"]
