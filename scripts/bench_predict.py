@@ -27,13 +27,14 @@ SIZES = ((160, 120), (240, 180), (320, 240), (480, 360), (480, 360), (360, 640),
 NETWORK = "zoo/camvid_lraspp_lite0"
 
 
-def make(folder: Path, source: Path, num_photos: int, *, odd: bool) -> None:
+def make(folder: Path, source: Path, num_photos: int, scale: float, *, odd: bool) -> None:
     """Writes photos as JPG and PNG, drawn by seed 0 from other photos, and one of each odd kind."""
     rng, files = random.Random(0), sorted(source.glob("*.*"))
     folder.mkdir(parents=True)
     for number in range(num_photos):
         image = Image.open(files[number % len(files)]).convert("RGB")
-        image = image.resize(rng.choice(SIZES), Image.Resampling.LANCZOS)
+        width, height = (round(scale * side) for side in rng.choice(SIZES))
+        image = image.resize((width, height), Image.Resampling.LANCZOS)
         image.save(folder / f"{number:05d}.{'png' if number % 5 == 0 else 'jpg'}", quality=90)
     if not odd:
         return
@@ -113,13 +114,14 @@ def main() -> None:
     parser.add_argument("path", type=Path)
     parser.add_argument("--source", type=Path, help="folder of photos to draw from")
     parser.add_argument("--photos", type=int, default=1000)
+    parser.add_argument("--scale", type=float, default=1.0, help="factor on the sizes of the photos")
     parser.add_argument("--plain", action="store_true", help="without the odd files")
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--against", type=Path, help="checkout of another commit")
     parser.add_argument("--pairs", type=int, default=2)
     given = parser.parse_args()
     if given.task == "make":
-        make(given.path, given.source, given.photos, odd=not given.plain)
+        make(given.path, given.source, given.photos, given.scale, odd=not given.plain)
     elif given.task == "film":
         film(given.path, given.source, given.seconds)
     else:

@@ -15,7 +15,7 @@ from src.evaluation.inputs import Photo
 from src.evaluation.ledger import Ledger, content_of
 from src.evaluation.raster_files import is_raster
 from src.evaluation.rasters import segment_raster
-from src.evaluation.segmenter import Segmenter
+from src.evaluation.segmenter import BUDGET, Segmenter
 from src.evaluation.speed import progress
 from src.evaluation.writers import Pictures, Writer, draw
 
@@ -104,7 +104,8 @@ def _weigh(batch: Sequence[Sized]) -> int:
 def _batches(photos: Iterable[Photo], batch_size: int, rasters: list[Photo] | None) -> Iterator[list[Sized]]:
     """Yields photos whose headers state the same size, up to `batch_size` at a time; collects rasters, if asked for.
 
-    Of photos that wait for others of their size, there are at most eight batches.
+    A batch has at most `BUDGET` pixels, or one photo. Of photos that wait for others of their size, there are at most
+    eight batches.
     """
     waiting: dict[tuple[int, int], list[Sized]] = {}
     for photo in photos:
@@ -115,9 +116,9 @@ def _batches(photos: Iterable[Photo], batch_size: int, rasters: list[Photo] | No
             size = read_size(photo.path) if photo.path is not None else (1, DRAWN)
         except DataError:  # is raised again when the file is read
             size = (1, 1)
-        batch = waiting.setdefault(size, [])
-        batch.append((photo, size[0] * size[1]))
-        if len(batch) == batch_size:
+        batch, pixels = waiting.setdefault(size, []), size[0] * size[1]
+        batch.append((photo, pixels))
+        if len(batch) == batch_size or (len(batch) + 1) * pixels > BUDGET:
             yield waiting.pop(size)
         elif sum(map(len, waiting.values())) > 8 * batch_size:
             yield waiting.pop(next(iter(waiting)))

@@ -12,6 +12,7 @@ from PIL import Image
 
 from src.data.reading import read_image
 from src.errors import UserError
+from src.evaluation import predictions
 from src.evaluation.inputs import Photo
 from src.evaluation.ledger import RECORD, Ledger
 from src.evaluation.segmenter import BUDGET, FULL, Segmenter
@@ -224,6 +225,19 @@ def test_memory_is_bounded_by_the_pixels_in_work(weights: Path) -> None:
     assert seen == list(range(len(weights_of)))
     assert most == [0]
     assert alones == [(3, 2 * BUDGET)], "the large one is computed by itself"
+
+
+def test_batches_are_of_one_size_and_bounded(photos: list[Photo], monkeypatch: pytest.MonkeyPatch) -> None:
+    def names(size: int) -> list[str]:
+        return [
+            " ".join(Path(photo.name).stem for photo, _ in batch) for batch in predictions._batches(photos, size, None)
+        ]
+
+    # Sizes as stored: 40x56, 33x47, 40x56, 56x40, and again.
+    assert names(1) == [f"{number:02d}" for number in range(11)]
+    assert names(3) == ["00 02 04", "01 05 09", "06 08 10", "03 07"]
+    monkeypatch.setattr(predictions, "BUDGET", 2 * 40 * 56)
+    assert names(3) == ["00 02", "01 05", "04 06", "03 07", "08 10", "09"]
 
 
 def test_reading_stays_a_few_photos_ahead(weights: Path) -> None:
