@@ -102,6 +102,13 @@ def check_given_inputs(cfg: DictConfig) -> None:
         whole("batch_size", cfg.batch_size, 1, also="auto")
     if cfg.frames is not None:
         whole("frames", cfg.frames, 1, also="null")
+    film = film_of(cfg.input) if isinstance(cfg.input, str) else None
+    if cfg.frames is not None and film is None:
+        raise UserError(f"frames={cfg.frames}: counts those of a video or a camera, and input is none; leave it out")
+    if cfg.batch_size != "auto" and film is not None:
+        raise UserError(f"batch_size={cfg.batch_size}: frames of a film are seen one by one; leave it out")
+    if cfg.palette and (cfg.format == "labelids" or (cfg.outputs is not None and "labels" not in cfg.outputs)):
+        raise UserError("palette=true: is of the label PNGs of format=pictures, which are not asked for; leave it out")
     if cfg.format == "labelids":
         if cfg.input is not None:
             raise UserError("format=labelids: a server wants the names of its own dataset; give split=test, not input")

@@ -104,8 +104,8 @@ def _write(
     single = [kind for kind in wanted.outputs if kind not in FILMED]
     films = {kind: path for kind, path in targets.items() if kind in FILMED}
 
-    def work(frame: Frame, alone: bool) -> Drawn:
-        found = segmenter([frame.image], alone=alone)[0]
+    def work(frame: Frame, all_cores: bool) -> Drawn:
+        found = segmenter([frame.image], all_cores=all_cores)[0]
         if single:
             writer.write(f"{name}_{frame.number:06d}.png", frame.image, found, single)
         counts = np.bincount(found.ids.ravel(), minlength=256)[: len(wanted.classes)]

@@ -126,7 +126,7 @@ def _batches(photos: Iterable[Photo], batch_size: int, rasters: list[Photo] | No
 
 
 def _predict_batch(
-    segmenter: Segmenter, writer: Writer, ledger: Ledger, batch: Sequence[Sized], alone: bool
+    segmenter: Segmenter, writer: Writer, ledger: Ledger, batch: Sequence[Sized], all_cores: bool
 ) -> list[Result]:
     """Reads, segments and writes a batch, in a thread."""
     results: list[Result] = []
@@ -148,7 +148,7 @@ def _predict_batch(
     while waiting:
         group = waiting.pop(0)
         try:
-            found = segmenter([image for _, _, image in group], alone=alone)
+            found = segmenter([image for _, _, image in group], all_cores=all_cores)
         except UserError as error:
             if len(group) > 1:  # the memory for a batch may be missing, and for one image be there
                 waiting += [[each] for each in group]

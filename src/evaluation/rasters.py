@@ -85,8 +85,8 @@ def segment_raster(source: Path, segmenter: Segmenter, targets: dict[str, Path],
                 if kind == "probabilities":
                     target.descriptions = tuple(classes)
 
-            def work(tile: Tile, alone: bool) -> tuple[Tile, Segmented]:
-                return tile, _segment(segmenter, tile, alone=alone)
+            def work(tile: Tile, all_cores: bool) -> tuple[Tile, Segmented]:
+                return tile, _segment(segmenter, tile, all_cores=all_cores)
 
             for tile, found in segmenter.in_order(work, _tiles(raster, bands), lambda tile: tile.image.size // 3):
                 window = Window.from_slices(tile.rows, tile.columns)
@@ -133,11 +133,11 @@ def _tiles(raster: Any, bands: list[int]) -> Iterator[Tile]:
             yield Tile(kept[0], kept[1], (inner[0], inner[1]), image, valid)
 
 
-def _segment(segmenter: Segmenter, tile: Tile, *, alone: bool) -> Segmented:
+def _segment(segmenter: Segmenter, tile: Tile, *, all_cores: bool) -> Segmented:
     """Segments a tile; pixels without data are 255, without confidence."""
     valid, wanted = tile.valid[tile.inner], segmenter.wanted.outputs
     if valid.any():
-        found = segmenter([tile.image], alone=alone)[0]
+        found = segmenter([tile.image], all_cores=all_cores)[0]
         ids = np.where(valid, found.ids[tile.inner], np.uint8(255))
         others = (found.confidence, found.probabilities)
         return Segmented(ids, *(None if each is None else each[(..., *tile.inner)] * valid for each in others))

@@ -71,11 +71,11 @@ class Segmenter:
         table[wanted.left_out] = 255
         self._table = torch.from_numpy(table)
 
-    def __call__(self, images: Sequence[np.ndarray], *, alone: bool = False) -> list[Segmented]:
+    def __call__(self, images: Sequence[np.ndarray], *, all_cores: bool = False) -> list[Segmented]:
         """Segments images uint8 `(H, W, 3)` of one size.
 
         Args:
-            alone: whether nothing else is computed meanwhile, so that all cores are free for this.
+            all_cores: whether nothing else is computed meanwhile, so that all cores are free for this.
 
         Raises:
             UserError: the images need more memory than there is.
@@ -83,7 +83,7 @@ class Segmenter:
         batch = torch.from_numpy(np.stack(images).transpose(0, 3, 1, 2).copy())
         if self.is_cpu:
             # Of this thread: OpenMP keeps the number per thread.
-            torch.set_num_threads(self.num_cores if alone else 1)
+            torch.set_num_threads(self.num_cores if all_cores else 1)
         try:
             with self._turn, self.fabric.autocast(), torch.inference_mode():
                 return self._segment(batch)
@@ -126,13 +126,13 @@ class Segmenter:
         *,
         is_single: bool = False,
     ) -> Iterator[Result]:
-        """Yields `function(item, alone)` in the order of the items, computed in threads.
+        """Yields `function(item, all_cores)` in the order of the items, computed in threads.
 
         Memory stays flat: the pixels of the items in work, and of results that wait for an earlier one, are at most
         `BUDGET`, or those of one item. An error cancels the items that wait.
 
         Args:
-            function: `alone` is true if an item has as many pixels that nothing else is in work.
+            function: `all_cores` is true if an item has as many pixels that nothing else is in work.
             weigh: number of pixels of an item.
             is_single: whether there is only one item.
         """

@@ -200,6 +200,18 @@ def test_a_run_on_kitti_writes_the_files_of_its_server(cli, tmp_path: Path) -> N
             "format=labelids: a server wants the names of its own dataset; give split=test, not input",
         ),
         ({"input": ".", "batch_size": 0}, "batch_size=0: must be auto or a whole number, at least 1"),
+        (
+            {"input": ".", "frames": 5},
+            "frames=5: counts those of a video or a camera, and input is none; leave it out",
+        ),
+        (
+            {"input": "/dev/null", "batch_size": 2},
+            "batch_size=2: frames of a film are seen one by one; leave it out",
+        ),
+        (
+            {"input": ".", "palette": True, "outputs": ["overlays"]},
+            "palette=true: is of the label PNGs of format=pictures, which are not asked for; leave it out",
+        ),
         ({"input": ".", "frames": 0}, "frames=0: must be null or a whole number, at least 1"),
         (
             {"format": "labelids", "split": "test", "classes": ["Road"]},

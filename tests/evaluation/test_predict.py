@@ -49,10 +49,10 @@ def read(path: Path) -> np.ndarray:
 def test_labels_are_those_of_the_network_whatever_is_beside_a_photo(
     weights: Path, photos: list[Photo], tmp_path: Path
 ) -> None:
-    """Alone, in a folder by several threads, in batches: the same to 99.99 % of pixels; one by one bitwise."""
+    """By itself, in a folder by several threads, in batches: the same to 99.99 % of pixels; one by one bitwise."""
     for size in (1, 3):
         assert len(run(weights, photos, tmp_path / f"by{size}", size=size).names) == len(photos)
-    run(weights, photos[4:5], tmp_path / "alone")
+    run(weights, photos[4:5], tmp_path / "single")
     wrong = total = 0
     for photo in photos:
         expected = plain_scores(weights, photo).argmax(0).numpy()
@@ -63,7 +63,7 @@ def test_labels_are_those_of_the_network_whatever_is_beside_a_photo(
             wrong, total = wrong + int((ids != expected).sum()), total + ids.size
     assert wrong <= 1e-4 * total
     name = photos[4].name
-    assert np.array_equal(read(tmp_path / "alone" / "labels" / name), read(tmp_path / "by1" / "labels" / name))
+    assert np.array_equal(read(tmp_path / "single" / "labels" / name), read(tmp_path / "by1" / "labels" / name))
 
 
 def test_every_output_by_an_independent_formulation(weights: Path, photos: list[Photo], tmp_path: Path) -> None:
@@ -209,11 +209,11 @@ def test_memory_is_bounded_by_the_pixels_in_work(weights: Path) -> None:
     weights_of = [BUDGET // 3, BUDGET // 3, BUDGET // 3, 2 * BUDGET, 10, *[BUDGET // 2] * 5, *[1] * 40]
     guard, load, most, alones = threading.Lock(), [0], [0], []
 
-    def work(item: int, alone: bool) -> int:
+    def work(item: int, single: bool) -> int:
         with guard:
             load[0] += weights_of[item]
-            most[0] = max(most[0], load[0] if load[0] > BUDGET and not alone else 0)
-            if alone:
+            most[0] = max(most[0], load[0] if load[0] > BUDGET and not single else 0)
+            if single:
                 alones.append((item, load[0]))
         return item
 
@@ -243,7 +243,7 @@ def test_batches_are_of_one_size_and_bounded(photos: list[Photo], monkeypatch: p
 def test_reading_stays_a_few_photos_ahead(weights: Path) -> None:
     segmenter, taken = network_of(weights), []
     items = (taken.append(number) or number for number in range(1000))
-    results = segmenter.in_order(lambda item, alone: item, items, lambda item: 1)
+    results = segmenter.in_order(lambda item, single: item, items, lambda item: 1)
     assert next(results) == 0
     assert len(taken) <= 2 * segmenter.num_threads + 1
     results.close()

@@ -45,8 +45,8 @@ def test_inputs_of_all_kinds(cli, photos: Path, tmp_path: Path) -> None:
         assert (tmp_path / other / "a_left.png").is_file()
     within = (*CALL, f"input={photos}", "recursive=true", f"output={photos}/segmented", "outputs=[labels]")
     assert [cli(*within), cli(*within)] == [3, 3], "its own labels are no photos"
-    alone, beside = ((tmp_path / each / "labels" / "a_left.png").read_bytes() for each in ("list", "pattern"))
-    assert alone == beside
+    single, beside = ((tmp_path / each / "labels" / "a_left.png").read_bytes() for each in ("list", "pattern"))
+    assert single == beside
 
 
 @pytest.mark.e2e
