@@ -4,8 +4,8 @@ python scripts/bench_predict.py make FOLDER --photos 1000 --source CAMVID/val   
 python scripts/bench_predict.py film FILE.mp4 --source CAMVID/val --seconds 60    # 1280x720, 25 frames/s, pan and zoom
 python scripts/bench_predict.py time FOLDER --against OTHER_CHECKOUT --pairs 2    # seconds and memory, also of another
                                                                                   # commit, in turns
-Times are those of whole commands less those of the same command for one photo: the start of Python and of torch, and
-the loading of the network, are left out. CPU seconds are of all threads. Memory is the peak of the process.
+CPU seconds are of all threads, less those of the same command for one photo: the start of Python and of torch, and the
+loading of the network. The clock's are of the whole command. Memory is the peak of the process.
 """
 
 import argparse
@@ -99,9 +99,9 @@ def compare(folder: Path, roots: list[Path], pairs: int) -> None:
     for _ in range(pairs):
         for root in roots:
             wall, cpu, memory, num = measure(root, folder)
-            wall, cpu, num = wall - starts[root][0], cpu - starts[root][1], num - 1
+            cpu, num = cpu - starts[root][1], num - 1
             print(
-                f"{root.name:12} {num:5d} images: {wall:7.1f} s = {num / wall:6.2f} images/s, {cpu:6.1f} CPU s = "
+                f"{root.name:12} {num:5d} images: {wall:7.1f} s with the start, {cpu:6.1f} CPU s without it = "
                 f"{num / cpu:6.2f} images per CPU s, {memory:6.0f} MB",
                 flush=True,
             )
