@@ -9,10 +9,12 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from src.config.build import image_form
 from src.config.flat import digest, flatten, to_dict
 from src.config.kinds import is_number
 from src.config.reopen import AS_RUN, load_data, load_run
 from src.data.fingerprint import file_content
+from src.data.frame import RGB
 from src.data.reading import read_image
 from src.errors import UserError, shortened, whole
 from src.evaluation.inputs import (
@@ -73,6 +75,8 @@ def plan_prediction(cfg: DictConfig) -> Prediction:
     wanted = wanted_outputs(cfg, dict(config.data.classes), is_film=film is not None)
     if film is not None:
         need("av", "video", f"input={film}", "a video")
+        if image_form(config.data) != RGB:
+            raise UserError(f"input={film}: a film has 8 bits of red, green and blue, and this run learnt other images")
         photos, title = [], film.resolve().stem
         if not is_camera(film):
             note_trained_scale(config, [film], film_size)
@@ -146,6 +150,7 @@ def describe_settings(cfg: DictConfig, run: RunFolder, config: DictConfig, wante
         "colours": digest(list(map(list, wanted.classes.items()))),
         **flatten(to_dict(config.inference, resolve=True), "inference"),
         "precision": str(config.trainer.precision),
+        "images": str(image_form(config.data)),
         "format": cfg.format,
         "opacity": float(cfg.opacity),
         "palette": cfg.palette,
@@ -157,6 +162,11 @@ def list_photos(cfg: DictConfig, run: RunFolder, config: DictConfig) -> tuple[li
     if cfg.split is not None:
         source, split, samples = load_data(cfg, run, config)
         is_official = cfg.format == "labelids"
+        if is_official and source.grouping:
+            raise UserError(
+                f"format=labelids: the server wants the classes of {source.grouping.labels}, and this run learnt "
+                "others (data.merge, data.ignore); use format=pictures"
+            )
         photos = [
             Photo(
                 source.official_path(sample) if is_official else f"{sample.name}.png", sample.image,
@@ -173,7 +183,8 @@ def list_photos(cfg: DictConfig, run: RunFolder, config: DictConfig) -> tuple[li
     if len(files) == 1 and is_raster(files[0]):
         need("rasterio", "geo", f"input={files[0]}", "a GeoTIFF or an image of this size")
     note_trained_scale(config, files)
-    return [Photo(name, file, partial(read_image, file)) for name, file in found.files.items()], found.title
+    form = image_form(config.data)
+    return [Photo(name, file, partial(read_image, file, form)) for name, file in found.files.items()], found.title
 
 
 def note_trained_scale(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from src.errors import DataError
 from src.evaluation.optional import need
@@ -60,6 +61,8 @@ def segment_raster(source: Path, segmenter: Segmenter, targets: dict[str, Path],
             "is segmented by tiles, and inference.size or inference.short_side would resize each of them; give "
             "inference.size=null inference.short_side=null, and inference.scales=[0.5] for another scale",
         )  # fmt: skip
+    if getattr(segmenter.task.network, "mean", torch.zeros(3)).numel() != 3:
+        raise DataError(source, "pixel format", "is read as red, green and blue, and this network takes other channels")
     classes = segmenter.wanted.classes
     try:
         with warnings.catch_warnings(), ExitStack() as stack:

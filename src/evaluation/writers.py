@@ -13,7 +13,7 @@ from src.errors import UserError
 from src.evaluation.segmenter import Segmented
 from src.evaluation.wanted import Wanted
 from src.files import atomic_path, write_json
-from src.reports.pictures import colourise, legend, overlay, save_png
+from src.reports.pictures import as_rgb, colourise, legend, overlay, save_png
 
 LEGEND = 640  # pixels of its width
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date of a zip, so that the same predictions give the same archive
@@ -86,6 +86,7 @@ def draw(kind: str, image: np.ndarray, ids: np.ndarray, wanted: Wanted) -> np.nd
     """Draws `colours` or `overlays` uint8 `(H, W, 3)`; classes that are not kept are black, or show the image."""
     if kind == "colours":
         return colourise(ids, wanted.classes)
+    image = as_rgb(image)
     if wanted.kept is None:
         return overlay(image, ids, wanted.classes, wanted.opacity)
     return np.where((ids == 255)[..., None], image, overlay(image, ids, wanted.classes, wanted.opacity))
