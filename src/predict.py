@@ -27,7 +27,7 @@ def predict(cfg: DictConfig) -> int:
     is_official = cfg.format == "labelids"
     writer = LabelIds(plan.output) if is_official else Pictures(plan.output, config.data.classes, cfg.opacity)
     task, path = instantiate(config.task), plan.run.checkpoint(cfg.checkpoint)
-    unread = predict_images(task, path, images, writer, cfg.accelerator, config.trainer.precision)
+    unread = predict_images(task, path, images, writer, cfg.accelerator, config.trainer.precision, plan.engine)
     if unread and is_official:
         raise UserError(f"no archive was made: {len(unread)} files could not be read: {'; '.join(unread)}")
     log.info("%d images: %s", len(images) - len(unread), writer.finish())

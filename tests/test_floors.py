@@ -23,6 +23,7 @@ FLOORS = (
     {"config"},
     {
         "aggregate",
+        "api",
         "check",
         "crossval",
         "draw",

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from src.config.export_plan import find_engine
 from src.config.flat import to_dict
 from src.config.kinds import is_number
 from src.config.reopen import AS_RUN, load_data, load_run
 from src.data.reading import read_image
 from src.errors import UserError
+from src.evaluation.exported import EngineFile
 from src.evaluation.inputs import Images, check_output, find_images, note_scale, read_sample, trained_short_side
 from src.runs.folder import RunFolder
 from src.runs.zoo import output_folder
@@ -27,6 +29,7 @@ class Prediction:
     config: DictConfig
     images: Images
     output: Path
+    engine: EngineFile | None  # an exported file that runs in place of the network
 
 
 def plan_prediction(cfg: DictConfig) -> Prediction:
@@ -41,9 +44,10 @@ def plan_prediction(cfg: DictConfig) -> Prediction:
                 f"inference.{key}={cfg.inference[key]}: a prediction has the whole image's size; leave it out"
             )
     run, config = load_run(cfg)
+    engine = find_engine(cfg, run, config)
     images, title = list_images(cfg, run, config)
     output = check_output(Path(cfg.output) if cfg.output else output_folder(run).path / "predictions" / title)
-    return Prediction(run, config, images, output)
+    return Prediction(run, config, images, output, engine)
 
 
 def list_images(cfg: DictConfig, run: RunFolder, config: DictConfig) -> tuple[Images, str]:

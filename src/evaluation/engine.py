@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from src.errors import UserError
-from src.evaluation.exported import ExportOptions, ExportRecord
+from src.evaluation.exported import EngineFile, ExportOptions
 from src.models.half import digest
 from src.models.head import Head
 from src.models.network import Network
@@ -52,20 +52,20 @@ class Engine(nn.Module):
         return (torch.cat([self.run(_fill(batch, self.options.batch_size))[: len(batch)] for batch in batches]),)
 
 
-def use_engine(path: Path, record: ExportRecord, network: nn.Module) -> Network:
+def use_engine(file: EngineFile, network: nn.Module) -> Network:
     """Returns an exported file in place of the network whose weights it has.
 
     Raises:
         UserError: the file has other weights, or the package that runs it is not installed.
     """
     assert isinstance(network, Network)
-    if record.facts.weights != weights_digest(network):
+    options, facts = file.record.options, file.record.facts
+    if facts.weights != weights_digest(network):
         raise UserError(
-            f"{path}: was made of other weights ({record.facts.run}, checkpoint {record.facts.checkpoint}) than those "
-            f"of this run and checkpoint; remove it and export anew: python -m src.export run=RUN "
-            f"format={record.options.format}"
+            f"{file.path}: was made of other weights ({facts.run}, checkpoint {facts.checkpoint}) than those of this "
+            f"run and checkpoint; move it away and export anew: python -m src.export run=RUN format={options.format}"
         )
-    return cast(Network, Engine(open_file(path, record.options, network), record.options, record.align_corners))
+    return cast(Network, Engine(open_file(file.path, options, network), options, file.record.align_corners))
 
 
 def weights_digest(network: Network) -> str:

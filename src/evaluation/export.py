@@ -17,10 +17,11 @@ import numpy as np
 import torch
 import torch.fx.experimental._config as symbolic_shapes
 from torch import nn
+from torch._export.serde.serialize import SerializeError
 from torch.export import Dim, ExportedProgram, export
 
 from src.errors import UserError
-from src.evaluation.engine import need_openvino, open_file
+from src.evaluation.engine import need_openvino, open_file, weights_digest
 from src.evaluation.export_check import compare, measure_loss
 from src.evaluation.exported import (
     Examples,
@@ -39,13 +40,12 @@ from src.models.head import Head
 from src.models.network import Network
 from src.models.weight_files import first_line
 from src.models.weights import strip
+from src.task import SegmentationTask
 
 # No stride divides the example's sides, so that no network is traced without its padding.
 EXAMPLE_SIZE = (150, 203)
 OPSET = 20
 RUNTIMES = {"onnx": "onnxruntime", "openvino": "openvino", "torch_export": "torch", "safetensors": "safetensors"}
-
-log = logging.getLogger(__name__)
 
 
 def export_program(
@@ -83,6 +83,8 @@ def export_onnx(
         UserError: the network cannot be exported, or has an operator that ONNX lacks; names it.
     """
     program = export_program(network, batch_size, size)
+    for name in ("onnx_ir", "onnxscript"):  # they log each constant that they join
+        logging.getLogger(name).setLevel(logging.WARNING)
     try:
         onnx = torch.onnx.export(
             program, input_names=["image"], output_names=[output], opset_version=OPSET, dynamo=True, verbose=False
@@ -94,6 +96,18 @@ def export_onnx(
         onnx.model.metadata_props.update({key: json.dumps(value) for key, value in plain(facts).items()})
     onnx.save(path)
     return path
+
+
+def describe(
+    task: SegmentationTask, run: str, checkpoint: str, classes: dict[str, list[int]], image_size: list[int]
+) -> ExportFacts:
+    """Returns the facts that travel with an exported file; classes as name to colour."""
+    network = task.network
+    assert isinstance(network, Network)
+    mean, std = ([round(value, 4) for value in each.flatten().tolist()] for each in (network.mean, network.std))
+    return ExportFacts(
+        run, checkpoint, weights_digest(network), classes, mean, std, image_size, inference=str(task.protocol)
+    )
 
 
 def export_checked(
@@ -114,8 +128,8 @@ def export_checked(
     """
     calibration, measured = examples.divide(options.calibration, options.measured)
     with _draft(path) as file:
-        head = Head(network.cpu(), options.head)
-        _write(head, file, options, facts, [read()[0] for read in calibration] if options.precision == "int8" else [])
+        head, needs_images = Head(network.cpu(), options.head), options.precision == "int8"
+        write_file(head, file, options, [read()[0] for read in calibration] if needs_images else [], facts)
         run = open_file(file, options, network)
         checks = compare(head, run, options, examples)
         loss = None
@@ -151,9 +165,14 @@ def _draft(path: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _write(
-    head: Head, path: Path, options: ExportOptions, facts: ExportFacts, calibration: Sequence[np.ndarray]
+def write_file(
+    head: Head, path: Path, options: ExportOptions, calibration: Sequence[np.ndarray], facts: ExportFacts | None = None
 ) -> None:
+    """Writes a file without comparing it; `calibration` are images uint8 `(H, W, 3)`, which only int8 needs.
+
+    Raises:
+        UserError: the network cannot be exported, or a package is not installed.
+    """
     if options.format == "safetensors":
         _write_weights(head.network, path, options.precision)
         return
@@ -162,7 +181,10 @@ def _write(
         with warnings.catch_warnings():
             # So torch calls weights in the memory format channels_last; they are whole, and the comparison shows it.
             warnings.filterwarnings("ignore", message="No complete tensor found in the group")
-            torch.export.save(program, path)
+            try:
+                torch.export.save(program, path)
+            except SerializeError as error:
+                raise UserError(f"{_name(head)} cannot be exported as torch_export: {first_line(error)}") from error
         return
     onnx = path.with_suffix(".onnx")
     export_onnx(head, onnx, options.batch_size, options.size, options.head, facts)

@@ -55,6 +55,14 @@ class ExportOptions:
         """Format and precision, which stand in the protocol of the figures that such a file gives: `onnx int8`."""
         return f"{self.format} {self.precision}"
 
+    @property
+    def content(self) -> str:
+        """Describes the input and the output of the file."""
+        if self.format == "safetensors":
+            return "weights"
+        height, width = self.size or ("height", "width")
+        return f"uint8 image ({self.batch_size}, 3, {height}, {width}) to {self.head}"
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -123,8 +131,8 @@ class ExportLoss:
 
     def __str__(self) -> str:
         return (
-            f"mIoU {self.file:.4f}, of the network {self.network:.4f}, on {self.images} images ({-100 * self.lost:+.2f} "
-            f"points, 95 % interval {100 * self.low:+.2f} to {100 * self.high:+.2f})"
+            f"mIoU {self.file:.4f}, of the network {self.network:.4f}, on {self.images} images "
+            f"({-100 * self.lost:+.2f} points, 95 % interval {100 * self.low:+.2f} to {100 * self.high:+.2f})"
         )
 
 
@@ -157,6 +165,14 @@ class ExportRecord:
         if self.loss and most is not None and not self.loss.lost <= most:
             return f"{self.loss}; at most {100 * most:g} are allowed (most_lost=)"
         return None
+
+
+@dataclass(frozen=True)
+class EngineFile:
+    """An exported file that is to run in place of a network."""
+
+    path: Path
+    record: ExportRecord
 
 
 def spread(items: Sequence[T], count: int) -> list[T]:

@@ -13,6 +13,8 @@ from rich.progress import track
 from src.data.sources.cityscapes_labels import to_label_ids
 from src.errors import UserError
 from src.evaluation.checkpoint import load_weights
+from src.evaluation.engine import use_engine
+from src.evaluation.exported import EngineFile
 from src.evaluation.inputs import Images
 from src.evaluation.quiet import quieten
 from src.files import atomic_path
@@ -78,11 +80,14 @@ def predict_images(
     writer: LabelIds | Pictures,
     accelerator: str,
     precision: Any,
+    engine: EngineFile | None = None,
 ) -> list[str]:
     """Writes the prediction for each image, by the protocol of the run; returns the errors of those not to be read."""
     quieten()
     fabric = L.Fabric(accelerator=accelerator, devices=1, precision=precision)
     load_weights(task, checkpoint)
+    if engine is not None:
+        task.network = use_engine(engine, task.network)
     task.to(fabric.device).eval()
     unread = []
     for name, read in track(images.items(), f"{len(images)} images", disable=len(images) == 1):
