@@ -139,8 +139,10 @@ def find_engine(cfg: DictConfig, run: RunFolder, config: DictConfig) -> EngineFi
         path = output_folder(run).path / file_name(ExportOptions(format=cfg.engine))
     form = next((form for form in ENGINES if SUFFIXES[form] == path.suffix), None)
     if form is None:
-        files = " or ".join(f"a {SUFFIXES[form]} file of src.export" for form in ENGINES)
-        raise UserError(f"engine={cfg.engine}: must be {TORCH}, {', '.join(ENGINES)}, or {files}")
+        suffixes = " or ".join(SUFFIXES[form] for form in ENGINES)
+        raise UserError(
+            f"engine={cfg.engine}: must be {TORCH}, {', '.join(ENGINES)}, or a {suffixes} file of src.export"
+        )
     for key, known in (("accelerator", DEVICES), ("precision", (AS_RUN, "32-true"))):
         if cfg[key] not in known:
             raise UserError(

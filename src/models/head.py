@@ -26,8 +26,9 @@ class Head(nn.Module):
         super().__init__()
         self.network, self.kind = network.eval(), kind
         with torch.no_grad():
-            rows = network(torch.zeros(1, 3, EXAMPLE, EXAMPLE, dtype=torch.uint8, device=network.mean.device))[0]
-        self.stride = stride_of(EXAMPLE, rows.shape[-2] - (network.architecture.corner_stride is not None))
+            logits = network(torch.zeros(1, 3, EXAMPLE, EXAMPLE, dtype=torch.uint8, device=network.mean.device))[0]
+        self.has_corners = getattr(network.architecture, "corner_stride", None) is not None
+        self.stride = stride_of(EXAMPLE, logits.shape[-2] - self.has_corners)
 
     def forward(self, image: Tensor) -> Tensor:
         logits = cast(Tensor, self.network(image)[0])
@@ -42,7 +43,7 @@ class Head(nn.Module):
         rows, columns = logits.shape[-2], logits.shape[-1]
         if not network.align_corners:
             covered = (rows * self.stride, columns * self.stride)
-        elif network.architecture.corner_stride is not None:
+        elif self.has_corners:
             covered = ((rows - 1) * self.stride + 1, (columns - 1) * self.stride + 1)
         else:
             covered = (height, width)
