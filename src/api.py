@@ -12,6 +12,7 @@ from src.config.export_plan import TORCH, find_engine
 from src.config.flat import to_dict
 from src.config.reopen import AS_RUN, load_run
 from src.errors import UserError
+from src.files import HOME
 
 if TYPE_CHECKING:
     from src.evaluation.loaded import LoadedNetwork
@@ -37,9 +38,10 @@ def load(
         "run": str(run), "checkpoint": checkpoint, "engine": engine, "inference": inference,
         "accelerator": accelerator, "precision": AS_RUN, "data": {"root": AS_RUN},
     })  # fmt: skip
+    known = [key for key in OmegaConf.load(HOME / "conf" / "_protocol.yaml").inference if key not in ("labels", "crop")]
+    if unknown := [key for key in inference if key not in known]:
+        raise UserError(f"{unknown[0]}={inference[unknown[0]]}: must be one of {', '.join(known)}")
     folder, config = load_run(cfg)
-    if unknown := [key for key in inference if key in ("labels", "crop")]:
-        raise UserError(f"{unknown[0]}: a prediction has the whole image's size; leave it out")
     file = find_engine(cfg, folder, config)
 
     from src.evaluation.loaded import LoadedNetwork, place  # imports torch: what was asked for is known to be there
