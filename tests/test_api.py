@@ -100,9 +100,8 @@ def test_figures_and_configuration_are_those_of_the_run(network: LoadedNetwork, 
     assert network.results.own.miou == run.read_results().own.miou
     assert list(network.classes) == list(network.config["data"]["classes"])
     assert network.config["seed"] == 0
-    assert repr(network).startswith(
-        f"first: 11 classes, mIoU {network.results.own.miou:.4f} (streets-11 val (3 images)"
-    )
+    own = network.results.own
+    assert repr(network).startswith(f"first: 11 classes, mIoU {own.miou:.4f} (streets-11 val (3 images)")
 
 
 @pytest.mark.parametrize(
