@@ -1,4 +1,4 @@
-"""The wheel: a package `streetseg` for other projects, without one called `src`, from a virtual environment elsewhere."""
+"""The wheel: a package `streetseg` for other projects, and none called `src`, in a virtual environment elsewhere."""
 
 import re
 import subprocess
@@ -87,10 +87,6 @@ def test_another_project_imports_it(wheel: Path, tmp_path: Path) -> None:
     assert subprocess.run(command, cwd=project, capture_output=True, text=True, check=False).returncode == 0
     labels = project / "runs" / "zoo" / "camvid_lraspp_lite0" / "predictions" / "photo" / "labels" / "photo.png"
     assert np.array_equal(np.asarray(Image.open(labels)), expected.labels)
-    wrong = subprocess.run(
-        [python, "-m", "streetseg.nothing"], cwd=project, capture_output=True, text=True, check=False
-    )
-    assert "No module named streetseg.nothing" in wrong.stderr
 
 
 def test_an_editable_installation_is_refused(tmp_path: Path) -> None:
