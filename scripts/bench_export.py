@@ -11,6 +11,7 @@ Logits at the network's stride come out; reading files and bringing logits up ar
 """
 
 import argparse
+import shutil
 import statistics
 import subprocess
 import sys
@@ -30,7 +31,7 @@ from src.api import load
 from src.config.cli import register_resolvers
 from src.errors import UserError
 from src.evaluation.engine import open_file
-from src.evaluation.export import write_file
+from src.evaluation.export import convert, export_onnx, write_file
 from src.evaluation.exported import SUFFIXES, ExportOptions, parts
 from src.files import HOME
 from src.models.head import Head
@@ -66,12 +67,17 @@ def main() -> None:
     print(f"{'engine':<20}{'ms per image':>13}{'images/s':>10}{'ratio':>7}{'MB':>7}")
     with tempfile.TemporaryDirectory() as folder:
         runs: dict[str, Callable[[Tensor], Tensor]] = {EAGER: head}
-        sizes = {EAGER: 0.0}
+        sizes, base = {EAGER: 0.0}, export_onnx(head, Path(folder) / "base.onnx")
         for name in (name for name in FILES if name in options.only):
             form, precision = name.split()
-            path, kind = Path(folder) / f"{precision}{SUFFIXES[form]}", ExportOptions(form, precision)
+            path, kind = Path(folder) / f"{form}-{precision}{SUFFIXES[form]}", ExportOptions(form, precision)
             try:
-                write_file(head, path, kind, [image[0].permute(1, 2, 0).numpy()])
+                if form == "torch_export":
+                    write_file(head, path, kind, [])
+                else:
+                    onnx = path.with_suffix(".onnx")
+                    shutil.copyfile(base, onnx)
+                    convert(onnx, path, kind, [image[0].permute(1, 2, 0).numpy()])
                 runs[name] = open_file(path, kind, head.network)
             except UserError as error:
                 print(f"{name:<20} {error}")

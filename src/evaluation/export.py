@@ -188,6 +188,15 @@ def write_file(
         return
     onnx = path.with_suffix(".onnx")
     export_onnx(head, onnx, options.batch_size, options.size, options.head, facts)
+    convert(onnx, path, options, calibration)
+
+
+def convert(onnx: Path, path: Path, options: ExportOptions, calibration: Sequence[np.ndarray]) -> None:
+    """Makes the file that is asked for of an ONNX file in 32 bits, which it replaces.
+
+    Raises:
+        UserError: a package is not installed.
+    """
     if options.precision == "int8":
         quantise(onnx, calibration, options)
     if options.format == "openvino":

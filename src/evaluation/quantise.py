@@ -18,7 +18,7 @@ def quantise(path: Path, images: Sequence[np.ndarray], options: ExportOptions) -
     """Quantises convolutions and matrix products: weights in 8 bits per channel, activations in 8 bits per tensor.
 
     The ranges of the activations are those that the images reach. Scales stand in the graph as pairs of
-    QuantizeLinear and DequantizeLinear (QDQ), which onnxruntime, OpenVINO and TensorRT read.
+    QuantizeLinear and DequantizeLinear (QDQ), which onnxruntime and OpenVINO read.
 
     Args:
         images: uint8 `(H, W, 3)` each, of any sizes that the file takes.
