@@ -39,7 +39,7 @@ from src.models.network import Network
 
 K = 11
 EAGER, COMPILED = "eager", "torch.compile"
-FILES = ("torch_export fp32", "onnx fp32", "onnx int8", "openvino fp32", "openvino int8")
+FILES = ("torch_export fp32", "onnx fp32", "onnx fp16", "onnx int8", "openvino fp32", "openvino int8")
 LEFT_OUT = 2  # rounds
 
 
