@@ -10,6 +10,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from src.config.checks import one_of
 from src.config.kinds import is_number
 from src.config.reopen import AS_RUN, load_data, load_run
+from src.data.listing import list_images
 from src.data.reading import read_image
 from src.errors import UserError, whole
 from src.evaluation.exported import (
@@ -23,7 +24,6 @@ from src.evaluation.exported import (
     parts,
     read_export,
 )
-from src.evaluation.inputs import find_images
 from src.runs.folder import RunFolder
 from src.runs.zoo import output_folder
 
@@ -113,8 +113,11 @@ def find_examples(cfg: DictConfig, run: RunFolder, config: DictConfig) -> Exampl
         UserError: there are none; says how to give others.
     """
     if cfg.images != AS_RUN:
-        files = find_images(Path(cfg.images)).files
-        return Examples(f"{cfg.images} ({len(files)} images)", [partial(_read_file, file) for file in files.values()])
+        folder = Path(cfg.images)
+        files = list_images(folder) if folder.is_dir() else []
+        if not files:
+            raise UserError(f"images={cfg.images}: no folder with images there; give one, or leave it out")
+        return Examples(f"{cfg.images} ({len(files)} images)", [partial(_read_file, file) for file in files])
     try:
         source, split, samples = load_data(OmegaConf.create({"split": AS_RUN}), run, config)
     except UserError as error:

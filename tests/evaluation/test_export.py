@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
-from src.config.export_plan import file_name, read_options
+from src.config.export_plan import file_name, find_examples, read_options
+from src.config.saved import load_config
 from src.data.streets.source import Streets
 from src.errors import UserError
 from src.evaluation import export as exporting
@@ -19,7 +21,9 @@ from src.evaluation.export_check import SCALES, compare
 from src.evaluation.exported import Examples, ExportFacts, ExportLoss, ExportOptions, ExportRecord, spread
 from src.models.network import Network
 from src.models.weights import read_weights
+from src.runs.folder import RunFolder
 from tests.support.compose import composed
+from tests.support.paths import ROOT
 from tests.support.small import CLASSES, Small
 
 FACTS = ExportFacts(
@@ -205,3 +209,19 @@ def test_names_of_files() -> None:
     with composed("export", "run=runs/a", "precision=int8", "head=labels", "size=[360,480]") as cfg:
         assert file_name(read_options(cfg)) == "network-int8-labels-360x480.onnx"
     assert file_name(ExportOptions("openvino")) == "network.xml"
+
+
+def test_photos_compare_where_there_are_no_data(tmp_path: Path) -> None:
+    run = RunFolder(ROOT / "zoo" / "camvid_lraspp_lite0")
+    with composed("export", f"run={run.path}") as cfg:
+        config = load_config(run.config)
+        with pytest.raises(UserError, match=r"give data\.root=DIR; or give images=FOLDER of photos"):
+            find_examples(cfg, run, config)
+        cfg.images = str(tmp_path)
+        with pytest.raises(UserError, match="no folder with images there"):
+            find_examples(cfg, run, config)
+        Image.new("RGB", (7, 5), (1, 2, 3)).save(tmp_path / "a.png")
+        found = find_examples(cfg, run, config)
+    (read,) = found.reads
+    image, mask = read()
+    assert (image.shape, image[0, 0].tolist(), mask) == ((5, 7, 3), [1, 2, 3], None)
