@@ -17,7 +17,6 @@ import numpy as np
 import torch
 import torch.fx.experimental._config as symbolic_shapes
 from torch import nn
-from torch._export.serde.serialize import SerializeError
 from torch.export import Dim, ExportedProgram, export
 
 from src.errors import UserError
@@ -183,7 +182,7 @@ def write_file(
             warnings.filterwarnings("ignore", message="No complete tensor found in the group")
             try:
                 torch.export.save(program, path)
-            except SerializeError as error:
+            except Exception as error:  # torch raises errors of many kinds
                 raise UserError(f"{_name(head)} cannot be exported as torch_export: {first_line(error)}") from error
         return
     onnx = path.with_suffix(".onnx")
