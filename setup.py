@@ -10,6 +10,7 @@ from pathlib import Path
 
 from setuptools import setup
 from setuptools.command.build_py import build_py
+from setuptools.command.editable_wheel import editable_wheel
 from setuptools.errors import SetupError
 
 NAME = "streetseg"
@@ -23,8 +24,6 @@ class BuildPackage(build_py):
     """Copies the files; in code and in conf/, but not in the run folders of zoo/, names of modules are changed."""
 
     def run(self) -> None:
-        if self.editable_mode:
-            raise SetupError("no editable installation: in a clone call python -m src.NAME, or pip install . anew")
         shutil.rmtree(Path(self.build_lib), ignore_errors=True)
         for source, target in self._files():
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -49,4 +48,15 @@ class BuildPackage(build_py):
         ]
 
 
-setup(packages=[NAME], package_dir={NAME: "src"}, cmdclass={"build_py": BuildPackage})
+class NoEditable(editable_wheel):
+    """Refuses an installation that would leave the names of the modules as they are."""
+
+    def run(self) -> None:
+        raise SetupError("no editable installation: in a clone call python -m src.NAME, or pip install . anew")
+
+
+setup(
+    packages=[NAME],
+    package_dir={NAME: "src"},
+    cmdclass={"build_py": BuildPackage, "editable_wheel": NoEditable},
+)

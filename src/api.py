@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from src.config.checks import one_of
 from src.config.export_plan import TORCH, find_engine
 from src.config.flat import to_dict
 from src.config.reopen import AS_RUN, load_run
 from src.errors import UserError
 from src.files import HOME
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
 
 if TYPE_CHECKING:
     from src.evaluation.loaded import LoadedNetwork
@@ -34,6 +37,7 @@ def load(
         UserError: no such run, checkpoint, engine or device, a damaged file, or an option out of range.
     """
     accelerator, _, number = device.partition(":")
+    one_of("device", accelerator, DEVICES)
     cfg = OmegaConf.create({
         "run": str(run), "checkpoint": checkpoint, "engine": engine, "inference": inference,
         "accelerator": accelerator, "precision": AS_RUN, "data": {"root": AS_RUN},

@@ -149,7 +149,7 @@ class ExportRecord:
     digest: str  # SHA-256 of the file, or of both
     compared_on: str
     checks: tuple[ExportCheck, ...]
-    loss: ExportLoss | None = None  # None if it was not measured: 32 bits, or no labels
+    loss: ExportLoss | None = None  # None if it was not measured: 32 bits, only weights, or no labels
 
     def __str__(self) -> str:
         lines = [f"compared by {self.runtime} on images of {self.compared_on}:", *(f"  {each}" for each in self.checks)]

@@ -182,5 +182,5 @@ def place(accelerator: str, number: str, precision: Any, given: str) -> L.Fabric
     try:
         devices = [int(number)] if number else 1
         return L.Fabric(accelerator=accelerator, devices=devices, precision=precision)
-    except (ValueError, RuntimeError) as error:  # Lightning's are of both kinds
+    except (ValueError, TypeError, RuntimeError) as error:  # Lightning's are of all kinds
         raise UserError(f"device={given}: {error}; give auto, cpu, cuda, cuda:1 or mps") from error
