@@ -123,7 +123,8 @@ def _open_openvino(path: Path) -> Run:
     # In 32 bits: on some processors it would otherwise round to bfloat16, which no other format does unasked.
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": torch.get_num_threads()}
     model = openvino.compile_model(path, "CPU", settings)
-    return lambda image: torch.from_numpy(model(image.numpy())[0].copy())
+    # A request of its own for each call, as src.predict calls from several threads.
+    return lambda image: torch.from_numpy(model.infer_new_request([image.numpy()])[0].copy())
 
 
 def _fill(batch: Tensor, size: int) -> Tensor:
