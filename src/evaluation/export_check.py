@@ -28,9 +28,11 @@ def compare(head: Head, run: Run, options: ExportOptions, examples: Examples) ->
         same = pixels = 0
         difference, largest, size = 0.0, 0.0, (0, 0)
         for image in images:
-            batch = fit(image, options.size or _scaled(image, scale)).expand(options.batch_size, -1, -1, -1)
+            fitting = fit(image, options.size or _scaled(image, scale))
+            # Mirrored after the first, so that images that a file mixes up are seen.
+            batch = torch.cat([fitting, fitting.flip(-1).expand(options.batch_size - 1, -1, -1, -1)])
             with torch.no_grad():
-                expected, found = head(batch), run(batch.contiguous())
+                expected, found = head(batch), run(batch)
             assert found.shape == expected.shape, f"{tuple(found.shape)} is not {tuple(expected.shape)}"
             ids = [each if options.head == "labels" else each.argmax(1) for each in (found, expected)]
             same += int((ids[0] == ids[1]).sum())
