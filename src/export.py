@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from src.config.cli import launch
 from src.config.export_plan import plan_export
@@ -28,7 +28,7 @@ def export(cfg: DictConfig) -> Path:
 
     task = instantiate(config.task)
     load_weights(task, plan.run.checkpoint(cfg.checkpoint))
-    size = to_dict(config.data.get("image_size") or OmegaConf.create([]))
+    size = list(config.data.get("image_size") or [])
     facts = describe(task, plan.run.path.resolve().name, cfg.checkpoint, to_dict(config.data.classes), size)
     record = export_checked(task.network, plan.path, plan.options, plan.examples, facts, task.protocol)
     log.info("%s: %s\n%s", plan.path, plan.options.content, record)

@@ -78,8 +78,8 @@ def measure_loss(
         return None
     expected, found = (np.stack(each) for each in matrices)
     interval = paired(found, expected)
-    miou = [figures(each.sum(0)).miou for each in (expected, found)]
-    return ExportLoss(len(found), *miou, interval.low, interval.high)
+    own, other = (figures(each.sum(0)).miou for each in (expected, found))
+    return ExportLoss(len(found), own, other, interval.low, interval.high)
 
 
 def to_batch(pixels: np.ndarray) -> Tensor:
