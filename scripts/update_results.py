@@ -10,8 +10,8 @@ from hydra import compose, initialize_config_dir
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from src.config.cli import register_resolvers  # noqa: E402
 from src.config.flat import to_dict  # noqa: E402
+from src.config.resolvers import register_resolvers  # noqa: E402
 from src.config.table_plan import read_spec  # noqa: E402
 from src.errors import UserError  # noqa: E402
 from src.files import write_text  # noqa: E402
