@@ -33,6 +33,7 @@ def main() -> None:
         published = zoo / "smoke_net"
         call("src.predict", f"run={published}", f"input={picture}", f"output={folder}/pictures", "accelerator=cpu")
         call("src.export", f"run={published}", f"out={folder}/smoke.onnx")
+        call("src.eval", f"run={published}", f"engine={folder}/smoke.onnx")
         own = ["data=folder", f"data.root={write_own_data(Path(folder) / 'own')}"]
         call("src.check", *own, f"out={folder}/check")
         call("src.pack", *own)

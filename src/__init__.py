@@ -1,14 +1,15 @@
 """Semantic segmentation of street scenes. `python -m src.NAME` runs a command; other modules are no commands."""
 
 import sys
-from pathlib import Path
 
 
 def _refuse_other_modules(words: list[str]) -> None:
     """Ends `python -m src.MODULE` with an error if the module is no command: it would do nothing, with status 0."""
     module = words[words.index("-m") + 1] if "-m" in words[:-1] else ""
     if sys.argv[:1] == ["-m"] and module.startswith("src."):
-        found = sorted(path.stem for path in (Path(__file__).parents[1] / "conf").glob("[!_]*.yaml"))
+        from src.files import HOME
+
+        found = sorted(path.stem for path in (HOME / "conf").glob("[!_]*.yaml"))
         if module.removeprefix("src.") not in found:
             sys.exit(f"error: {module} is no command; the commands are {', '.join(f'src.{name}' for name in found)}")
 

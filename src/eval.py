@@ -29,9 +29,10 @@ def evaluate_run(cfg: DictConfig) -> float:
     data = build_data(config.datamodule, plan.source, augmentation=None)
     task = instantiate(config.task)
     trainer = evaluation_trainer(cfg.accelerator, config.trainer.precision)
-    evaluation = evaluate(trainer, task, data, plan.run, plan.split, cfg.checkpoint, folder, plan.extras)
+    evaluation = evaluate(trainer, task, data, plan.run, plan.split, cfg.checkpoint, folder, plan.extras, plan.engine)
     folder.add_evaluation(evaluation, finished=False)
-    note_cost(folder, task, config.data.get("image_size"))
+    if plan.engine is None:
+        note_cost(folder, task, config.data.get("image_size"))
     draw_or_note(folder.path, partial(draw_evaluation, folder, evaluation))
     text = f"{plan.split}/miou {evaluation.miou:.4f}{mark(evaluation)}"
     tables = "\n".join([class_table(evaluation), details_table(evaluation)])

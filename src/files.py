@@ -18,6 +18,9 @@ from weakref import WeakSet
 from src.errors import UserError
 
 log = logging.getLogger(__name__)
+PACKAGE = Path(__file__).parent
+# The folder that holds conf/ and zoo/: the clone around src/, or the installed package, which has them inside.
+HOME = PACKAGE if (PACKAGE / "conf").is_dir() else PACKAGE.parent
 MARKER = ".streetseg"  # a file in every folder that this program made
 LOCK = ".lock"
 TEMPORARY = re.compile(r"\..+\.\d+\.tmp(\.\w+)?")  # the names that `atomic_path` makes

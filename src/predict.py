@@ -31,7 +31,7 @@ def predict(cfg: DictConfig) -> int:
     writer = LabelIds(plan.output) if is_official else Pictures(plan.output, plan.wanted)
     task, path = instantiate(config.task), plan.run.checkpoint(cfg.checkpoint)
     with Ledger(plan.output, plan.settings) as ledger:
-        segmenter = Segmenter(task, path, cfg.accelerator, config.trainer.precision, plan.wanted)
+        segmenter = Segmenter(task, path, cfg.accelerator, config.trainer.precision, plan.wanted, plan.engine)
         if plan.film is not None:
             assert isinstance(writer, Pictures)
             log.info("%s", segment_film(plan.film, segmenter, writer, ledger, cfg.frames))

@@ -77,14 +77,14 @@ class RowUpsampling:
 
 def _covered(pixels: int, rows: int, align_corners: bool) -> int:
     """Rows of the padded image that a map of so many rows stands for."""
-    stride = _stride(pixels, rows)
+    stride = stride_of(pixels, rows)
     if not align_corners:
         return rows * stride
     # One row more than ceil(pixels / stride): a network of s n + 1 rows. Below 2 s pixels it may be taken for another.
     return (rows - 1) * stride + 1 if (rows - 1) * stride >= pixels - 1 else pixels
 
 
-def _stride(pixels: int, rows: int) -> int:
+def stride_of(pixels: int, rows: int) -> int:
     """The power of two s with rows = ceil(pixels / s); if rows is 1, any s gives the same map."""
     stride = 1
     while rows * stride < pixels:

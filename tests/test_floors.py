@@ -24,6 +24,7 @@ FLOORS = (
     {
         "plugins",  # found by Hydra, as the commands are by the user
         "aggregate",
+        "api",
         "check",
         "crossval",
         "draw",

@@ -5,10 +5,12 @@ from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig
 
+from src.config.export_plan import find_engine
 from src.config.reopen import load_data, load_run
 from src.data.source import Source
 from src.errors import UserError, whole
 from src.evaluation.against import comparable
+from src.evaluation.exported import EngineFile
 from src.evaluation.extras import Extras
 from src.runs.folder import RunFolder
 from src.runs.records import Evaluation
@@ -29,6 +31,7 @@ class EvaluationPlan:
     folder: RunFolder  # for the figures: the run's own, or that of a published one
     other: RunFolder | None  # a run to compare with
     candidates: list[Evaluation]  # its evaluations on the split
+    engine: EngineFile | None  # an exported file that runs in place of the network
 
 
 def plan_evaluation(cfg: DictConfig) -> EvaluationPlan:
@@ -38,6 +41,7 @@ def plan_evaluation(cfg: DictConfig) -> EvaluationPlan:
         UserError: no such run, data or split, a split without labels, a value out of range, nothing to compare with.
     """
     run, config = load_run(cfg)
+    engine = find_engine(cfg, run, config)
     extras = read_extras(cfg)
     source, split, _ = load_data(cfg, run, config)
     source.check_labelled(split)
@@ -48,7 +52,7 @@ def plan_evaluation(cfg: DictConfig) -> EvaluationPlan:
             raise UserError(f"against={cfg.against}: no run folder there{nearest_runs(Path(path))}")
         other = output_folder(RunFolder(path))
         candidates = comparable(other, split)
-    return EvaluationPlan(run, config, source, split, extras, output_folder(run), other, candidates)
+    return EvaluationPlan(run, config, source, split, extras, output_folder(run), other, candidates, engine)
 
 
 def read_extras(cfg: DictConfig) -> Extras:

@@ -6,7 +6,6 @@ import logging
 import re
 import shlex
 import sys
-from pathlib import Path
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -16,8 +15,9 @@ from omegaconf.errors import ConfigAttributeError, OmegaConfBaseException
 from src.config.flat import flatten, to_dict
 from src.config.words import shell_word
 from src.errors import UserError, shortened
+from src.files import HOME
 
-CONF = Path(__file__).parents[2] / "conf"
+CONF = HOME / "conf"
 # Errors of the operating system that a user can mend.
 REFUSALS = {
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOTDIR,

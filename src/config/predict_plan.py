@@ -10,6 +10,7 @@ from typing import Any
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from src.config.build import image_form
+from src.config.export_plan import find_engine
 from src.config.flat import digest, flatten, to_dict
 from src.config.kinds import is_number
 from src.config.reopen import AS_RUN, load_data, load_run
@@ -17,6 +18,7 @@ from src.data.fingerprint import file_content
 from src.data.frame import RGB
 from src.data.reading import read_image
 from src.errors import UserError, shortened, whole
+from src.evaluation.exported import EngineFile
 from src.evaluation.inputs import (
     Photo,
     film_of,
@@ -55,6 +57,7 @@ class Prediction:
     wanted: Wanted
     output: Path
     settings: dict[str, Any]
+    engine: EngineFile | None = None  # an exported file that runs in place of the network
 
 
 def plan_prediction(cfg: DictConfig) -> Prediction:
@@ -70,6 +73,7 @@ def plan_prediction(cfg: DictConfig) -> Prediction:
                 f"inference.{key}={cfg.inference[key]}: a prediction has the whole image's size; leave it out"
             )
     run, config = load_run(cfg)
+    engine = find_engine(cfg, run, config)
     check_given_inputs(cfg)
     film = film_of(cfg.input) if isinstance(cfg.input, str) else None
     wanted = wanted_outputs(cfg, dict(config.data.classes), is_film=film is not None)
@@ -86,9 +90,11 @@ def plan_prediction(cfg: DictConfig) -> Prediction:
     # Of an output folder within the input, the pictures of an earlier call are no photos.
     photos = [photo for photo in photos if photo.path is None or not photo.source.startswith(f"{output.resolve()}/")]
     settings = describe_settings(cfg, run, config, wanted)
+    if engine is not None:
+        settings["engine"] = engine.record.digest
     claim(output, "output")
     Ledger(output, settings).check()
-    return Prediction(run, config, photos, film, wanted, output, settings)
+    return Prediction(run, config, photos, film, wanted, output, settings, engine)
 
 
 def check_given_inputs(cfg: DictConfig) -> None:

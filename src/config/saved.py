@@ -38,6 +38,8 @@ GROUPS = {
 }
 INTERPOLATION = re.compile(r"(?<!\\)(\\\\)*\$\{")  # not one with a backslash before it, which OmegaConf reads as text
 # Of these packages every class is allowed, of the others those that conf/ names.
+PROGRAM = __name__.partition(".")[0]  # src in a clone, streetseg where it is installed (setup.py)
+OWN = re.compile(r"(?m)(_target_: *)(?:src|streetseg)\b(?=\.)")  # of a run of either
 CLASSES = re.compile(r"(torch\.optim|albumentations)\.[A-Z]\w*")
 
 
@@ -58,7 +60,7 @@ def read_config(path: Path) -> DictConfig:
         text = path.read_bytes().decode()
         if not text.rstrip().endswith(END):
             raise damaged(path, f"it is cut off: its last line is not {END.strip()}")
-        config = OmegaConf.create(text)
+        config = OmegaConf.create(OWN.sub(rf"\1{PROGRAM}", text))
         missing = [key for key in NEEDED if OmegaConf.select(config, key) is None]
     except UserError:
         raise
@@ -107,7 +109,7 @@ def _belongs(root: str, value: Any) -> bool:
     """Returns whether a class may be built in a part of the configuration."""
     if not isinstance(value, str):
         return False
-    if value.split(".")[0] in ("src", "torch", "albumentations", "lightning"):
+    if value.split(".")[0] in (PROGRAM, "torch", "albumentations", "lightning"):
         is_known = value in known_targets() or CLASSES.fullmatch(value) is not None
         return is_known and value.startswith(ROOMS.get(root, ()))
     return any(value in known_targets(group) for group in GROUPS.get(root, ()))

@@ -1,99 +1,98 @@
-"""Compares an exported file with the network that it was made of, as another program would run it."""
+"""Compares an exported file with the network that it was made of, on real images, as another program would run it."""
 
-import copy
-from collections.abc import Callable
-from dataclasses import dataclass
-from importlib.metadata import version
-from pathlib import Path
+from collections.abc import Sequence
+from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from src.errors import UserError
+from src.evaluation.engine import Engine, Run
+from src.evaluation.exported import Examples, ExportCheck, ExportLoss, ExportOptions, Read, spread
+from src.inference import Protocol, fit_labels, predict_rows, resize
+from src.metrics.confusion import count_images
+from src.metrics.figures import figures
+from src.metrics.intervals import paired
+from src.models.head import Head
 from src.models.network import Network
-from src.models.weights import read_weights
 
-SIZES = ((97, 161), (160, 288))  # neither is that of the export's example
-LEAST = 0.99  # share of the pixels of which both must name the same class
-RUNTIMES = {"onnx": "onnxruntime", "torch_export": "torch", "safetensors": "safetensors"}  # by format
+SCALES = (1.0, 0.61)  # of the sides of the images; at the second they are multiples of nothing
+COMPARED = 4  # images at each
 
 
-@dataclass(frozen=True)
-class ExportCheck:
-    """The comparison of two networks on one image of noise."""
-
-    height: int
-    width: int
-    agreement: float  # share of the pixels of which both name the same class
-    largest_difference: float  # of logits
-    largest_logit: float
-
-    def __str__(self) -> str:
-        return (
-            f"{self.height}x{self.width}: same class at {100 * self.agreement:.2f} % of the pixels, logits differ by "
-            f"{self.largest_difference:.2g} at most (the largest is {self.largest_logit:.2g})"
-        )
-
-
-@dataclass(frozen=True)
-class ExportRecord:
-    """Content of the JSON file beside an exported file."""
-
-    file: str
-    format: str
-    runtime: str  # that ran the file for the comparison
-    size: int  # bytes
-    checks: tuple[ExportCheck, ...]
-
-    def __str__(self) -> str:
-        return "\n".join([f"compared by {self.runtime}:", *(f"  {check}" for check in self.checks)])
-
-    @property
-    def fault(self) -> str | None:
-        """The first comparison that shows another network, as text."""
-        return next((str(check) for check in self.checks if not check.agreement >= LEAST), None)
-
-
-def compare(network: Network, path: Path, form: str, batch_size: int) -> ExportRecord:
-    """Runs the file and the network on noise at two sizes.
-
-    Raises:
-        UserError: the package that runs such files is not installed.
-    """
-    run = _runner(network, path, form)
-    generator = torch.Generator().manual_seed(0)
+def compare(head: Head, run: Run, options: ExportOptions, examples: Examples) -> tuple[ExportCheck, ...]:
+    """Runs the file and the network on real images at two sizes, or at the only one that the file takes."""
+    images = [to_batch(read()[0]) for read in spread(examples.reads, COMPARED)]
     checks = []
-    for height, width in SIZES:
-        image = torch.randint(
-            0, 256, (batch_size, network.channels, height, width), dtype=torch.uint8, generator=generator
-        )
-        with torch.no_grad():
-            expected, found = network.eval().cpu()(image)[0], run(image)
-        assert found.shape == expected.shape, f"{tuple(found.shape)} is not {tuple(expected.shape)}"
-        agreement = (found.argmax(1) == expected.argmax(1)).float().mean().item()
-        difference = (found - expected).abs().max().item()
-        checks.append(ExportCheck(height, width, agreement, difference, expected.abs().max().item()))
-    runtime = RUNTIMES[form]
-    return ExportRecord(path.name, form, f"{runtime} {version(runtime)}", path.stat().st_size, tuple(checks))
+    for scale in SCALES[: 1 if options.size else None]:
+        same = pixels = 0
+        difference, largest, size = 0.0, 0.0, (0, 0)
+        for image in images:
+            fitting = fit(image, options.size or _scaled(image, scale))
+            # Mirrored after the first, so that images that a file mixes up are seen.
+            batch = torch.cat([fitting, fitting.flip(-1).expand(options.batch_size - 1, -1, -1, -1)])
+            with torch.no_grad():
+                expected, found = head(batch), run(batch)
+            assert found.shape == expected.shape, f"{tuple(found.shape)} is not {tuple(expected.shape)}"
+            ids = [each if options.head == "labels" else each.argmax(1) for each in (found, expected)]
+            same += int((ids[0] == ids[1]).sum())
+            pixels += ids[0].numel()
+            size = (batch.shape[-2], batch.shape[-1])
+            if options.head != "labels":
+                difference = max(difference, float((found - expected).abs().max()))
+                largest = max(largest, float(expected.abs().max()))
+        checks.append(ExportCheck(*size, len(images), same / pixels, difference, largest))
+    return tuple(checks)
 
 
-def _runner(network: Network, path: Path, form: str) -> Callable[[Tensor], Tensor]:
-    """Returns a function from images uint8 `(B, 3, H, W)` to logits, which uses only the file."""
-    if form == "onnx":
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise UserError(
-                "format=onnx: needs the package onnxruntime to compare; install this project's lock"
-            ) from error
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        return lambda image: torch.from_numpy(session.run(None, {"image": image.numpy()})[0])
-    if form == "torch_export":
-        program = torch.export.load(path).module()
-        return lambda image: program(image)[0]
-    other, state = copy.deepcopy(network), read_weights(path)
-    for tensor in other.state_dict().values():
-        tensor.zero_()
-    names = {name: name if name in ("mean", "std") else f"architecture.{name}" for name in state}
-    other.load_state_dict({names[name]: tensor for name, tensor in state.items()})
-    return lambda image: other.eval().cpu()(image)[0]
+def measure_loss(
+    head: Head, run: Run, options: ExportOptions, reads: Sequence[Read], protocol: Protocol, num_classes: int
+) -> ExportLoss | None:
+    """Measures the mIoU of the file and of the network on the same images; None if none of them has labels.
+
+    Args:
+        protocol: the way of an image through both. A file that takes images of one size, or that gives no logits, is
+            measured with whole images instead.
+    """
+    if options.head != "logits":
+        protocol = Protocol(size=options.size, labels="seen")
+    elif options.size is not None:
+        protocol = Protocol(size=options.size)
+    engine = cast(Network, Engine(run, options, head.network.align_corners))
+    matrices: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    for pixels, truth in (read() for read in reads):
+        if truth is None:
+            continue
+        image, mask, seen = fit_labels(to_batch(pixels), torch.from_numpy(truth.copy())[None], protocol)
+        if options.head != "logits":
+            image = image.round().to(torch.uint8)  # the network too, as the file takes no others
+        for counts, network in zip(matrices, (head.network, engine), strict=True):
+            with torch.inference_mode():
+                if options.head == "logits":
+                    ids = torch.cat([scores.argmax(1) for _, scores in predict_rows(network, image, seen)], dim=1)
+                else:
+                    output = head(image) if network is head.network else network(image)[0]
+                    ids = output if options.head == "labels" else output.argmax(1)
+                counts.append(count_images(ids, mask, num_classes).numpy()[0])
+    if not matrices[0]:
+        return None
+    expected, found = (np.stack(each) for each in matrices)
+    interval = paired(found, expected)
+    own, other = (figures(each.sum(0)).miou for each in (expected, found))
+    return ExportLoss(len(found), own, other, interval.low, interval.high)
+
+
+def to_batch(pixels: np.ndarray) -> Tensor:
+    """Turns pixels uint8 `(H, W, 3)` into a batch `(1, 3, H, W)`."""
+    return torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None]
+
+
+def fit(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resizes images uint8 `(B, 3, H, W)` to uint8."""
+    if size == (image.shape[-2], image.shape[-1]):
+        return image
+    return resize(image, size).round().clamp(0, 255).to(torch.uint8)
+
+
+def _scaled(image: Tensor, scale: float) -> tuple[int, int]:
+    return max(1, round(image.shape[-2] * scale)), max(1, round(image.shape[-1] * scale))

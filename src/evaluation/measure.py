@@ -13,6 +13,8 @@ from src.data.datamodule import SegmentationDataModule
 from src.data.fingerprint import fingerprint
 from src.evaluation.checkpoint import load_weights
 from src.evaluation.details import describe_details
+from src.evaluation.engine import use_engine
+from src.evaluation.exported import EngineFile
 from src.evaluation.extras import NO_FILES, Extras
 from src.evaluation.image_files import ImageFiles
 from src.evaluation.observer import ImageObserver, gather
@@ -36,17 +38,22 @@ def evaluate(
     which: str,
     output: RunFolder | None = None,
     extras: Extras = NO_FILES,
+    engine: EngineFile | None = None,
 ) -> Evaluation:
     """Evaluates checkpoint `which` of a run on every image of a split.
 
     Args:
         output: the run folder that the files of the images are written to, in `evaluations/`; None for none.
+        engine: an exported file that runs in place of the network.
 
     Raises:
-        UserError: another process evaluates the same thing.
+        UserError: another process evaluates the same thing, or the engine was made of other weights.
     """
     checkpoint = Checkpoint(which, *load_weights(task, run.checkpoint(which)))
     described = protocol(trainer, task, data, split)
+    if engine is not None:
+        task.network = use_engine(engine, task.network)
+        described = replace(described, precision=engine.record.options.title)
     described = replace(described, taints=find_taints(data, split, leakage_before(run.path)))
     samples = data.samples(split)
     with _folder(trainer, output, evaluation_key(described, which)) as folder:

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from src.errors import UserError
 from src.evaluation.checkpoint import load_weights
+from src.evaluation.engine import use_engine
+from src.evaluation.exported import EngineFile
 from src.evaluation.quiet import quieten
 from src.evaluation.wanted import Wanted
 from src.inference import predict_rows
@@ -55,11 +57,19 @@ class Segmenter:
     """
 
     def __init__(
-        self, task: SegmentationTask, checkpoint: Path, accelerator: str, precision: Any, wanted: Wanted
+        self,
+        task: SegmentationTask,
+        checkpoint: Path,
+        accelerator: str,
+        precision: Any,
+        wanted: Wanted,
+        engine: EngineFile | None = None,
     ) -> None:
         quieten()
         self.fabric = L.Fabric(accelerator=accelerator, devices=1, precision=precision)
         load_weights(task, checkpoint)
+        if engine is not None:
+            task.network = use_engine(engine, task.network)
         self.task = task.to(self.fabric.device).eval()
         self.protocol = task.protocol.at_own_size
         self.wanted = wanted

@@ -41,7 +41,7 @@ def to_half(state: Mapping[str, Tensor]) -> State:
 
 def write_safetensors(path: Path, state: State, notes: Mapping[str, str]) -> None:
     """Writes contiguous tensors in one step, with notes and a digest of the content in the metadata of the file."""
-    metadata = {**notes, "format": "pt", DIGEST: _digest(state)}
+    metadata = {**notes, "format": "pt", DIGEST: digest(state)}
     with atomic_path(path) as temporary:
         temporary.write_bytes(save(state, metadata))  # its own writer makes files that only their owner reads
 
@@ -56,7 +56,7 @@ def read_safetensors(path: Path) -> tuple[State, dict[str, str]]:
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
         state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
-    if DIGEST in metadata and metadata[DIGEST] != _digest(state):
+    if DIGEST in metadata and metadata[DIGEST] != digest(state):
         raise UserError(
             f"{path}: is damaged (its content is not what was written); put back a copy of it (of a network of the "
             "zoo: git checkout)"
@@ -65,7 +65,7 @@ def read_safetensors(path: Path) -> tuple[State, dict[str, str]]:
     return {name: tensor.float() if tensor.dtype in half else tensor for name, tensor in state.items()}, metadata
 
 
-def _digest(state: Mapping[str, Tensor]) -> str:
+def digest(state: Mapping[str, Tensor]) -> str:
     """Hashes names, types, shapes and bytes of contiguous tensors."""
     content = hashlib.sha256()
     for name, tensor in sorted(state.items()):

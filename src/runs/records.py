@@ -65,7 +65,7 @@ class Protocol:
     images: int
     data: str  # fingerprint of these images and their masks (`src.data.fingerprint`)
     inference: str  # `src.inference.Protocol` as text
-    precision: str  # precision of the trainer, such as `32-true`
+    precision: str  # of the trainer, such as `32-true`; of an exported file with its format, such as `onnx int8`
     taints: tuple[Taint, ...] = ()  # empty if the weights have seen none of the images
     # Whether the run was evaluated before on other data of the same split: the tag then names the fingerprint.
     is_other_data: bool = False

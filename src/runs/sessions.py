@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
+from src.files import HOME, PACKAGE
 from src.machine import describe_machine
 
 Session = dict[str, Any]
@@ -18,7 +18,6 @@ PACKAGES = (
     "torch", "lightning", "torchmetrics", "segmentation-models-pytorch", "timm", "albumentations",
     "opencv-python-headless", "numpy", "hydra-core", "wandb",
 )  # fmt: skip
-ROOT = Path(__file__).parents[2]
 
 
 def describe_session(module: str, words: Sequence[str] | None = None, *, continues: bool) -> Session:
@@ -57,15 +56,17 @@ def differences(earlier: Session, now: Session) -> list[str]:
 def code_digest() -> str:
     """Hashes the code and the configurations of this program, committed or not."""
     content = hashlib.sha256()
-    for folder, pattern in (("src", "*.py"), ("conf", "*.yaml")):
-        for path in sorted((ROOT / folder).rglob(pattern)):
-            content.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    for folder, pattern in ((PACKAGE, "*.py"), (HOME / "conf", "*.yaml")):
+        for path in sorted(folder.rglob(pattern)):
+            content.update(path.relative_to(HOME).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return content.hexdigest()[:12]
 
 
 def _git(*arguments: str) -> str:
+    if HOME == PACKAGE:  # installed: the repository around it, if any, is another one
+        return "unknown"
     try:
-        result = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True, timeout=20)
+        result = subprocess.run(["git", *arguments], cwd=HOME, capture_output=True, text=True, check=True, timeout=20)
     except (OSError, subprocess.SubprocessError):
         return "unknown"
     return result.stdout.strip()

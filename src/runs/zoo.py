@@ -5,10 +5,10 @@ import json
 import shutil
 from pathlib import Path
 
-from src.files import claim, damaged, plain
+from src.files import HOME, claim, damaged, plain
 from src.runs.folder import RESULTS, RunFolder
 
-ZOO = Path(__file__).parents[2] / "zoo"
+ZOO = HOME / "zoo"
 OUTPUTS = Path("runs") / "zoo"  # for whatever commands write about a network of a zoo
 
 

@@ -13,15 +13,12 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from src.config.build import build_data
-from src.config.complete import complete
-from src.config.open import open_run
 from src.config.publish_plan import check_name, clean_config, describe_start, plan_publication, read_notes
 from src.config.reopen import load_run
 from src.config.saved import load_config
 from src.errors import UserError
 from src.evaluation import publish as publishing
 from src.evaluation.checkpoint import load_weights, read_checkpoint
-from src.evaluation.measure import evaluate, evaluation_trainer
 from src.folds.compare import read_member
 from src.models.half import read_safetensors, to_half, write_safetensors
 from src.models.weights import read_weights
@@ -30,32 +27,15 @@ from src.runs import zoo as zoo_module
 from src.runs.folder import RunFolder
 from src.runs.leakage import leakage_after, note_leakage
 from src.runs.origin import find_origin
-from src.runs.seal import seal
 from src.runs.summary import places, summarise, without_places
 from src.runs.zoo import find_run, nearest_runs, output_folder
 from src.training.transfer import plan_transfer
 from tests.support.compose import composed
 from tests.support.paths import SMALL, TINY
+from tests.support.runs import make_run
 
 NAME = "streets_small"
 README = "# Networks\n\n<!-- zoo: written by python scripts/list_zoo.py -->\n\nold\n\n<!-- end of zoo -->\n\nend\n"
-
-
-def make_run(runs: Path, *words: str) -> RunFolder:
-    """A finished run whose network has random weights: what a training writes, without the training."""
-    with composed("train", *words, f"runs={runs}", "name=first") as cfg:
-        prepared = complete(cfg)
-        run, config = open_run(prepared)
-    torch.manual_seed(0)
-    task, data = instantiate(config.task), build_data(config.datamodule, prepared.source, augmentation=None)
-    run.best.parent.mkdir()
-    torch.save({"state_dict": task.state_dict(), "epoch": 2, "global_step": 6}, run.best)
-    seal(run.best)
-    run.note_session()
-    run.note_end()
-    trainer = evaluation_trainer("cpu", "32-true", with_progress=False)
-    run.add_evaluation(evaluate(trainer, task, data, run, "val", "best"), finished=True)
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +171,7 @@ def test_export_writes_beside(published: RunFolder, elsewhere: Path, cli, fails)
     (first, *_) = json.loads((elsewhere / f"{path}.json").read_text())["checks"]
     assert (first["agreement"], first["largest_difference"]) == (1, 0)
     assert listing(published.path.parent) == before
-    assert fails("export", f"run=zoo/{NAME}", "format=onx").startswith("format=onx: must be onnx, torch_export")
+    assert fails("export", f"run=zoo/{NAME}", "format=onx").startswith("format=onx: must be one of onnx, openvino")
     assert "must end in .pt2" in fails("export", f"run=zoo/{NAME}", "format=torch_export", "out=a.onnx")
 
 

@@ -119,16 +119,32 @@ def test_export_at_another_size(network: Network) -> None:
     check_export(network)
 
 
-@pytest.mark.slow
-def test_onnx_at_another_size(network: Network, tmp_path: Path) -> None:
+def check_onnx(network: Network, path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
-    path = export_onnx(network, tmp_path / "model.onnx")
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(str(export_onnx(network, path)), providers=["CPUExecutionProvider"])
     for size in [(134, 262), (160, 288), (150, 203)]:
         image = images(1, size)
-        (logits,) = session.run(None, {"image": image.numpy()})
+        found = torch.from_numpy(session.run(None, {"image": image.numpy()})[0])
         with torch.no_grad():
-            assert_same(torch.from_numpy(logits), network(image)[0], 1e-4)
+            expected = network(image)[0]
+        assert_same(found, expected, 1e-4)
+        # With random weights one class has the largest logit everywhere: at the same mean and scale each has some.
+        mean, scale = expected.mean((0, 2, 3), keepdim=True), expected.std((0, 2, 3), keepdim=True)
+        ids, own = (((logits - mean) / scale).argmax(1) for logits in (found, expected))
+        assert len(own.unique()) > 2
+        assert (ids == own).float().mean() > 0.999
+
+
+@pytest.mark.slow
+def test_onnx_at_another_size(network: Network, tmp_path: Path) -> None:
+    check_onnx(network, tmp_path / "model.onnx")
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("name", SOON)
+def test_onnx_of_two_networks_at_another_size(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    check_onnx(build(name, K).eval(), tmp_path / "model.onnx")
 
 
 @pytest.mark.slow

@@ -67,7 +67,8 @@ def test_code_that_is_not_committed_counts(tmp_path: Path, monkeypatch) -> None:
     for name, text in (("src/a.py", "x = 1"), ("conf/a.yaml", "x: 1")):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_text(text)
-    monkeypatch.setattr(sessions, "ROOT", tmp_path)
+    monkeypatch.setattr(sessions, "HOME", tmp_path)
+    monkeypatch.setattr(sessions, "PACKAGE", tmp_path / "src")
     digests = []
     for name in ("src/a.py", "conf/a.yaml", "src/notes.txt"):
         code_digest.cache_clear()
