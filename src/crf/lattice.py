@@ -1,6 +1,7 @@
 """Gaussian filtering of many points in a few dimensions, by the permutohedral lattice (Adams, Baek & Davis 2010)."""
 
 import math
+import warnings
 
 import torch
 from torch import Tensor
@@ -20,32 +21,41 @@ class Lattice:
     def __init__(self, features: Tensor) -> None:
         elevated = _elevate(features.double())
         remainder, rank = _closest(elevated)
-        self.weights = _barycentric(elevated - remainder, rank).to(features.dtype)  # (N, d + 1)
-        keys = (
-            remainder[:, None, :] + _canonical(rank)
-        ).long()  # (N, d + 1 corners, d + 1 coordinates), which sum to 0
+        weights = _barycentric(elevated - remainder, rank).to(features.dtype)  # (N, d + 1)
+        keys = (remainder[:, None, :] + _canonical(rank)).long()  # (N, d + 1 corners, d + 1 coordinates)
         codes = _Codes(keys.reshape(-1, keys.shape[-1]))
-        self.codes, self.corners = torch.unique(codes.of(keys), return_inverse=True)
+        by_code, order = codes.of(keys).flatten().sort()
+        self.codes, place, counts = torch.unique_consecutive(by_code, return_inverse=True, return_counts=True)
+        corners = torch.empty_like(order).scatter_(0, order, place)
+        points, sides = weights.shape
+        self.spread = _sparse(counts, order // sides, weights.flatten()[order], points)
+        self.read = _sparse(torch.full_like(order[:points], sides), corners, weights.flatten(), len(self.codes))
         self.neighbours = [
             (self._find(codes.step(axis)), self._find(-codes.step(axis))) for axis in range(keys.shape[-1])
         ]
 
     def filter(self, values: Tensor) -> Tensor:
         """Filters float `(N, C)`; returns the same shape."""
-        corners, weights = self.corners.flatten(), self.weights.reshape(-1, 1)
-        spread = (weights * values.repeat_interleave(self.weights.shape[1], 0)).contiguous()
-        lattice = values.new_zeros(len(self.codes) + 1, values.shape[1])  # the last: corners that no point has
-        lattice.index_add_(0, corners, spread)
+        lattice = self.spread @ values
+        nobody = values.new_zeros(1, values.shape[1])  # a corner that no point has
         for before, after in self.neighbours:
-            blurred = lattice[:-1] + 0.5 * (lattice[before] + lattice[after])
-            lattice = torch.cat([blurred, lattice[-1:]])
-        return (lattice[self.corners] * self.weights[:, :, None]).sum(1)
+            known = torch.cat([lattice, nobody])
+            lattice = lattice + 0.5 * (known[before] + known[after])
+        return self.read @ lattice
 
     def _find(self, step: int) -> Tensor:
         """Returns the index of each corner's neighbour by a step of the codes, or the last if no point has it."""
         wanted = self.codes + step
         place = torch.searchsorted(self.codes, wanted).clamp_max(len(self.codes) - 1)
         return torch.where(self.codes[place] == wanted, place, len(self.codes))
+
+
+def _sparse(counts: Tensor, columns: Tensor, values: Tensor, width: int) -> Tensor:
+    """Makes a sparse matrix `(rows, width)` from the number of values of each row, in the order of the rows."""
+    starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*beta state.*")  # of torch; ten times as fast as index_add
+        return torch.sparse_csr_tensor(starts, columns, values, (len(counts), width), check_invariants=False)
 
 
 class _Codes:
