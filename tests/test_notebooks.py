@@ -43,7 +43,7 @@ def test_the_rendered_copy_has_the_same_cells(path: Path) -> None:
     page = (RENDERED / f"{path.stem}.md").read_text()
     place = 0
     for text, cell in cells(path):
-        source = text.removeprefix("%%bash\n") if cell["cell_type"] == "code" else text.splitlines()[0]
+        source = text.removeprefix("%%bash\n") if cell["cell_type"] == "code" else text.splitlines()[0].split("](")[0]
         assert source in page[place:], f"python scripts/render_notebooks.py {path.stem}"
         place = page.index(source, place) + len(source)
     for target in re.findall(r"\]\(([^)#]+)", page):

@@ -30,7 +30,7 @@ def tags(config: DictConfig) -> tuple[str, ...]:
     chosen = {key: value for key, value in config.choices.items() if (key, value) != ("scale", "full")}
     order = [chosen[key] for key in ("experiment", "data", "model", "backbone", "scale") if chosen.get(key)]
     folds = config.data.get("num_folds")
-    return (*order, *([f"fold{config.data.fold}of{folds}"] if folds else []))
+    return (*dict.fromkeys(order), *([f"fold{config.data.fold}of{folds}"] if folds else []))
 
 
 def publish(
