@@ -55,9 +55,12 @@ class Protocol:
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> "Protocol":
         """Makes a protocol from a configuration, which has lists for tuples and a dict for the CRF."""
-        values = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
-        crf = values.get("crf")
-        return cls(**(values | {"crf": None if crf is None else DenseCRF(**crf)}))
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in options.items()
+        }
+        if values.get("crf") is not None:
+            values["crf"] = DenseCRF(**values["crf"])
+        return cls(**values)
 
     def __str__(self) -> str:
         own = "own size" if self.short_side is None else f"short side {self.short_side}"

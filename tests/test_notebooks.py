@@ -14,7 +14,11 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 RENDERED = ROOT / "docs" / "notebooks"
 SHOWN = {  # in the outputs; numbers of trainings are each machine's own
     "1_first_training": (r"epoch 4/4: loss", r"val/miou 0\.[1-9]\d+   runs/notebook_first", r"95 % interval 0\.\d+ to"),
-    "2_reading_a_report": (r"3 runs, 3 evaluations: runs/report/report\.html", r"camvid_unet_lite0 \| 70\.47 %", r"^Pole +0\.\d+$"),
+    "2_reading_a_report": (
+        r"3 runs, 3 evaluations: runs/report/report\.html",
+        r"camvid_unet_lite0 \| 70\.47 %",
+        r"^Pole +0\.\d+$",
+    ),
     "3_comparing_two_networks": (
         r"against runs/notebook_compare/enet-s0 on the same 12 images: 95 % interval",
         r"unet_small against enet: [+-]\d+\.\d points, 95 % interval",
