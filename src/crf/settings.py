@@ -8,7 +8,8 @@ class DenseCRF:
     """A fully connected CRF over the pixels of an image (Kraehenbuehl & Koltun 2011), with Potts' compatibility.
 
     Two pixels with unlike labels cost `weight` times a Gaussian of their distance and of the difference of their
-    colours, and `smooth_weight` times a Gaussian of their distance. The defaults are those of the authors' example.
+    colours, and `smooth_weight` times a Gaussian of their distance. The defaults are weaker than those of the authors'
+    example (60, 20, 10, 3, 3), which wipe out thin objects that today's networks find (RESULTS.md).
 
     Args:
         iterations: steps of the mean field, at least 1.
@@ -20,11 +21,11 @@ class DenseCRF:
     """
 
     iterations: int = 5
-    position: float = 60.0
-    colour: float = 20.0
-    weight: float = 10.0
-    smooth_position: float = 3.0
-    smooth_weight: float = 3.0
+    position: float = 20.0
+    colour: float = 10.0
+    weight: float = 3.0
+    smooth_position: float = 1.0
+    smooth_weight: float = 1.0
 
     def __str__(self) -> str:
         first = f"{self.weight:g} ({self.position:g} px, {self.colour:g} RGB)"

@@ -103,5 +103,5 @@ def test_a_protocol_refines_the_scores_and_says_so() -> None:
     ((start, scores),) = predict_rows(network(4), image, protocol)
     assert start == 0
     torch.testing.assert_close(scores, expected)
-    assert str(protocol) == "whole at 20x30, dense CRF x2 10 (9 px, 20 RGB) + 3 (3 px)"
+    assert str(protocol) == "whole at 20x30, dense CRF x2 3 (9 px, 10 RGB) + 1 (1 px)"
     assert Protocol.of({"size": None, "crf": None}) == Protocol()
