@@ -160,6 +160,24 @@ def test_damaged_and_unfinished_runs_do_not_stop_the_report(runs: Path, tmp_path
         assert line in as_markdown(content)
 
 
+def test_what_is_beneath_a_run_is_no_run_of_its_own(tmp_path: Path) -> None:
+    given = scenes(2, (64, 96))
+    write_run(tmp_path / "run", given, 0)
+    write_run(tmp_path / "run" / "copy", given, 1)
+    assert [run.name for run in read_content([tmp_path], "t", 0, 64).runs] == ["run"]
+
+
+def test_a_later_evaluation_is_not_the_trainings_own(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", scenes(2, (64, 96)), 0)
+    run = RunFolder(tmp_path / "run")
+    own = run.read_results().own
+    run.add_evaluation(replace(own, protocol=replace(own.protocol, inference="whole at 8x8")), finished=False)
+    rows = read_content([tmp_path], "t", 0, 64).rows
+    assert [(row.is_own, row.evaluation.protocol.inference) for row in rows] == [
+        (True, own.protocol.inference), (False, "whole at 8x8")
+    ]  # fmt: skip
+
+
 def test_nothing_to_report(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no run in it or beneath it; give run folders, or folders above them"):
         read_content([tmp_path], "t", 4, 64)
