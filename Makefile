@@ -53,7 +53,7 @@ coverage: setup
 
 # Keeps the pinned releases; make lock ARGS=--upgrade takes the newest. No addresses: they are each machine's own.
 lock: setup
-	$(VENV)/bin/uv pip compile pyproject.toml --extra dev --extra export --extra download --extra weights --universal \
+	$(VENV)/bin/uv pip compile pyproject.toml --extra dev --extra export --extra download --extra sweep --extra weights --universal \
 		--python-version 3.11 --generate-hashes --no-strip-extras --no-annotate --no-header --quiet $(ARGS) \
 		-o requirements.lock
 

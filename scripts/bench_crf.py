@@ -16,8 +16,8 @@ import torch  # noqa: E402
 from hydra.utils import instantiate  # noqa: E402
 
 from src.config.build import build_data  # noqa: E402
-from src.config.cli import register_resolvers  # noqa: E402
 from src.config.reopen import forget_weights  # noqa: E402
+from src.config.resolvers import register_resolvers  # noqa: E402
 from src.config.saved import load_config  # noqa: E402
 from src.crf.mean_field import refine  # noqa: E402
 from src.crf.settings import DenseCRF  # noqa: E402

@@ -146,7 +146,7 @@ def wait_in_steps(root: str, epochs: int, steps: int) -> None:
     from hydra import compose, initialize_config_dir
     from hydra.utils import instantiate
 
-    from src.config.cli import register_resolvers
+    from src.config.resolvers import register_resolvers
 
     register_resolvers()
     overrides = ["model=unet", "backbone=resnet18", "backbone.weights=null", "data=camvid", f"data.root={root}"]

@@ -24,7 +24,7 @@ from hydra import compose, initialize_config_dir  # noqa: E402
 from hydra.utils import instantiate  # noqa: E402
 from torch import nn  # noqa: E402
 
-from src.config.cli import register_resolvers  # noqa: E402
+from src.config.resolvers import register_resolvers  # noqa: E402
 from src.data.streets.source import Streets  # noqa: E402
 from src.evaluation.extras import Extras  # noqa: E402
 from src.evaluation.observer import ImageObserver  # noqa: E402

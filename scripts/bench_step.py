@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
-from src.config.cli import register_resolvers
+from src.config.resolvers import register_resolvers
 
 CONF = Path(__file__).parents[1] / "conf"
 K = 11

@@ -30,7 +30,7 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from src.config.cli import register_resolvers  # noqa: E402
+from src.config.resolvers import register_resolvers  # noqa: E402
 from src.config.saved import load_config  # noqa: E402
 from src.errors import UserError  # noqa: E402
 from src.files import atomic_path, write_json, write_text  # noqa: E402

@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from src.config.cli import register_resolvers  # noqa: E402
+from src.config.resolvers import register_resolvers  # noqa: E402
 from src.config.table_plan import read_table  # noqa: E402
 from src.errors import UserError  # noqa: E402
 from src.files import write_text  # noqa: E402

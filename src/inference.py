@@ -15,7 +15,7 @@ from torch import Tensor
 
 from src.crf.mean_field import refine
 from src.crf.settings import DenseCRF
-from src.models.network import Network
+from src.models.network import Network, finite_logits
 from src.models.sliding import Windows, sliding_rows
 from src.upsampling import RowUpsampling
 
@@ -174,7 +174,7 @@ class _View:
         self.back = RowUpsampling(target, size, align_corners=False, is_resize=True)
         if protocol.window is None:
             view = image if target == size else resize(image, target)
-            self.logits = network(view.flip(-1) if mirrored else view)[0]
+            self.logits = finite_logits(network, view.flip(-1) if mirrored else view)
             source = (self.logits.shape[-2], self.logits.shape[-1])
             self.up = RowUpsampling(source, target, network.align_corners)
         else:

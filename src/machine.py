@@ -17,10 +17,16 @@ from urllib.parse import urlparse
 RUN_VARIABLE = "STREETSEG_RUN"  # set by rank 0 (src.config.open), read by Lightning's other ranks: the run folder
 PARENT_VARIABLE = "STREETSEG_PARENT"  # set for a child, read by it (src.processes.orphans): the process to end with
 SWEEP_VARIABLE = "STREETSEG_SWEEP"  # set by src.config.cli, read by conf/train.yaml: a digest of the sweep's command
+SWEPT_VARIABLE = "STREETSEG_SWEPT"  # set for a job in a process of its own, read by it (src.config.sweep): its words
+TRIAL_VARIABLE = "STREETSEG_TRIAL"  # set by src.config.search, read by src.config.build: the place of a trial
 GROUP_VARIABLE = "WANDB_RUN_GROUP"  # W&B's own; set by the commands of several runs: their name in the dashboard
 CACHE_VARIABLE = "STREETSEG_CACHE"  # set by the user, read by src.data.statistics: folder of class statistics
 
+# That end a process of this project. SIGUSR1 is a scheduler's warning before its time is over.
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 SHARED_MEMORY = "/dev/shm"
+# Lightning's default_root_dir: from a folder it would load any hpc_ckpt_*.ckpt in place of the weights given.
+NO_FOLDER = os.devnull
 PR_SET_PDEATHSIG = 1  # of prctl(2)
 REASONS = {"SIGKILL": ", perhaps for memory", "SIGBUS": f", perhaps because {SHARED_MEMORY} is full (--shm-size)"}
 

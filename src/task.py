@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import MeanMetric
 
 from src.data.dataset import derive_seed
 from src.errors import UserError
@@ -69,6 +70,9 @@ class SegmentationTask(L.LightningModule):
         self.protocol = Protocol.of(inference)
         self.classes = list(classes)
         self.seed = seed
+        self.mean_loss = MeanMetric(
+            nan_strategy="disable"
+        )  # of the epoch; `bad_step` knows of values that are not finite
         self.confusion = ConfusionMatrix(len(self.classes))
         self.matrix = None
         self.observer = None
@@ -90,7 +94,8 @@ class SegmentationTask(L.LightningModule):
         terms = {f"train/{name}": value.detach() for name, value in losses.items() if name != "loss"}
         self.log("train/loss", loss.detach(), prog_bar=True, on_step=True, on_epoch=False)
         self.log_dict(terms, on_step=True, on_epoch=False)
-        self.log("train/loss_epoch", loss.detach(), on_step=False, on_epoch=True)
+        self.mean_loss.update(loss.detach(), len(logits[0]))
+        self.log("train/loss_epoch", self.mean_loss, on_step=False, on_epoch=True)
         return loss
 
     def on_train_batch_end(self, outputs: object, batch: Batch, batch_idx: int) -> None:

@@ -14,7 +14,7 @@ from src.config.flat import to_dict
 from src.config.open import claimed, open_run
 from src.config.sweep import needs_own_process, note_run, train_in_own_process
 from src.config.words import shell_word
-from src.machine import is_first_process
+from src.machine import NO_FOLDER, is_first_process
 from src.reports.outcome import look_back
 from src.reports.tables import class_table
 from src.runs.folder import RunFolder
@@ -38,7 +38,7 @@ def train(cfg: DictConfig) -> float:
         with claimed(run, prepared.config), grouped_by_sweep():
             data, task, callbacks = build(config, prepared.source, continues=run.last.is_file())
             loggers = build_loggers(config)
-            trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers, default_root_dir=str(run.path))
+            trainer = instantiate(config.trainer, callbacks=callbacks, logger=loggers, default_root_dir=NO_FOLDER)
             from src.training.fit import fit  # imports torch, as the parts do
 
             fit(run, data, task, trainer, to_dict(config))

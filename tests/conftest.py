@@ -13,7 +13,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from src.config.cli import register_resolvers
+from src.config.resolvers import register_resolvers
 from tests.support.paths import DATA, absent, told
 from tests.support.trees import write_camvid
 

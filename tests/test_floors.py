@@ -22,6 +22,7 @@ FLOORS = (
     {"callbacks", "folds"},
     {"config"},
     {
+        "plugins",  # found by Hydra, as the commands are by the user
         "aggregate",
         "check",
         "crossval",

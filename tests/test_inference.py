@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from src.errors import UserError
 from src.inference import Protocol, fit_labels, predict_rows, predict_scores, resize
 from src.models.network import Network
 from src.models.sliding import resized_rows
@@ -221,3 +222,12 @@ def test_labels_at_the_size_that_is_seen() -> None:
 def test_the_tag_of_windows_names_their_weights() -> None:
     assert str(Protocol(window=(8, 9), weights="gaussian")) == "window 8x9 overlap 0.33 gaussian at own size"
     assert str(Protocol(weights="gaussian")) == "whole at own size", "there are no windows"
+
+
+@pytest.mark.parametrize("protocol", [Protocol(), Protocol(window=(32, 32)), Protocol(scales=(0.5, 1.0), flip=True)])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_scores_that_are_not_finite_are_no_class(protocol: Protocol, value: float) -> None:
+    net = network(1)
+    net.std.fill_(0 if value == torch.inf else torch.nan)
+    with pytest.raises(UserError, match=r"scores are not finite .*optimizer\.lr.*trainer\.precision=32-true"):
+        predict_scores(net, torch.full((1, 3, 64, 96), 9, dtype=torch.uint8), protocol)

@@ -17,6 +17,7 @@ from src.task import SegmentationTask
 from src.training.batchnorm import batchnorm_layers, remeasure
 
 TRAINED = "trained_state_dict"  # in a checkpoint: the weights that training goes on from
+AVERAGED = "averaged_state_dict"  # or, within an epoch, the average, whose BatchNorm has not been measured yet
 
 
 class WeightAverage(L.Callback, ABC):
@@ -24,7 +25,7 @@ class WeightAverage(L.Callback, ABC):
 
     From the first update on, validation, panels, `val/miou` and the `state_dict` of both checkpoints are those of the
     average; before it they are those of the weights. Both checkpoints also hold the weights, from which training
-    resumes.
+    resumes. A last checkpoint of the middle of an epoch has it the other way round: its `state_dict` is the weights.
 
     It does not derive from Lightning's WeightAveraging (2.6.6), since it would override every hook but `setup`. That
     class validates and saves its average before the first update too, which is then the initial weights (PL #21724);
@@ -59,7 +60,7 @@ class WeightAverage(L.Callback, ABC):
         self.average = copy.deepcopy(task.network).eval().requires_grad_(False)
         if self._loaded is not None:
             self.average.load_state_dict(self._loaded)
-            self._is_measured, self._loaded = True, None
+            self._loaded = None
 
     def on_train_start(self, trainer: L.Trainer, task: SegmentationTask) -> None:
         self._step = trainer.global_step
@@ -101,7 +102,7 @@ class WeightAverage(L.Callback, ABC):
     def _images(self, trainer: L.Trainer) -> Iterator[Tensor]:
         """Yields the same images in every epoch, whatever the epoch trained on."""
         loader = trainer.datamodule.train_dataloader()  # pyright: ignore[reportAttributeAccessIssue]
-        loader.sampler.set_epoch(0)
+        loader.sampler.begin(0)
         num_batches = math.ceil(self.batchnorm_images / (loader.batch_size * trainer.world_size))
         for batch in itertools.islice(loader, num_batches):
             yield trainer.strategy.batch_to_device(batch)["image"]
@@ -117,16 +118,22 @@ class WeightAverage(L.Callback, ABC):
             task.network, self._trained = self._trained, None
 
     def on_save_checkpoint(self, trainer: L.Trainer, task: SegmentationTask, checkpoint: dict[str, Any]) -> None:
-        if self.count:
-            averaged = {f"network.{name}": value for name, value in self.average.state_dict().items()}
+        if not self.count:
+            return
+        averaged = {f"network.{name}": value for name, value in self.average.state_dict().items()}
+        if self._is_measured:
             checkpoint[TRAINED] = {name: checkpoint["state_dict"][name] for name in averaged}
             checkpoint["state_dict"] = checkpoint["state_dict"] | averaged
+        else:
+            checkpoint[AVERAGED] = averaged
 
     def on_load_checkpoint(self, trainer: L.Trainer, task: SegmentationTask, checkpoint: dict[str, Any]) -> None:
-        if TRAINED in checkpoint:
-            averaged, trained = checkpoint["state_dict"], checkpoint[TRAINED]
-            self._loaded = {name.removeprefix("network."): averaged[name].clone() for name in trained}
-            task.load_state_dict(averaged | trained)
+        state, trained = checkpoint["state_dict"], checkpoint.get(TRAINED, {})
+        averaged = checkpoint.get(AVERAGED) or {name: state[name] for name in trained}
+        if averaged:
+            self._is_measured = bool(trained)
+            self._loaded = {name.removeprefix("network."): value.clone() for name, value in averaged.items()}
+            task.load_state_dict(state | trained)
 
     def state_dict(self) -> dict[str, Any]:
         return {"count": self.count}

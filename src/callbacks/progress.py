@@ -32,22 +32,28 @@ class Speed(L.Callback):
 
     def __init__(self) -> None:
         super().__init__()
-        self._images = 0
+        self._images = self._batches = 0  # in this epoch and session
         self._since = 0.0
+
+    def on_train_start(self, trainer: L.Trainer, *args: Any) -> None:
+        super().on_train_start(trainer, *args)
+        if trainer.fit_loop.restarted_mid_epoch:  # Lightning does not start this epoch again
+            self.on_train_epoch_start(trainer, *args)
 
     def on_train_epoch_start(self, trainer: L.Trainer, *args: Any) -> None:
         super().on_train_epoch_start(trainer, *args)
-        self._images, self._since = 0, time.perf_counter()
+        self._images, self._batches, self._since = 0, 0, time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: L.Trainer, task: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self._images += len(batch["image"]) * trainer.world_size
+        self._batches += 1
         every_n = trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]  # set by Lightning's connector
         if trainer.is_last_batch or (batch_idx + 1) % every_n == 0:
             seconds = time.perf_counter() - self._since
             task.log("train/images_per_s", self._images / seconds, prog_bar=True, batch_size=1)
-            task.log("train/step_s", seconds / (batch_idx + 1), batch_size=1)
+            task.log("train/step_s", seconds / self._batches, batch_size=1)
             task.log("train/memory_gib", peak_memory(task.device) / GIB, batch_size=1)
         super().on_train_batch_end(trainer, task, outputs, batch, batch_idx)
 
@@ -64,12 +70,12 @@ class Lines(Speed):
     def __init__(self, every_s: float = EVERY_S) -> None:
         super().__init__()
         self._every_s = every_s
-        self._started, self._first, self._written = 0.0, 0, 0.0
+        self._started, self._first, self._written = 0.0, 0.0, 0.0
 
     def on_train_start(self, trainer: L.Trainer, *args: Any) -> None:
         super().on_train_start(trainer, *args)
         self._started = self._written = time.perf_counter()
-        self._first = trainer.current_epoch
+        self._first = epochs_done(trainer)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, task: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -108,11 +114,20 @@ class Progress(Lines, TQDMProgressBar):
         metrics = super().get_metrics(trainer, task)
         metrics.pop("v_num", None)
         shown = {name: value if isinstance(value, str) else float(f"{value:.4g}") for name, value in metrics.items()}
-        batches = trainer.fit_loop.epoch_loop.batch_progress.current.completed
-        if trainer.training and batches:
-            done = trainer.current_epoch + batches / int(trainer.num_training_batches)
+        if trainer.training and (done := epochs_done(trainer)) > self._first:
             shown["left"] = str(timedelta(seconds=round(self.seconds_left(trainer, done))))
         return shown
+
+
+def epochs_done(trainer: L.Trainer) -> float:
+    """Returns the epochs that are done, with the share of the one that is under way."""
+    loop = trainer.fit_loop
+    batches = (
+        loop.epoch_loop.batch_progress.current.completed
+        if loop.epoch_progress.current.started > trainer.current_epoch
+        else 0
+    )
+    return trainer.current_epoch + batches / int(trainer.num_training_batches)
 
 
 def line(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,8 +15,9 @@ from src.config.flat import literal, to_dict
 from src.config.precision import settle_precision
 from src.data.folds import Folds
 from src.data.source import Source
-from src.machine import spare_hub_retries
+from src.machine import TRIAL_VARIABLE, spare_hub_retries
 from src.runs.origin import Origin
+from src.runs.study import Place
 
 if TYPE_CHECKING:
     from src.data.datamodule import SegmentationDataModule
@@ -47,6 +49,7 @@ def build(
     # Only now that the configuration is known to be right: importing this takes ten seconds.
     from src.callbacks.early_stopping import EarlyStopping
     from src.callbacks.progress import Lines
+    from src.callbacks.pruning import Pruning
     from src.training.fit import begin, synchronises_batchnorm
 
     trainer = cfg.trainer
@@ -64,6 +67,8 @@ def build(
         callbacks["progress"] = Lines()
     if cfg.early_stopping.patience is not None:
         callbacks["early_stopping"] = EarlyStopping(cfg.early_stopping.patience)
+    if (place := os.environ.get(TRIAL_VARIABLE)) is not None:
+        callbacks["pruning"] = Pruning(Place.of(place))
     return data, task, [callback for callback in callbacks.values() if callback is not None]
 
 

@@ -6,23 +6,28 @@ import itertools
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from src.config.flat import digest
 from src.config.kinds import check_kinds
 from src.config.messages import CONF, printable, user_message
-from src.config.words import PLAIN, check_options, gather_words, home_path, prepare_word, settle_paths
+from src.config.resolvers import register_resolvers
+from src.config.sweep import check_jobs, end_sweep
+from src.config.words import PLAIN, check_options, gather_words, prepare_word, settle_paths
 from src.errors import UserError
 from src.machine import SWEEP_VARIABLE, drop_stray_ranks, ensure_home, environment
 from src.processes.orphans import end_with_parent
 from src.processes.signals import STATUS, ending_in_time
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
+PLUGINS = Path(__file__).parents[1] / "plugins"
+MULTIRUN = ("-m", "--multirun")
 
 
 def launch(function: Callable[[DictConfig], Any], config_name: str) -> None:
@@ -65,11 +70,18 @@ def launch(function: Callable[[DictConfig], Any], config_name: str) -> None:
         sys.argv[1:] = map(prepare_word, gather_words(sys.argv[1:], PLAIN.get(config_name)))
         # The same in every job of a sweep, and the next time: the folder of the sweep is named by it.
         os.environ[SWEEP_VARIABLE] = digest(sys.argv[1:])
+        if any(word.startswith("hydra/sweeper=") for word in sys.argv[1:]):
+            sys.path.append(str(PLUGINS))  # in which Hydra then looks for a package hydra_plugins
         main = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)
         # Hydra prints its errors, at length, and exits, unless this is set; then it raises them.
         check_options(sys.argv[1:])
+        if _is_sweep(sys.argv[1:]):
+            check_jobs(config_name, [word for word in sys.argv[1:] if word not in MULTIRUN])
         with environment(FULL_ERROR, "1"), ending_in_time():
-            main()
+            try:
+                main()
+            finally:
+                end_sweep()
         if next(jobs) == 0 and _is_sweep(sys.argv[1:]):
             raise UserError(
                 "this sweep has no job: glob(...) takes only the choices directly in a group, range(...) may be empty; "
@@ -94,19 +106,6 @@ def accept_any_text() -> None:
 def _is_sweep(words: list[str]) -> bool:
     """Returns whether the command line asks for jobs that run in this process."""
     asks = {"-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-p", "--package", "-i", "--info"}
-    is_sweep = any(word in ("-m", "--multirun") for word in words)
-    return is_sweep and not any(word.split("=")[0] in asks | {"hydra/launcher"} for word in words)
-
-
-def register_resolvers() -> None:
-    """Registers `${len:...}`, `${home:...}`, `${share:...}` and `${whole_share:...}` of conf/.
-
-    `${share:0.1}` is a tenth of the training, in epochs; `${whole_share:0.1}` is the same as a whole number of at least
-    1. So the warm-up or the decay of a recipe keeps its place if scale=tiny, or the user, changes trainer.max_epochs.
-    """
-    OmegaConf.register_new_resolver("len", len, replace=True)
-    OmegaConf.register_new_resolver("home", home_path, replace=True)
-    OmegaConf.register_new_resolver("share", lambda part, *, _root_: part * _root_.trainer.max_epochs, replace=True)
-    OmegaConf.register_new_resolver(
-        "whole_share", lambda part, *, _root_: max(1, round(part * _root_.trainer.max_epochs)), replace=True
+    return any(word in MULTIRUN for word in words) and not any(
+        word.split("=")[0] in asks | {"hydra/launcher"} for word in words
     )

@@ -11,8 +11,11 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from src.config.flat import flatten, to_dict
+from src.config.sweep import swept_words
 from src.machine import GROUP_VARIABLE, SWEEP_VARIABLE, environment
 from src.reports.dashboard import Dashboard, Description, Figures, Pictures, Publication
+
+LONGEST_TAG = 64  # characters that W&B takes
 
 
 def build_loggers(config: DictConfig) -> list[Any]:
@@ -26,11 +29,13 @@ def build_loggers(config: DictConfig) -> list[Any]:
 
 
 def tags(config: DictConfig) -> tuple[str, ...]:
-    """Returns words to find a run by: its recipe, data, network, backbone and fold."""
+    """Returns words to find a run by: its recipe, data, network, backbone and fold, and what a sweep varies."""
     chosen = {key: value for key, value in config.choices.items() if (key, value) != ("scale", "full")}
     order = [chosen[key] for key in ("experiment", "data", "model", "backbone", "scale") if chosen.get(key)]
     folds = config.data.get("num_folds")
-    return (*dict.fromkeys(order), *([f"fold{config.data.fold}of{folds}"] if folds else []))
+    fold = [f"fold{config.data.fold}of{folds}"] if folds else []
+    swept = [word for word in swept_words() if len(word) <= LONGEST_TAG and word.partition("=")[2] not in order]
+    return (*dict.fromkeys(order), *fold, *swept)
 
 
 def publish(

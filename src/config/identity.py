@@ -12,7 +12,7 @@ VOLATILE = (
     "name", "resume", "runs", "run_dir", "choices", "init_from", "init_source.path", "logger", "data.root",
     "data.pack", "data.num_workers", "data.worker_timeout", "rank_timeout", "trainer.accelerator",
     "trainer.enable_progress_bar", "trainer.log_every_n_steps", "callbacks.panels", "callbacks.progress",
-    "normalised_by", "backbone.mean", "backbone.std",
+    "callbacks.checkpoints.every_minutes", "checkpoints", "normalised_by", "backbone.mean", "backbone.std",
 )  # fmt: skip
 
 # Keys that runs of earlier versions do not have, and the value by which they act as these did. It is no part of the

@@ -7,6 +7,8 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from src.config.complete import Prepared
@@ -55,6 +57,12 @@ def open_run(prepared: Prepared) -> tuple[RunFolder, DictConfig]:
     return run, resolved
 
 
+def _words_of_job() -> list[str] | None:
+    """Returns the words of this job, if it is one of a sweep."""
+    is_job = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+    return list(HydraConfig.get().overrides.task) if is_job else None
+
+
 def folder_name(cfg: DictConfig, derived: str) -> str:
     """Returns the name of a folder in `runs`, the one given or else the derived one. Raises UserError for a path."""
     return derived if cfg.name is None else check_name("name", cfg.name)
@@ -86,7 +94,7 @@ def claimed(run: RunFolder, cfg: DictConfig) -> Iterator[bool]:
             logging.getLogger().addHandler(handler)
             try:
                 run.mend()
-                run.note_session()
+                run.note_session(words=_words_of_job())
                 try:
                     yield True
                 finally:

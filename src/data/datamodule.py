@@ -67,16 +67,20 @@ class SegmentationDataModule(L.LightningDataModule):
         self.worker_timeout = worker_timeout
         self.seed = seed
         self.class_uniform = class_uniform
-        self.epochs_done = 0
+        self.epochs_done = self.batches_done = 0  # batches of the epoch after these
 
     # Lightning 2.6.6 starts the first iteration of a resumed run before it calls the sampler's set_epoch: without this
     # state, that epoch would draw the samples of the run's first epoch again.
     def state_dict(self) -> dict[str, int]:
         assert self.trainer is not None, "a checkpoint is saved by a trainer"
-        return {"epochs_done": self.trainer.fit_loop.epoch_progress.current.state_dict()["processed"]}
+        loop = self.trainer.fit_loop
+        epochs = loop.epoch_progress.current
+        batches = loop.epoch_loop.batch_progress.current.processed if epochs.processed < epochs.started else 0
+        return {"epochs_done": epochs.processed, "batches_done": batches}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         self.epochs_done = state_dict["epochs_done"]
+        self.batches_done = state_dict.get("batches_done", 0)  # earlier versions saved only at the end of an epoch
 
     @property
     def validation_split(self) -> str:
@@ -106,7 +110,7 @@ class SegmentationDataModule(L.LightningDataModule):
         sampler = self._sampler(
             dataset, shuffle=True, weights=weights, class_uniform=self.class_uniform, presence=presence
         )
-        sampler.set_epoch(self.epochs_done)
+        sampler.begin(self.epochs_done, self.batches_done * self.batch_size)
         if len(sampler) < self.batch_size:
             raise UserError(
                 f"data.batch_size={self.batch_size} is more than the {len(sampler)} training images of a device; "

@@ -121,9 +121,15 @@ class EpochSampler(Sampler):
     class_uniform: float = 0.0
     presence: np.ndarray | None = None
     epoch: int = field(default=0, init=False)
+    start: int = field(default=0, init=False)
+
+    def begin(self, epoch: int, start: int = 0) -> None:
+        """Goes to an epoch, of which this rank has seen the first `start` samples: it yields the others."""
+        self.epoch, self.start = epoch, start
 
     def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
+        if epoch != self.epoch:  # Lightning calls this too for the epoch that a resumed run is in the middle of
+            self.begin(epoch)
 
     def __len__(self) -> int:
         share, rest = divmod(self.num_samples, self.world_size)
@@ -142,7 +148,7 @@ class EpochSampler(Sampler):
         mine = slice(self.rank, len(self) * self.world_size, self.world_size)
         pairs = zip(order[mine].tolist(), labels[mine].tolist(), strict=True)
         keys = [(self.epoch, index) if label < 0 else (self.epoch, index, label) for index, label in pairs]
-        return iter(keys)
+        return iter(keys[self.start :])
 
 
 def draw_weighted(order: np.ndarray, weights: np.ndarray, rng: np.random.Generator) -> np.ndarray:

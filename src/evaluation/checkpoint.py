@@ -14,6 +14,7 @@ from src.runs.seal import check_sound
 
 WEIGHTS = ("state_dict", "epoch", "global_step")  # keys that every checkpoint has
 TRAINING = (*WEIGHTS, "loops", "callbacks", "optimizer_states", "lr_schedulers")  # and those to continue from
+WITHIN = "within_epoch"  # key of the checkpoints that were saved in the middle of an epoch
 ANOTHER = "put back a copy of it, or give another checkpoint=best|last|before|FILE"
 ANEW = "put back a copy of it, or train anew beside this run with resume=false"
 
@@ -60,7 +61,7 @@ def _read_published(path: Path) -> dict[str, Any]:
 
 
 def load_weights(task: nn.Module, path: Path) -> tuple[int, int]:
-    """Loads a checkpoint's weights; returns its numbers of epochs and steps.
+    """Loads a checkpoint's weights; returns its numbers of whole epochs and of steps.
 
     Raises:
         UserError: the file is damaged or foreign, or the weights do not fit the network.
@@ -71,7 +72,7 @@ def load_weights(task: nn.Module, path: Path) -> tuple[int, int]:
     except RuntimeError as error:
         reason = re.sub(r"\s+", " ", str(error))[:200]
         raise UserError(f"{path}: does not fit the network of this run's config.yaml: {reason}") from error
-    return content["epoch"] + 1, content["global_step"]
+    return content["epoch"] + (WITHIN not in content), content["global_step"]
 
 
 def check_continues(task: nn.Module, path: Path) -> None:

@@ -18,6 +18,7 @@ from src.evaluation.image_files import ImageFiles
 from src.evaluation.observer import ImageObserver, gather
 from src.evaluation.quiet import quieten
 from src.files import atomic_folder, beside
+from src.machine import NO_FOLDER
 from src.metrics.figures import figures
 from src.runs.folder import RunFolder
 from src.runs.leakage import image_ids, leakage_before
@@ -143,4 +144,5 @@ def evaluation_trainer(accelerator: str, precision: str, *, with_progress: bool 
         enable_model_summary=False,
         enable_progress_bar=with_progress,
         use_distributed_sampler=False,
+        default_root_dir=NO_FOLDER,
     )

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from src.errors import UserError
 from src.models.architecture import AlignedLogits, Architecture, Encoder
 from src.models.init import initialise
 from src.models.statistics import IMAGENET, Statistics
@@ -92,3 +93,19 @@ class Network(nn.Module):
     def _crop(logits: Tensor, padded: Tensor, height: int, width: int) -> Tensor:
         stride_h, stride_w = padded.shape[-2] // logits.shape[-2], padded.shape[-1] // logits.shape[-1]
         return logits[..., : (height + stride_h - 1) // stride_h, : (width + stride_w - 1) // stride_w]
+
+
+def finite_logits(network: Network, image: Tensor) -> Tensor:
+    """Returns the logits of images that a figure or a prediction is made of.
+
+    Raises:
+        UserError: one is not a finite number. argmax would take NaN for the first class, without a word.
+    """
+    logits = network(image)[0]
+    if not logits.isfinite().all():
+        raise UserError(
+            "the network's scores are not finite numbers, so that no class follows from them. If it is in training, "
+            "lower optimizer.lr or set trainer.gradient_clip_val=1; in 16 bits, try trainer.precision=32-true; "
+            "checkpoint=best|before may still be good"
+        )
+    return logits

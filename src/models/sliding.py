@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from src.models.network import Network
+from src.models.network import Network, finite_logits
 from src.upsampling import upsample
 
 
@@ -81,7 +81,7 @@ def _row_of_windows(network: Network, strip: Tensor, windows: Windows) -> tuple[
     sum_of_weights = torch.zeros(height, width, dtype=torch.float32, device=strip.device)
     for columns in windows.spans(width, 1):
         crop = strip[..., columns]
-        logits = upsample(network(crop)[0].float(), (height, crop.shape[-1]), network.align_corners)
+        logits = upsample(finite_logits(network, crop).float(), (height, crop.shape[-1]), network.align_corners)
         weights = windows.weigh(height, crop.shape[-1], logits)
         if total is None:
             total = logits.new_zeros((*logits.shape[:2], height, width))

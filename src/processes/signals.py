@@ -1,4 +1,4 @@
-"""Ends this process and its children in time after SIGTERM or Ctrl-C, whatever hangs."""
+"""Ends this process and its children in time after SIGTERM, SIGUSR1 or Ctrl-C, whatever hangs."""
 
 import logging
 import multiprocessing
@@ -11,14 +11,37 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
+from src.machine import SIGNALS
+
 STATUS = 128 + signal.SIGTERM  # a shell's status for a process that SIGTERM ended
 GRACE = 10.0  # seconds from a signal to the end, for a batch that is under way, the children and the dashboards
 JOIN = 1.0  # seconds for a killed child to end
+_deferral: "Deferral | None" = None  # the one that has begun
+
+
+class Deferral:
+    """From `begin` to `end` the first signal is only kept in `number`, for a training that saves first, then stops.
+
+    A second signal ends the process at once. The deadline holds as ever: `GRACE` seconds, none for SIGUSR1.
+    """
+
+    number = 0
+
+    def begin(self) -> None:
+        global _deferral
+        if threading.current_thread() is threading.main_thread():
+            _deferral = self
+
+    def end(self) -> None:
+        global _deferral
+        _deferral = None
 
 
 def stop(number: int, frame: FrameType | None) -> None:
-    """Handles a signal: kills the data processes, and raises SystemExit with a shell's status for it, 143 or 130."""
+    """Handles a signal: kills the data processes, and raises SystemExit with a shell's status for it, such as 143."""
+    if _deferral is not None and not _deferral.number:
+        _deferral.number = number
+        return
     for each in SIGNALS:
         signal.signal(each, signal.SIG_IGN)
     kill_children()  # Lightning and Python would wait for a stopped one
@@ -31,7 +54,9 @@ class StoppedError(SystemExit):
 
 @contextmanager
 def ending_in_time() -> Iterator[None]:
-    """Within the block SIGTERM and Ctrl-C end this process within `GRACE` seconds; child processes end with the block.
+    """Within the block a signal ends this process, and child processes end with the block.
+
+    SIGTERM and Ctrl-C do so within `GRACE` seconds.
 
     The main thread raises SystemExit as soon as it runs Python code. A second thread, which the first byte of a pipe
     wakes, ends the process at the deadline: the main thread may wait in C++ for a process that is stopped.
@@ -66,7 +91,7 @@ def ending_in_time() -> Iterator[None]:
 def _wait(reader: int) -> None:
     """Ends the process `GRACE` seconds after the first signal."""
     while byte := os.read(reader, 1):
-        if byte[0] in SIGNALS:
+        if byte[0] in (signal.SIGTERM, signal.SIGINT):
             name = signal.Signals(byte[0]).name
             time.sleep(GRACE)
             print(f"error: not ended {GRACE:g} s after {name}, and so ended without more", file=sys.stderr, flush=True)
@@ -82,7 +107,8 @@ def kill_children() -> None:
     handler = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     children = multiprocessing.active_children()
     for child in children:
-        child.kill()
+        with suppress(ProcessLookupError):
+            os.kill(child.pid or 0, signal.SIGKILL)  # not its own method, which those of joblib lack
     for child in children:
         child.join(JOIN)
     signal.signal(signal.SIGCHLD, handler or signal.SIG_DFL)

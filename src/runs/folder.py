@@ -5,7 +5,7 @@ import logging
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cache
@@ -193,13 +193,15 @@ class RunFolder:
             evaluations = (own if finished else {}) | results.evaluations | own
             write_json(self.results, replace(results, finished=results.finished or finished, evaluations=evaluations))
 
-    def note_session(self, module: str = "src.train") -> None:
+    def note_session(self, module: str = "src.train", words: Sequence[str] | None = None) -> None:
         """Adds this start of a command to `environment.json`: command line, code, versions, machine.
+
+        `words` are those of a job of a sweep, which are not those of the process.
 
         Logs a note if other code or versions than those of the last session continue the work, and records this.
         """
         record = self.read_environment() or {"id": uuid.uuid4().hex[:8], "sessions": []}
-        session = describe_session(module, continues=self.last.is_file())
+        session = describe_session(module, words, continues=self.last.is_file())
         has_work = self.last.is_file() or module != "src.train"  # a folder without weights is begun anew
         if record["sessions"] and has_work and (found := differences(record["sessions"][-1], session)):
             session["differs"] = found

@@ -4,6 +4,7 @@ import hashlib
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
@@ -20,10 +21,10 @@ PACKAGES = (
 ROOT = Path(__file__).parents[2]
 
 
-def describe_session(module: str, *, continues: bool) -> Session:
-    """Describes the session that begins now."""
+def describe_session(module: str, words: Sequence[str] | None = None, *, continues: bool) -> Session:
+    """Describes the session that begins now; `words`: its arguments, if they are not those of this process."""
     return {
-        "command": " ".join(["python", "-m", module, *sys.argv[1:]]),
+        "command": " ".join(["python", "-m", module, *(sys.argv[1:] if words is None else words)]),
         "started": time_now(),
         "continues_checkpoint": continues,
         "git_commit": _git("rev-parse", "HEAD"),

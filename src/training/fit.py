@@ -24,6 +24,7 @@ from src.runs.leakage import leakage_before
 from src.runs.marks import MARK
 from src.task import SegmentationTask
 from src.training.banner import banner
+from src.training.memory import naming_memory
 from src.training.ranks import Ranks, digest_last, naming_lost_ranks, register
 
 log = logging.getLogger(__name__)
@@ -69,8 +70,8 @@ def fit(
         config: the resolved configuration of the run, for the banner.
 
     Raises:
-        UserError: the loss is not finite; a rank was lost, or sees another run folder or other data; all that reading
-            the data raises.
+        UserError: the loss is not finite; the memory is full; a rank was lost, or sees another run folder or other
+            data; all that reading the data raises.
     """
     dashboards = [logger for logger in trainer.loggers if isinstance(logger, Dashboard)]
     if run.last.is_file():
@@ -80,7 +81,8 @@ def fit(
     last = digest_last(run)
     ranks: Any = Ranks(run, last, config["data"]["fingerprint"])
     trainer.callbacks.insert(0, ranks)  # pyright: ignore[reportAttributeAccessIssue]
-    with ExitStack() as stack, naming_lost_ranks(trainer, config["rank_timeout"]):
+    lost, memory = naming_lost_ranks(trainer, config["rank_timeout"]), naming_memory(trainer, config["data"])
+    with ExitStack() as stack, lost, memory:
         for dashboard in dashboards:
             stack.enter_context(dashboard)
             dashboard.count_epochs(partial(share_of_epoch, trainer))

@@ -144,17 +144,18 @@ class Ranks(L.Callback):
         torch.distributed.all_gather_object(views, mine)
         compare(views, self.run)
 
-    # Lightning's handler broadcasts within the handler, for which a rank that is in another step waits until a timeout.
+    # Lightning's handler ends the training before the next step, without a checkpoint of it, and broadcasts within the
+    # handler, for which a rank that is in another step waits until a timeout.
     def on_validation_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
-        take_sigterm(trainer)
+        take_sigterm()
 
     def on_train_start(self, trainer: L.Trainer, task: L.LightningModule) -> None:
-        take_sigterm(trainer)
+        take_sigterm()
 
 
-def take_sigterm(trainer: L.Trainer) -> None:
+def take_sigterm() -> None:
     """Makes SIGTERM end this rank in place of Lightning's handler."""
-    if trainer.world_size > 1 and threading.current_thread() is threading.main_thread():
+    if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, stop)
 
 

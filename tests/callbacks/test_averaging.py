@@ -202,7 +202,8 @@ def test_killed_and_started_again_by_the_command_line(cli: Any, tmp_path: Path) 
 
     def start(name: str, **env: str) -> int:
         command = [sys.executable, "-m", "src.train", *arguments, f"name={name}"]
-        return subprocess.run(command, cwd=ROOT, env={**os.environ, **env}, capture_output=True, check=False).returncode
+        options = {"capture_output": True, "check": False, "start_new_session": True}
+        return subprocess.run(command, cwd=ROOT, env={**os.environ, **env}, **options).returncode
 
     cli("train", *arguments, "name=whole")
     assert start("killed", KILL_AT="2:1") == -signal.SIGKILL

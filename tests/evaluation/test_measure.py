@@ -1,6 +1,7 @@
 """An evaluation of a run with random weights: its figures, the files of its images, and what a repetition does."""
 
 import csv
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -159,3 +160,15 @@ def test_the_sheet_of_suspects_has_their_table(tmp_path: Path, monkeypatch: pyte
     weights = [int(row["pixels"]) * float(row["confidence"]) for row in rows]
     assert weights == sorted(weights, reverse=True)
     assert (folder / "suspects.png").is_file()
+
+
+def test_weights_that_lightning_left_under_slurm_are_not_evaluated(tmp_path: Path, monkeypatch) -> None:
+    run, expected = make_run(tmp_path / "run"), measure(make_run(tmp_path / "same")).matrix
+    other = make_run(tmp_path / "other", seed=1)
+    assert measure(other).matrix != expected
+    for folder in (tmp_path, run.path):
+        shutil.copy(other.best, folder / "hpc_ckpt_1.ckpt")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    monkeypatch.setenv("SLURM_JOB_NAME", "train")
+    assert measure(run).matrix == expected

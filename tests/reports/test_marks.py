@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from src.config.sweep import POINTER, summary
 from src.data.folds import Split
 from src.reports import tables
+from src.reports.sweep import summary
 from src.runs.folder import RunFolder
 from src.runs.marks import notes
 from src.runs.records import AverageRecord, Evaluation, StageRecord, Taint
+from src.runs.sweep import note_job, read_sweep
 from tests.support.records import average_record, candidate, evaluation, fold_record, folds_record
 
 TAINT = Taint("chosen", 2)
@@ -43,9 +44,8 @@ def of_stages(tested: Evaluation, folder: Path) -> str:
 def of_a_sweep(tested: Evaluation, folder: Path) -> str:
     run = RunFolder(folder / "run")
     run.add_evaluation(tested, finished=True)
-    (folder / "sweep" / "0").mkdir(parents=True)
-    (folder / "sweep" / "0" / POINTER).write_text(str(run.path))
-    return summary(folder / "sweep")
+    note_job(folder / "sweep" / "0", run=str(run.path))
+    return summary(read_sweep(folder / "sweep"))
 
 
 WRITERS = (of_classes, of_averages, of_averages_if_val_decides, of_folds, of_stages, of_a_sweep)

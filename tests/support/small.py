@@ -91,7 +91,7 @@ def small_trainer(folder: Path, callbacks: Sequence[L.Callback] = (), epochs: in
     return L.Trainer(
         accelerator="cpu",
         max_epochs=epochs,
-        callbacks=[*callbacks, BestAndLast(str(folder), "val/miou")],
+        callbacks=[*callbacks, BestAndLast(str(folder), "val/miou", options.pop("every_minutes", None))],
         logger=options.pop("logger", False),
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -1,5 +1,7 @@
 """Two processes: a frozen backbone, an average, a plateau."""
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +11,9 @@ import pytest
 import torch
 
 from src.runs.folder import RunFolder
+from src.runs.metrics_csv import read_metrics
 from tests.support.paths import ROOT, TINY
+from tests.support.processes import assert_same_weights
 from tests.support.small import differing
 
 pytestmark = pytest.mark.e2e
@@ -49,3 +53,28 @@ def test_two_processes_stay_one_network_and_leave_one_run(cli, tmp_path: Path) -
     assert cli("eval", f"run={run.path}", "accelerator=cpu") == both.miou
     assert np.sum(both.matrix) > 4.5 * 64 * 96 * 0.9, "all five images count, each once"
     assert len(run.read_environment()["sessions"]) == 1
+
+
+def test_two_processes_agree_to_save_within_an_epoch(tmp_path: Path) -> None:
+    """SIGTERM to the process group; the same command ends with the weights and the mean loss of one without it."""
+    arguments = [word for word in TINY[1:] if not word.startswith(("trainer.max_epochs", "data.dataset.num_train"))]
+    command = [
+        sys.executable, "-m", "src.train", *arguments, *TWO, "trainer.max_epochs=2", "data.dataset.num_train=16",
+        "trainer.log_every_n_steps=1", "+callbacks.kill._target_=tests.support.helpers.KillAt", f"runs={tmp_path}",
+    ]  # fmt: skip
+
+    def start(name: str, **env: str) -> int:
+        options = {"capture_output": True, "check": False, "start_new_session": True, "env": {**os.environ, **env}}
+        return subprocess.run([*command, f"name={name}"], cwd=ROOT, **options).returncode
+
+    assert start("whole") == 0
+    assert start("stopped", KILL_AT="1:1", KILL_BY=str(int(signal.SIGTERM))) == 143
+    last = tmp_path / "stopped" / "checkpoints" / "last.ckpt"
+    assert torch.load(last, weights_only=True)["global_step"] == 4 + 2
+    assert start("stopped") == 0
+    assert_same_weights(tmp_path / "whole", tmp_path / "stopped")
+    losses = [
+        [row["train/loss_epoch"] for row in read_metrics(tmp_path / name / "metrics.csv") if "train/loss_epoch" in row]
+        for name in ("whole", "stopped")
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -271,17 +272,29 @@ KILL = (
 
 @pytest.mark.e2e
 def test_killed_in_the_middle_of_an_epoch_and_started_again(cli, tmp_path: Path) -> None:
-    """SIGKILL, then the same command: bitwise the weights of a run that nobody killed (dropout and all)."""
+    """SIGKILL, SIGTERM, then the same command: bitwise the weights of a run that nobody killed (dropout and all).
 
-    def start(**env: str) -> int:
-        command = [sys.executable, "-m", "src.train", *KILL, f"runs={tmp_path}", "name=killed"]
-        return subprocess.run(command, cwd=ROOT, env={**os.environ, **env}, capture_output=True, check=False).returncode
+    SIGTERM reaches the data process too, and the training saves before it ends.
+    """
+
+    def start(*words: str, **env: str) -> int:
+        command = [sys.executable, "-m", "src.train", *KILL, *words, f"runs={tmp_path}", "name=killed"]
+        options = {"capture_output": True, "check": False, "start_new_session": True}
+        return subprocess.run(command, cwd=ROOT, env={**os.environ, **env}, **options).returncode
+
+    def saved() -> tuple[int, int]:
+        content = torch.load(tmp_path / "killed" / "checkpoints" / "last.ckpt", weights_only=True)
+        return content["epoch"], content["global_step"]
 
     cli("train", *KILL, f"runs={tmp_path}", "name=whole")
-    assert start(KILL_AT="1:2") == -signal.SIGKILL
-    assert torch.load(tmp_path / "killed" / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 0
+    assert start("checkpoints.every_minutes=0", KILL_AT="0:2") == -signal.SIGKILL
+    assert saved() == (0, 2)
+    assert start(KILL_AT="1:2", KILL_BY=str(int(signal.SIGTERM))) == 143
+    assert saved() == (1, 4 + 3)
     assert not (tmp_path / "killed" / "results.json").exists()
-    assert start() == 0
+    before = tmp_path / "killed" / "checkpoints" / "before.ckpt"
+    shutil.copy(before, tmp_path / "killed" / "hpc_ckpt_1.ckpt")  # as Lightning leaves under Slurm, and loads
+    assert start(SLURM_NTASKS="1", SLURM_JOB_NAME="train", SLURM_JOB_ID="7", SLURM_LOCALID="0", SLURM_NODEID="0") == 0
     assert_same_weights(tmp_path / "whole", tmp_path / "killed")
     assert_same_weights(tmp_path / "whole", tmp_path / "killed", "best")
     rows = [
@@ -290,7 +303,7 @@ def test_killed_in_the_middle_of_an_epoch_and_started_again(cli, tmp_path: Path)
     ]
     assert rows[0] == rows[1], "the curve has every epoch once"
     sessions = json.loads((tmp_path / "killed" / "environment.json").read_text())["sessions"]
-    assert [session["continues_checkpoint"] for session in sessions] == [False, True]
+    assert [session["continues_checkpoint"] for session in sessions] == [False, True, True]
 
 
 @pytest.mark.e2e
@@ -309,9 +322,15 @@ def test_sweep_leaves_distinct_runs_and_a_table(tmp_path: Path) -> None:
     (summary,) = tmp_path.glob("sweeps/*/summary.md")
     table = summary.read_text()
     assert table in result.stdout
+    assert (summary.parent / "summary.png").is_file()
+    assert "sweep: 1 of 2 jobs done; best val/miou" in result.stdout
     for run in runs:
         (evaluation,) = json.loads((run / "results.json").read_text())["evaluations"].values()
-        assert f"| {run.name} | {evaluation['miou']:.4f} |" in table
+        model = run.name.split("-")[1]
+        assert f"| {model} | {run.name} | {evaluation['miou']:.4f} |" in table
+        (session,) = json.loads((run / "environment.json").read_text())["sessions"]
+        assert session["command"].endswith(f" model={model}")
+        assert ",deeplabv3plus" not in session["command"]
 
 
 @pytest.mark.e2e
@@ -320,7 +339,37 @@ def test_a_failing_job_of_a_sweep_does_not_stop_the_others(fails, tmp_path: Path
     assert message.startswith("data.batch_size=5 is more than the 4 training images")
     assert len(list(tmp_path.glob("*/results.json"))) == 1
     (summary,) = tmp_path.glob("sweeps/*/summary.md")
-    assert summary.read_text().count("not finished") == 1
+    table = summary.read_text()
+    assert "| 0 | 5 | streets-" in table
+    assert table.count("| failed |") == 1
+    assert "job 0 failed (data.batch_size=5): data.batch_size=5 is more than the 4 training images" in table
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_a_sweep_by_a_launcher(launcher: str, tmp_path: Path) -> None:
+    """Two jobs side by side, one of which fails: the table is printed, and the status is not 0."""
+    command = [
+        sys.executable, "-m", "src.train", "-m", f"hydra/launcher={launcher}", *TINY, f"runs={tmp_path}",
+        "data.batch_size=5,2", *(["hydra.launcher.n_jobs=2"] if launcher == "joblib" else []),
+    ]  # fmt: skip
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 1, result.stdout + result.stderr
+    (summary,) = tmp_path.glob("sweeps/*/summary.md")
+    table = summary.read_text()
+    assert table in result.stdout
+    assert (table.count("| failed |"), table.count("| done |")) == (1, 1)
+    assert "job 0 failed (data.batch_size=5): python -m src.train " in table
+    (run,) = (path.parent for path in tmp_path.glob("*/results.json"))
+    (session,) = json.loads((run / "environment.json").read_text())["sessions"]
+    assert " data.batch_size=2" in session["command"]
+
+
+@pytest.mark.e2e
+def test_a_sweep_with_a_wrong_word_trains_nothing(fails, tmp_path: Path) -> None:
+    message = fails("train", "-m", *TINY, f"runs={tmp_path}", "model=unet,unett")
+    assert "unett" in message
+    assert not list(tmp_path.glob("*/results.json"))
 
 
 def test_a_run_folder_is_trained_in_by_one_process_at_a_time(fails, tmp_path: Path) -> None:
