@@ -5,12 +5,13 @@ import time
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from src.config.checks import check_has_files, count_workers, list_splits
+from src.config.build import build_dataset
+from src.config.checks import check_form, check_has_files, count_workers, list_splits
 from src.config.cli import launch
 from src.config.proposal import propose_training
+from src.data.source import FileSource
 from src.data.tools.check import Report, check
 from src.errors import UserError, whole
 from src.files import claim
@@ -26,6 +27,7 @@ def check_data(cfg: DictConfig) -> Report:
         UserError: a value out of range, or a fault with which training would fail or its figures would be wrong.
     """
     check_has_files(cfg, "check")
+    check_form(cfg.data)
     num_samples = whole("num_samples", cfg.num_samples, 0)
     processes = count_workers("num_processes", cfg.num_processes)
     splits = None if cfg.splits is None else list_splits(cfg.splits)
@@ -33,7 +35,9 @@ def check_data(cfg: DictConfig) -> Report:
     claim(folder, "out")
     # Reports name files by paths that do not depend on the folder of the command.
     root = Path(cfg.data.root).expanduser().absolute()
-    report = check(instantiate(cfg.data.dataset, root=str(root), _convert_="all"), splits, processes)
+    source = build_dataset(cfg.data.dataset, cfg.data, root=str(root))
+    assert isinstance(source, FileSource)
+    report = check(source, splits, processes)
     seconds = time.perf_counter() - start
     write_report(report, cfg.data.name, folder, num_samples)
     log.info(

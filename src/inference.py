@@ -112,6 +112,11 @@ def fit_labels(image: Tensor, mask: Tensor, protocol: Protocol) -> tuple[Tensor,
 class Ensemble(torch.nn.ModuleList):
     """Networks of the same classes whose probabilities `predict_scores` averages."""
 
+    @property
+    def channels(self) -> int:
+        """The number of channels of an image."""
+        return cast(Network, self[0]).channels
+
 
 def predict_scores(network: Network | Ensemble, image: Tensor, protocol: Protocol) -> Tensor:
     """Scores an image `(B, 3, H, W)` in 0..255: float32 `(B, K, H, W)` logits, or logarithms of mean probabilities.

@@ -3,12 +3,13 @@
 import logging
 from pathlib import Path
 
-from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from src.config.checks import check_has_files, count_workers, list_splits
+from src.config.build import build_dataset
+from src.config.checks import check_form, check_has_files, count_workers, list_splits
 from src.config.cli import launch
 from src.data.packed import attach, default_folder
+from src.data.source import FileSource
 from src.data.tools.pack import pack_split, verify_split
 
 log = logging.getLogger(__name__)
@@ -17,7 +18,9 @@ log = logging.getLogger(__name__)
 def pack(cfg: DictConfig) -> Path:
     """Packs `cfg.splits` of the dataset. Returns the folder of the pack."""
     check_has_files(cfg, "pack")
-    source = instantiate(cfg.data.dataset, _convert_="all")
+    check_form(cfg.data)
+    source = build_dataset(cfg.data.dataset, cfg.data)
+    assert isinstance(source, FileSource)
     folder = Path(cfg.out).expanduser() if cfg.out else default_folder(source)
     num_threads = count_workers("num_threads", cfg.num_threads)
     for split in list_splits(cfg.splits):

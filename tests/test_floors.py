@@ -30,6 +30,7 @@ FLOORS = (
         "eval",
         "export",
         "find_lr",
+        "import_labels",
         "pack",
         "predict",
         "publish",

@@ -6,7 +6,7 @@ import lightning as L
 import numpy as np
 
 from src.reports.dashboard import Dashboard, Example, Examples
-from src.reports.pictures import Palette, panel, save_png
+from src.reports.pictures import Palette, as_rgb, panel, save_png
 from src.task import SegmentationTask
 
 
@@ -37,7 +37,8 @@ class PredictionPanels(L.Callback):
             with trainer.precision_plugin.val_step_context():
                 prediction = task.predict_ids(sample["image"][None])[0].numpy()
             name = dataset.samples[int(index)].name
-            examples.append(Example(name, sample["image"].permute(1, 2, 0).numpy(), sample["mask"].numpy(), prediction))
+            image = as_rgb(sample["image"].permute(1, 2, 0).numpy())
+            examples.append(Example(name, image, sample["mask"].numpy(), prediction))
         rows = [(each.image, each.truth, each.prediction) for each in examples]
         picture = panel(rows, self.palette, names=[each.name for each in examples])
         save_png(self.folder / f"epoch_{epoch:04d}.png", picture)

@@ -14,7 +14,10 @@ from src.config.checks import has_several_devices
 from src.config.flat import literal, to_dict
 from src.config.precision import settle_precision
 from src.data.folds import Folds
-from src.data.source import Source
+from src.data.frame import RGB, ImageForm
+from src.data.grouping import regroup
+from src.data.source import FileSource, Source
+from src.errors import UserError
 from src.machine import TRIAL_VARIABLE, spare_hub_retries
 from src.runs.origin import Origin
 from src.runs.study import Place
@@ -24,9 +27,36 @@ if TYPE_CHECKING:
     from src.task import SegmentationTask
 
 
-def build_source(datamodule: DictConfig) -> tuple[Source, Folds]:
-    """Builds a dataset and its division into folds. Raises UserError if the data are missing or faulty."""
-    return instantiate(datamodule.dataset, _convert_="all"), Folds(**datamodule.folds)
+def build_dataset(dataset: DictConfig, data: DictConfig, **changes: Any) -> Source:
+    """Builds a dataset with the classes that `data.merge` and `data.ignore` ask for.
+
+    Args:
+        dataset: the target and its arguments, of which `changes` win.
+        data: the group `data`.
+
+    Raises:
+        UserError: the data are missing or faulty, or have no such classes.
+    """
+    source: Source = instantiate(dataset, **changes, _convert_="all")
+    source.form, given = image_form(data), to_dict(data)
+    if source.form != RGB and not isinstance(source, FileSource):
+        raise UserError(f"data.channels, data.range: {source.labels} is drawn, in RGB of 8 bits; leave them out")
+    return regroup(source, given.get("merge"), given.get("ignore"))
+
+
+def image_form(data: DictConfig) -> ImageForm:
+    """Returns how image files are read by the group `data`, as RGB of 8 bits in runs of earlier versions."""
+    span = data.get("range")
+    return ImageForm(data.get("channels", RGB.channels), None if span is None else (span[0], span[1]))
+
+
+def build_source(cfg: DictConfig) -> tuple[Source, Folds]:
+    """Builds the dataset of a training's configuration and its division into folds.
+
+    Raises:
+        UserError: the data are missing or faulty, or have no such classes.
+    """
+    return build_dataset(cfg.datamodule.dataset, cfg.data), Folds(**cfg.datamodule.folds)
 
 
 def build_data(datamodule: DictConfig, source: Source, **changes: Any) -> SegmentationDataModule:

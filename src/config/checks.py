@@ -146,6 +146,7 @@ def check_ranges(cfg: DictConfig) -> None:
     for key, lowest in least.items():
         whole(key, OmegaConf.select(cfg, key), lowest)
     check_trainer(cfg.trainer)
+    check_form(cfg.data)
     check_workers(cfg.data.num_workers)
     if cfg.early_stopping.patience is not None:
         whole("early_stopping.patience", cfg.early_stopping.patience, 1, also="null")
@@ -228,6 +229,16 @@ def _check_size(key: str, value: Any) -> None:
     is_pair = isinstance(value, ListConfig) and len(value) == 2
     if value is not None and not (is_pair and all(type(side) is int and side > 0 for side in value)):
         raise UserError(f"{key}={value}: must be [HEIGHT,WIDTH] in pixels")
+
+
+def check_form(data: DictConfig) -> None:
+    """Raises UserError if the channels or the range of the images are out of range."""
+    if type(data.channels) is not int or data.channels not in (3, 4):
+        raise UserError(f"data.channels={data.channels}: must be 3 (RGB) or 4 (RGB and one more)")
+    span = data.range
+    is_pair = isinstance(span, ListConfig) and len(span) == 2 and all(type(value) is int for value in span)
+    if span is not None and not (is_pair and 0 <= span[0] < span[1] < 2**16):
+        raise UserError(f"data.range={span}: must be [LOW,HIGH] with 0 <= LOW < HIGH < 65536, or null")
 
 
 def check_one_device(cfg: DictConfig) -> None:

@@ -59,7 +59,8 @@ def complete(cfg: DictConfig) -> Prepared:
     check_statistics(cfg.data)
     if cfg.init_from is not None:
         cfg.init_source = literal(asdict(find_origin(cfg.init_from)))
-    source, folds = build_source(cfg.datamodule)
+    _widen_padding(cfg)
+    source, folds = build_source(cfg)
     attach(source, cfg.data.pack)  # a stale pack is refused before torch is loaded
     samples = {split: folds.samples(source, split) for split in ("train", folds.validation_split)}
     cfg.data.classes = {name: list(colour) for name, colour in source.classes.items()}
@@ -70,6 +71,13 @@ def complete(cfg: DictConfig) -> Prepared:
     _fill_class_weights(cfg, source, samples["train"])
     settle_normalisation(cfg)  # last, for it may load torch
     return Prepared(cfg, source, folds)
+
+
+def _widen_padding(cfg: DictConfig) -> None:
+    """Adds the mean of a fourth channel to the colour of the padding, 0 after normalisation."""
+    fill = OmegaConf.select(cfg, "augmentation.geometry.fill")
+    if cfg.data.channels == 4 and fill is not None and len(fill) == 3:
+        cfg.augmentation.geometry.fill = [*fill, round(255 * cfg.data.mean[3])]
 
 
 def _image_size(source: Source, sample: Sample) -> tuple[int, int]:

@@ -18,6 +18,10 @@ VOLATILE = (
 # Keys that runs of earlier versions do not have, and the value by which they act as these did. It is no part of the
 # identity, so that such runs continue, and their names stay.
 NEUTRAL = {
+    "data.channels": 3,
+    "data.range": None,
+    "data.merge": None,
+    "data.ignore": None,
     "inference.weights": "flat",
     "inference.labels": "own",
     "inference.crop": None,

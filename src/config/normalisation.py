@@ -15,15 +15,25 @@ from src.models.statistics import IMAGENET, Statistics, pretrained_statistics
 
 
 def check_statistics(data: DictConfig) -> None:
-    """Raises UserError unless `data.mean` and `data.std` are null or three numbers each, the latter above 0."""
+    """Raises UserError unless `data.mean` and `data.std` are null or a number per channel each, the latter above 0.
+
+    With other channels than RGB they must be given.
+    """
+    channels = data.get("channels", 3)
     for key, usual in (("mean", IMAGENET.mean), ("std", IMAGENET.std)):
         given = to_dict(data)[key]
+        if given is None and channels != 3:
+            raise UserError(
+                f"data.channels={channels}: data.{key} must be {channels} numbers, for no pretraining has those of the "
+                "fourth channel; python -m src.check prints those of train"
+            )
         if given is None:
             continue
         if not isinstance(given, list) or not all(map(_is_number, given)):
             raise UserError(f"data.{key}={given}: must be numbers, such as {list(usual)}, or null")
-        if len(given) != 3 or (key == "std" and min(given) <= 0):
-            raise UserError(f"data.{key}={given}: must be 3 numbers{' above 0' if key == 'std' else ''}, for RGB")
+        if len(given) != channels or (key == "std" and min(given) <= 0):
+            above, names = " above 0" if key == "std" else "", "RGB" if channels == 3 else "the channels"
+            raise UserError(f"data.{key}={given}: must be {channels} numbers{above}, for {names}")
 
 
 def settle_normalisation(cfg: DictConfig) -> None:

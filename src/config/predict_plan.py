@@ -7,6 +7,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from src.config.build import image_form
 from src.config.flat import to_dict
 from src.config.kinds import is_number
 from src.config.reopen import AS_RUN, load_data, load_run
@@ -57,6 +58,11 @@ def list_images(cfg: DictConfig, run: RunFolder, config: DictConfig) -> tuple[Im
     if cfg.split is not None:
         source, split, samples = load_data(cfg, run, config)
         is_official = cfg.format == "labelids"
+        if is_official and source.grouping:
+            raise UserError(
+                f"format=labelids: the server wants the classes of {source.grouping.labels}, and this run learnt "
+                "others (data.merge, data.ignore); use format=pictures"
+            )
         names = [source.official_path(sample) if is_official else f"{sample.name}.png" for sample in samples]
         reads = [partial(read_sample, source, sample) for sample in samples]
         return dict(zip(names, reads, strict=True)), f"{split}_labelids" if is_official else split
@@ -74,4 +80,6 @@ def list_images(cfg: DictConfig, run: RunFolder, config: DictConfig) -> tuple[Im
         shown = config.inference.short_side or (min(config.inference.size) if config.inference.size else None)
         for line in note_scale(list(found.files.values()), trained, shown):
             log.warning("%s", line)
-    return {name: partial(read_image, file) for name, file in found.files.items()}, path.resolve().stem
+    return {
+        name: partial(read_image, file, form=image_form(config.data)) for name, file in found.files.items()
+    }, path.resolve().stem

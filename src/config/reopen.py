@@ -88,7 +88,7 @@ def load_data(cfg: DictConfig, run: RunFolder, config: DictConfig) -> tuple[Sour
     """
     if config.datamodule.dataset.get("root", "") is None:  # of a published run, which names no place on a machine
         raise UserError(f"data.root=run: {run.path} does not say where its data are; give data.root=DIR")
-    source, folds = build_source(config.datamodule)
+    source, folds = build_source(config)
     check_classes(run, list(config.data.classes), source)
     split = folds.validation_split if cfg.split == AS_RUN else cfg.split
     lists = folds.lists(source) if split in ("train", HELD_OUT) else {}

@@ -78,4 +78,4 @@ def data_fingerprints(cfg: DictConfig) -> dict[str, str]:
     check_given(cfg)
     first = cfg.copy()
     first.data.fold = 0
-    return training_fingerprints(*build_source(first.datamodule))
+    return training_fingerprints(*build_source(first))

@@ -18,7 +18,7 @@ from src.machine import num_cores
 
 
 class SegmentationDataModule(L.LightningDataModule):
-    """Batches of `image` uint8 `(B, 3, H, W)` RGB and `mask` uint8 `(B, H, W)`, 0..K-1 or 255.
+    """Batches of `image` uint8 `(B, C, H, W)` and `mask` uint8 `(B, H, W)`, 0..K-1 or 255; C is 3, or 4 (`ImageForm`).
 
     Training samples are augmented and cropped; every other split comes whole and unaugmented, in a fixed order. A
     sample depends on (seed, epoch, index) only, not on workers, ranks or resumes.
@@ -38,7 +38,7 @@ class SegmentationDataModule(L.LightningDataModule):
 
     Raises:
         UserError: a batch is larger than the training split, evaluation has fewer images than devices, a split has no
-            labels, or the device cannot do the augmentation's last steps.
+            labels, the device cannot do the augmentation's last steps, or a step takes only RGB and images are not.
     """
 
     def __init__(
@@ -60,6 +60,8 @@ class SegmentationDataModule(L.LightningDataModule):
         self.folds = Folds(**(folds or {}))
         if augment_on not in ("worker", "device"):
             raise UserError(f"augment_on={augment_on}: must be worker or device")
+        if augmentation is not None:
+            augmentation.check_channels(dataset.form.channels)
         self.augmentation = augmentation.defer() if augmentation and augment_on == "device" else augmentation
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size

@@ -13,7 +13,8 @@ from pathlib import Path
 from weakref import WeakKeyDictionary
 
 from src.data.folds import HELD_OUT, Folds
-from src.data.source import FileSource, Sample, Source
+from src.data.packed import form_tables
+from src.data.source import Sample, Source
 from src.errors import DataError
 
 BLOCK = 4096  # bytes read at the beginning, in the middle and at the end of a file
@@ -35,9 +36,9 @@ def fingerprint(source: Source, samples: Sequence[Sample]) -> str:
     if unknown:
         with ThreadPoolExecutor(THREADS) as pool:
             known.update(zip(unknown, pool.map(lambda sample: _content(source, sample), unknown), strict=True))
-    tables = [source.labels, list(source.classes.items())]
-    if isinstance(source, FileSource):
-        tables += [sorted(source.table.items()), sorted(source.colours.items())]
+    tables = source.stored_tables() + form_tables(source.form)
+    if source.grouping:
+        tables += [source.grouping.new_labels]
     content = [tables, [[sample.name, sample.group, known[sample]] for sample in samples]]
     return hashlib.sha256(json.dumps(content, default=int).encode()).hexdigest()[:12]
 

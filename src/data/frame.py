@@ -6,6 +6,25 @@ from pathlib import Path
 
 import numpy as np
 
+Colour = tuple[int, int, int]  # RGB, 0..255
+
+
+@dataclass(frozen=True)
+class ImageForm:
+    """How image files are read.
+
+    Args:
+        channels: 3, RGB (greys are repeated), or 4, RGB and one more, such as infrared.
+        span: the values of 16 bits that become 0 and 255, those between linearly, those beyond clipped; None: files
+            have 8 bits.
+    """
+
+    channels: int = 3
+    span: tuple[int, int] | None = None
+
+
+RGB = ImageForm()
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -31,14 +50,14 @@ class Frame(ABC):
 
     @abstractmethod
     def image(self, top: int, left: int, height: int, width: int) -> np.ndarray:
-        """Returns a window inside the frame, RGB uint8 `(height, width, 3)`."""
+        """Returns a window inside the frame, RGB uint8 `(height, width, C)`, C 3, or 4 with another channel."""
 
     @abstractmethod
     def mask(self, top: int, left: int, height: int, width: int) -> np.ndarray:
         """Returns the ids of a window inside the frame, uint8 `(height, width)`, 0..K-1 or 255."""
 
     def whole(self) -> tuple[np.ndarray, np.ndarray]:
-        """Returns image `(H, W, 3)` and mask `(H, W)`."""
+        """Returns image `(H, W, C)` and mask `(H, W)`."""
         return self.image(0, 0, *self.size), self.mask(0, 0, *self.size)
 
 

@@ -4,13 +4,14 @@ import hashlib
 import json
 import mmap
 from collections.abc import Sequence
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from src.data.frame import Frame
+from src.data.frame import RGB, Frame, ImageForm
 from src.data.source import FileSource, Sample, Source
 from src.errors import UserError
 
@@ -39,7 +40,7 @@ def attach(source: Source, where: str | None) -> Source:
     indices = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
     if not indices and where != AUTO:
         raise UserError(f"data.pack={where}: no pack there; make it (python -m src.pack ... out={where})")
-    pack = PackedFrames(folder)
+    pack = PackedFrames(folder, source.form.channels)
     for index in indices:
         samples = source.samples(index["split"])
         if index["fingerprint"] != pack_fingerprint(source, samples):
@@ -56,7 +57,7 @@ def attach(source: Source, where: str | None) -> Source:
 def default_folder(source: FileSource) -> Path:
     """The folder of a pack beside the data: `ROOT.pack/LABELS`."""
     root = source.root.absolute()
-    return root.with_name(f"{root.name}.pack") / source.labels
+    return root.with_name(f"{root.name}.pack") / source.stored[0]
 
 
 def pair_stamp(sample: Sample) -> list[int]:
@@ -76,16 +77,21 @@ def pack_fingerprint(source: FileSource, samples: Sequence[Sample], *, times: bo
         [sample.name, sample.group, *(file.name for file in sample.files), pair_stamp(sample)[: 4 if times else 2]]
         for sample in samples
     ]
-    labels = [source.labels, list(source.classes.items()), sorted(source.table.items()), sorted(source.colours.items())]
-    content = [FORMAT, labels, source.mask_kind, frames]
+    content = [FORMAT, source.stored_tables() + form_tables(source.form), source.mask_kind, frames]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
+
+
+def form_tables(form: ImageForm) -> list[Any]:
+    """How images are read, for digests; nothing if they are read as RGB of 8 bits, as all once were."""
+    return [] if form == RGB else [asdict(form)]
 
 
 def difference(source: FileSource, samples: Sequence[Sample], index: dict[str, Any]) -> str:
     """Describes how the files of a source differ from those that its pack was made of."""
-    classes = {name: list(colour) for name, colour in source.classes.items()}
-    if (index["labels"], list(index["classes"].items())) != (source.labels, list(classes.items())):
-        return f"labels {index['labels']}, not {source.labels}"
+    labels, stored = source.stored
+    classes = {name: list(colour) for name, colour in stored.items()}
+    if (index["labels"], list(index["classes"].items())) != (labels, list(classes.items())):
+        return f"labels {index['labels']}, not {labels}"
     old = {frame["name"]: frame["stamp"] for frame in index["frames"]}
     new = {sample.name: pair_stamp(sample) for sample in samples}
     changed = [name for name in new if name in old and new[name] != old[name]]
@@ -98,15 +104,15 @@ def difference(source: FileSource, samples: Sequence[Sample], index: dict[str, A
 class PackedFrames:
     """The frames of the splits in a pack's folder. Each process opens the arrays itself, and all share their pages."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, channels: int = 3) -> None:
+        self.folder, self.channels = folder, channels
         self.frames: dict[tuple[Path | None, Path | None], PackedFrame] = {}
 
     def add(self, index: dict[str, Any], samples: Sequence[Sample]) -> None:
         """Adds the samples of a split by the pack's index of it."""
         images, masks = FlatArray(self.folder / index["images"]), FlatArray(self.folder / index["masks"])
         for sample, record in zip(samples, index["frames"], strict=True):
-            frame = PackedFrame(images, masks, tuple(record["size"]), record["offset"])
+            frame = PackedFrame(images, masks, tuple(record["size"]), record["offset"], self.channels)
             self.frames[sample.image, sample.mask] = frame
 
     def open(self, sample: Sample) -> Frame | None:
@@ -148,13 +154,15 @@ class FlatArray:
 class PackedFrame(Frame):
     """A frame that begins `offset` pixels after the beginning of both arrays."""
 
-    def __init__(self, images: FlatArray, masks: FlatArray, size: tuple[int, int], offset: int) -> None:
-        self.images, self.masks, self.size, self.offset = images, masks, size, offset
+    def __init__(
+        self, images: FlatArray, masks: FlatArray, size: tuple[int, int], offset: int, channels: int = 3
+    ) -> None:
+        self.images, self.masks, self.size, self.offset, self.channels = images, masks, size, offset, channels
 
     def image(self, top: int, left: int, height: int, width: int) -> np.ndarray:
-        full = self.size[1]
-        rows = self.images.view(3 * (self.offset + top * full), 3 * height * full)
-        return rows.reshape(height, full, 3)[:, left : left + width]
+        full, channels = self.size[1], self.channels
+        rows = self.images.view(channels * (self.offset + top * full), channels * height * full)
+        return rows.reshape(height, full, channels)[:, left : left + width]
 
     def mask(self, top: int, left: int, height: int, width: int) -> np.ndarray:
         full = self.size[1]

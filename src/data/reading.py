@@ -14,22 +14,23 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from src.data.frame import ArrayFrame, Sample
+from src.data.frame import RGB, ArrayFrame, ImageForm, Sample
 from src.errors import DataError, UserError
 from src.machine import is_first_process
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+ORIENTATION = 0x0112  # EXIF tag: 5 to 8 exchange rows and columns
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
 class FileFrame(ArrayFrame):
     """An image file and its mask file. The image is decoded at once, the mask when a window of it is read."""
 
-    def __init__(self, sample: Sample, read_labels: Callable[[Path], np.ndarray]) -> None:
+    def __init__(self, sample: Sample, read_labels: Callable[[Path], np.ndarray], form: ImageForm = RGB) -> None:
         assert sample.image is not None, "a frame of files has an image file"
         self.sample, self.read_labels = sample, read_labels
-        self._image = read_image(sample.image)
+        self._image = read_image(sample.image, form)
         self.size = self._image.shape[:2]
 
     @cached_property
@@ -40,15 +41,50 @@ class FileFrame(ArrayFrame):
         return ids
 
 
-def read_image(path: Path) -> np.ndarray:
-    """Returns RGB uint8 `(H, W, 3)`, turned upright by its EXIF tag.
+def read_image(path: Path, form: ImageForm = RGB) -> np.ndarray:
+    """Returns uint8 `(H, W, C)`, turned upright by its EXIF tag: RGB, and with 4 channels the fourth one.
 
     Raises:
-        DataError: the file cannot be decoded whole, has more than 8 bits per channel, or transparent pixels.
+        DataError: the file cannot be decoded whole, has other bits or channels than the form, or transparent pixels.
     """
+    if form.span is not None:
+        return _read_deep(path, form, form.span)
     image = _upright(path)
+    if form.channels == 4:
+        if image.mode not in ("RGBA", "RGBX", "RGBa"):
+            raise DataError(
+                path, "pixel format", f"{image.mode} pixels have no fourth channel, as data.channels=4 asks"
+            )
+        return np.asarray(image)
     _check_opaque(path, image)
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _read_deep(path: Path, form: ImageForm, span: tuple[int, int]) -> np.ndarray:
+    """Reads a PNG or TIFF of 16 bits, which Pillow would cut to 8 if it has several channels."""
+    check_regular(path)
+    with _faults_of(path):
+        data = path.read_bytes()
+        with Image.open(io.BytesIO(data)) as image:
+            image.verify()
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()  # OpenCV would decode a file that is cut off as far as it goes
+            turn = image.getexif().get(ORIENTATION, 1)
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None or pixels.dtype != np.uint16:
+        bits = "others" if pixels is None else 8 * pixels.itemsize
+        raise DataError(path, "pixel format", f"data.range={list(span)} is for images of 16 bits; this one has {bits}")
+    if turn != 1:
+        raise DataError(path, "pixel format", "has 16 bits and an EXIF tag that turns it; save it upright")
+    if pixels.ndim == 2 and form.channels == 3:
+        pixels = np.repeat(pixels[..., None], 3, axis=2)
+    if pixels.ndim == 2 or pixels.shape[2] != form.channels:
+        found = 1 if pixels.ndim == 2 else pixels.shape[2]
+        raise DataError(path, "pixel format", f"has {found} channels, not data.channels={form.channels}")
+    low, high = span
+    scaled = (pixels.astype(np.float32) - low) * (255 / (high - low))
+    order = [2, 1, 0, 3][: form.channels]  # OpenCV's is B, G, R
+    return np.ascontiguousarray(np.rint(scaled).clip(0, 255).astype(np.uint8)[..., order])
 
 
 def open_mask(path: Path) -> Image.Image:
@@ -109,15 +145,16 @@ def read_numbers(path: Path) -> np.ndarray:
     return numbers
 
 
-def read_size(path: Path) -> tuple[int, int]:
-    """Returns height and width of an image as it is stored, from its header.
+def read_size(path: Path, *, upright: bool = False) -> tuple[int, int]:
+    """Returns height and width of an image as it is stored, or as its EXIF tag turns it, from its header.
 
     Raises:
         DataError: the file has no header of an image.
     """
     check_regular(path)
     with _faults_of(path), Image.open(path) as image:
-        return image.height, image.width
+        is_turned = upright and image.getexif().get(ORIENTATION, 1) >= 5
+        return (image.width, image.height) if is_turned else (image.height, image.width)
 
 
 def read_text(path: Path) -> str:
@@ -196,6 +233,8 @@ def _upright(path: Path, is_mask: bool = False) -> Image.Image:
             ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith(("I", "F")) or (image.format in ("PNG", "TIFF") and re.search(r";(16|32|64)", packing)):
         fault = f"{image.mode} pixels have more than 8 bits; convert the file to 8 bits per channel"
+        if not is_mask:
+            fault += ", or give the values that become black and white: data.range=[0,65535]"
     if fault:
         raise DataError(path, "pixel format", fault)
     return image
@@ -219,6 +258,8 @@ def _check_opaque(path: Path, image: Image.Image) -> None:
         alpha = np.asarray(image.convert("RGBA").getchannel("A"))
         if transparent := int((alpha < 255).sum()):
             text = f"{transparent} pixels are transparent; flatten the picture and save it without alpha"
+            if image.mode == "RGBA":
+                text += ", or, if alpha is a fourth channel of an image, such as infrared, set data.channels=4"
             raise DataError(path, "pixel format", text)
 
 

@@ -9,17 +9,18 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+import cv2
 import numpy as np
 
-from src.data.frame import ArrayFrame, Frame
+from src.data.frame import RGB, ArrayFrame, Frame, ImageForm
+from src.data.frame import Colour as Colour
 from src.data.frame import Sample as Sample
+from src.data.grouping import GroupedFrame, Grouping
 from src.data.listing import list_images
 from src.data.reading import FileFrame, check_regular, read_mask
 from src.errors import DataError, UserError
-
-Colour = tuple[int, int, int]  # RGB, 0..255
 
 
 def find_root(root: str, inside: str, remedy: str) -> Path:
@@ -52,6 +53,8 @@ class Source(ABC):
     categories: dict[str, tuple[str, ...]] = {}
     instance_sizes: dict[str, float] = {}
     detected: str | None = None
+    form: ImageForm = RGB  # of the files of images
+    grouping: Grouping | None = None  # the files have other classes (`src.data.grouping.regroup`)
 
     @abstractmethod
     def samples(self, split: str) -> list[Sample]:
@@ -68,6 +71,20 @@ class Source(ABC):
     @property
     def num_classes(self) -> int:
         return len(self.classes)
+
+    @property
+    def stored(self) -> tuple[str, dict[str, Colour]]:
+        """The label set and the classes of the files and packs."""
+        return (self.grouping.labels, self.grouping.stored) if self.grouping else (self.labels, self.classes)
+
+    def stored_tables(self) -> list[Any]:
+        """Everything that decides which id a pixel of a file has, for digests: without the grouping."""
+        labels, classes = self.stored
+        return [labels, list(classes.items())]
+
+    def grouped(self, ids: np.ndarray) -> np.ndarray:
+        """Turns the ids of the files uint8 `(H, W)` into those of `classes`."""
+        return cv2.LUT(ids, self.grouping.table) if self.grouping else ids
 
     def check_split(self, split: str) -> None:
         """Raises UserError if the dataset has no such split."""
@@ -222,9 +239,13 @@ class FileSource(Source):
     def _folders(self) -> dict[Path, dict[str, list[Path]]]:
         return {}
 
+    def stored_tables(self) -> list[Any]:
+        return [*super().stored_tables(), sorted(self.table.items()), sorted(self.colours.items())]
+
     def open(self, sample: Sample) -> Frame:
         packed = self.pack.open(sample) if self.pack else None
-        return packed or FileFrame(sample, self.read_labels)
+        frame = packed or FileFrame(sample, self.read_labels, self.form)
+        return GroupedFrame(frame, self.grouping.table) if self.grouping else frame
 
     def read(self, sample: Sample) -> tuple[np.ndarray, np.ndarray]:
         return self.open(sample).whole()
@@ -234,8 +255,12 @@ class FileSource(Source):
         return f"{self.dataset}/{sample.image.relative_to(self.root).with_suffix('').as_posix()}"
 
     def read_labels(self, mask: Path) -> np.ndarray:
-        """Ids uint8 `(H, W)`, 0..K-1 or 255. Overridden if a mask is not a PNG of one raw label per pixel."""
+        """Ids of the files' classes uint8 `(H, W)`, or 255. Overridden unless masks are PNGs of one label per pixel."""
         return read_mask(mask, self.table)
+
+    def read_ids(self, mask: Path) -> np.ndarray:
+        """Ids uint8 `(H, W)`, 0..K-1 or 255, of a mask."""
+        return self.grouped(self.read_labels(mask))
 
 
 def _ambiguous(first: Path, second: Path) -> DataError:

@@ -217,15 +217,16 @@ def _read_ids(source: Source, sample: Sample) -> np.ndarray:
     if not isinstance(source, FileSource):
         return source.read(sample)[1]
     packed = source.pack.open(sample) if source.pack else None
-    return packed.mask(0, 0, *packed.size) if packed else source.read_labels(sample.files[1])
+    if packed:
+        return source.grouped(packed.mask(0, 0, *packed.size))
+    return source.read_ids(sample.files[1])
 
 
 def _cache_key(source: FileSource, samples: Sequence[Sample]) -> str:
     """Hashes how masks are read, and their sizes and times of change, but not their contents or folder."""
     stats = [(sample.name, sample.files[1].stat()) for sample in samples]
     masks = [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
-    tables = [list(source.classes.items()), sorted(source.table.items()), sorted(source.colours.items())]
-    content = [CACHE_FORMAT, source.labels, tables, _settings(source), masks]
+    content = [CACHE_FORMAT, source.labels, source.stored_tables(), _settings(source), masks]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 

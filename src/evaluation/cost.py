@@ -23,7 +23,7 @@ def note_cost(run: RunFolder, task: SegmentationTask, image_size: Sequence[int] 
     if run.cost.is_file() or image_size is None:
         return
     size = task.protocol.window or task.protocol.seen_size((image_size[0], image_size[1]))
-    image = torch.zeros(1, 3, *size, dtype=torch.uint8)
+    image = torch.zeros(1, task.network.channels, *size, dtype=torch.uint8)
     try:
         parameters, training_parameters = count_parameters(task.network, image)
         cost = Cost(parameters, training_parameters, count_flops(task.network, image) / 1e9, tuple(size))

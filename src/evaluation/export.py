@@ -30,7 +30,7 @@ def export_program(network: Network, batch_size: int = 1) -> ExportedProgram:
     Raises:
         UserError: the network cannot be exported; gives the reason.
     """
-    image = torch.zeros(batch_size, 3, *EXAMPLE_SIZE, dtype=torch.uint8)
+    image = torch.zeros(batch_size, network.channels, *EXAMPLE_SIZE, dtype=torch.uint8)
     sizes = ({2: Dim.DYNAMIC, 3: Dim.DYNAMIC},)
     # Otherwise the question whether cropping changes the map is answered for the example, and becomes a guard.
     with symbolic_shapes.patch(backed_size_oblivious=True):  # pyright: ignore[reportAttributeAccessIssue]

@@ -64,7 +64,9 @@ def compare(network: Network, path: Path, form: str, batch_size: int) -> ExportR
     generator = torch.Generator().manual_seed(0)
     checks = []
     for height, width in SIZES:
-        image = torch.randint(0, 256, (batch_size, 3, height, width), dtype=torch.uint8, generator=generator)
+        image = torch.randint(
+            0, 256, (batch_size, network.channels, height, width), dtype=torch.uint8, generator=generator
+        )
         with torch.no_grad():
             expected, found = network.eval().cpu()(image)[0], run(image)
         assert found.shape == expected.shape, f"{tuple(found.shape)} is not {tuple(expected.shape)}"

@@ -18,7 +18,7 @@ from src.evaluation.observer import Seen, prediction_name
 from src.evaluation.suspects import Suspect
 from src.files import atomic_path, write_text
 from src.inference import Protocol, fit_labels
-from src.reports.pictures import contact_sheet, panel, save_png
+from src.reports.pictures import as_rgb, contact_sheet, panel, save_png
 from src.runs.per_image import PREDICTIONS, WORST, ImageFacts, PerImage, describe_images, write_images
 
 SUSPECTS = "suspects"  # name of the table and of the sheet
@@ -58,13 +58,13 @@ class ImageFiles:
         return describe_images(facts, matrices, list(source.classes))
 
     def read(self, place: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Reads an image uint8 `(H, W, 3)`, its truth and its predicted ids uint8 `(H, W)`, as they were counted."""
+        """Reads an image `(H, W, 3)` to look at, its truth and its predicted ids `(H, W)`, as they were counted."""
         sample = self.samples[place]
         image, mask = (torch.from_numpy(np.array(array)) for array in self.data.source.read(sample))
         fitted, truth, _ = fit_labels(image.permute(2, 0, 1)[None], mask[None], self.protocol)
         pixels = fitted[0].round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
         with Image.open(self.folder / prediction_name(self.data.source, sample)) as file:
-            return pixels, truth[0].numpy(), np.asarray(file)
+            return as_rgb(pixels), truth[0].numpy(), np.asarray(file)
 
     def _write_worst(self, images: PerImage) -> None:
         """Writes the images of lowest mIoU, worst first, and a panel of them."""

@@ -26,7 +26,7 @@ class Found:
 
 def read_sample(source: Source, sample: Sample) -> np.ndarray:
     """Reads RGB uint8 `(H, W, 3)` without the labels, which the test split of a benchmark does not have."""
-    return read_image(sample.image) if sample.image else source.read(sample)[0]
+    return read_image(sample.image, source.form) if sample.image else source.read(sample)[0]
 
 
 def find_images(path: Path, *, recursive: bool = False) -> Found:

@@ -16,7 +16,7 @@ from src.evaluation.checkpoint import load_weights
 from src.evaluation.inputs import Images
 from src.evaluation.quiet import quieten
 from src.files import atomic_path
-from src.reports.pictures import Palette, colourise, legend, overlay, save_png
+from src.reports.pictures import Palette, as_rgb, colourise, legend, overlay, save_png
 from src.task import SegmentationTask
 
 LEGEND = 640  # pixels of its width
@@ -32,10 +32,10 @@ class Pictures:
     opacity: float  # of the colours in the overlays, 0 to 1
 
     def write(self, name: str, image: np.ndarray, ids: np.ndarray) -> None:
-        """Writes the pictures of an image uint8 `(H, W, 3)` and its predicted ids uint8 `(H, W)`; `name` has `.png`."""
+        """Writes the pictures of an image uint8 `(H, W, C)` and its predicted ids uint8 `(H, W)`; `name` has `.png`."""
         save_png(self.folder / "labels" / name, ids)
         save_png(self.folder / "colours" / name, colourise(ids, self.palette))
-        save_png(self.folder / "overlays" / name, overlay(image, ids, self.palette, self.opacity))
+        save_png(self.folder / "overlays" / name, overlay(as_rgb(image), ids, self.palette, self.opacity))
 
     def finish(self) -> str:
         """Writes `legend.png`, which pictures of any size share, and describes the written files for the log."""

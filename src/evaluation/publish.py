@@ -93,7 +93,7 @@ def _write(plan: PublishPlan, entry: RunFolder) -> None:
 
 def _write_weights(task: SegmentationTask, evaluation: Evaluation, path: Path) -> None:
     """Writes the weights that the task has. Raises UserError if they are too many."""
-    image = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
+    image = torch.zeros(1, task.network.channels, 64, 64, dtype=torch.uint8)
     used, _ = count_parameters(task.network, image)
     checkpoint = evaluation.checkpoint
     notes: dict[str, Any] = {"epoch": checkpoint.epoch, "step": checkpoint.step, "parameters": used}

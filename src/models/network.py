@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from src.errors import UserError
 from src.models.architecture import AlignedLogits, Architecture, Encoder
 from src.models.init import initialise
+from src.models.parts.channels import widen_input
 from src.models.statistics import IMAGENET, Statistics
 
 
@@ -20,13 +21,14 @@ class Network(nn.Module):
 
     Args:
         mean: by which images are normalised, RGB, in 0..1; `std` likewise. None: those that the encoder was pretrained
-            with; ImageNet's if it was not, or if there is no encoder.
+            with; ImageNet's if it was not, or if there is no encoder. A mean of other than three channels widens the
+            architecture's first convolution.
         channels_last: memory format; faster on a CPU, and with bf16 on a GPU.
         init: "xavier" or "kaiming" draws all weights anew, except those of a pretrained encoder; "default" keeps what
             the architecture's constructor drew.
 
     Raises:
-        UserError: unknown init.
+        UserError: unknown init, or an architecture that takes only RGB.
     """
 
     architecture: Architecture
@@ -46,10 +48,17 @@ class Network(nn.Module):
         self.architecture = architecture
         self.channels_last = channels_last
         usual: Statistics = getattr(self.encoder, "statistics", IMAGENET)
-        self.register_buffer("mean", torch.tensor(mean or usual.mean).view(1, 3, 1, 1) * 255)
-        self.register_buffer("std", torch.tensor(std or usual.std).view(1, 3, 1, 1) * 255)
+        self.register_buffer("mean", torch.tensor(mean or usual.mean).view(1, -1, 1, 1) * 255)
+        self.register_buffer("std", torch.tensor(std or usual.std).view(1, -1, 1, 1) * 255)
+        if self.channels != 3:
+            widen_input(architecture, self.channels)
         if channels_last:
             self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+    @property
+    def channels(self) -> int:
+        """The number of channels of an image."""
+        return int(self.mean.shape[1])
 
     @property
     def align_corners(self) -> bool:
@@ -66,7 +75,7 @@ class Network(nn.Module):
         Those of a network with `corner_stride` have ceil((H - 1) / s) + 1 rows, and columns likewise.
 
         Args:
-            image: `(B, 3, H, W)`, uint8 or float in 0..255.
+            image: `(B, C, H, W)`, uint8 or float in 0..255.
         """
         height, width = image.shape[-2:]
         x = (image - self.mean) / self.std

@@ -10,7 +10,7 @@ from src.data.reading import read_image
 from src.data.tools.check import ERRORS, WARNINGS, Report
 from src.data.tools.check_files import Reading
 from src.files import write_json, write_text
-from src.reports.pictures import contact_sheet, save_png
+from src.reports.pictures import as_rgb, contact_sheet, save_png
 from src.reports.tables import markdown, percent, text_table
 
 NUM_PRINTED = 20  # faults of a kind on the terminal; the files have all of them
@@ -25,7 +25,8 @@ def write_report(report: Report, name: str, folder: Path, num_samples: int) -> N
     pairs = []
     for title, reading in choose(report, num_samples):
         assert reading.sample.image is not None
-        pairs.append((title, read_image(reading.sample.image), report.source.read_labels(reading.sample.files[1])))
+        image = as_rgb(read_image(reading.sample.image, report.source.form))
+        pairs.append((title, image, report.source.read_ids(reading.sample.files[1])))
     if pairs:
         save_png(sheet, contact_sheet(pairs, dict(report.source.classes)))
 
@@ -97,6 +98,9 @@ def as_text(report: Report) -> str:
         lines += [f"{'error' if kind in ERRORS else 'warning'}: {kind} ({count})", *(f"  {text}" for text in texts)]
         if count > NUM_PRINTED:
             lines.append(f"  ... and {count - NUM_PRINTED} more, in the report")
+    if "train" in report.readings and (found := report.channel_statistics("train")):
+        mean, std = (f"[{','.join(map(str, values))}]" for values in found)
+        lines.append(f"channels of train: data.mean={mean} data.std={std}")
     if wrong := report.outside_the_table():
         lines.append(f"outside the table: {', '.join(f'{label} ({count} px)' for label, count in wrong.items())}")
     return "\n".join(lines)

@@ -135,6 +135,11 @@ def legend(palette: Palette, width: int, others: Palette | None = None, *, is_ig
     return np.asarray(canvas)
 
 
+def as_rgb(image: np.ndarray) -> np.ndarray:
+    """Returns the first three channels of an image `(H, W, C)`, to look at."""
+    return np.ascontiguousarray(image[..., :3])
+
+
 def save_png(path: Path, picture: np.ndarray) -> None:
     """Writes a picture, or ids `(H, W)`, as PNG, whole or not at all."""
     with atomic_path(path) as temporary:

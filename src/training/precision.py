@@ -34,7 +34,7 @@ def choose_precision(task: SegmentationTask, crop_size: Sequence[int], batch_siz
     network = copy.deepcopy(task.network).train()
     times: dict[str, list[float]] = {precision: [] for precision in PRECISIONS}
     with torch.random.fork_rng(devices=[]):
-        image = torch.randint(0, 256, (batch_size, 3, *crop_size), dtype=torch.uint8)
+        image = torch.randint(0, 256, (batch_size, network.channels, *crop_size), dtype=torch.uint8)
         mask = torch.randint(0, len(task.classes), (batch_size, *crop_size), dtype=torch.uint8)
         for _ in range(1 + REPEATS):  # the first step of each does not count
             for precision, spent in times.items():

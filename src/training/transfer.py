@@ -11,6 +11,7 @@ from typing import cast
 import lightning as L
 import torch
 from rich.table import Column, Table
+from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from src.errors import UserError, shortened
@@ -112,6 +113,8 @@ def plan_transfer(architecture: nn.Module, origin: Origin, class_tensors: set[st
     for name, tensor in expected.items():
         if name not in given:
             missing.append(name)
+        elif _sees_a_fourth_channel(tensor, given[name]):
+            loaded[name] = adapt_input_conv(tensor.shape[1], given[name])
         elif given[name].shape != tensor.shape:
             reshaped[name] = (tuple(given[name].shape), tuple(tensor.shape))
         elif name in class_tensors:
@@ -132,11 +135,26 @@ def plan_transfer(architecture: nn.Module, origin: Origin, class_tensors: set[st
     return Transfer(loaded, reshaped, anew, missing, unused, _normalisation(state, renaming.stripped), names)
 
 
+def _sees_a_fourth_channel(here: Tensor, there: Tensor) -> bool:
+    """Whether a kernel differs from the source's only in that it takes a fourth channel of an image."""
+    channels = (there.shape[1:2], here.shape[1:2])
+    return (
+        channels == ((3,), (4,))
+        and here.ndim == 4
+        and (here.shape[0], here.shape[2:]) == (there.shape[0], there.shape[2:])
+    )
+
+
+def _is_statistic(tensor: Tensor) -> bool:
+    """Whether a tensor has the shape of a mean per channel of images."""
+    return tensor.ndim == 4 and tensor.shape[1] in (3, 4) and tensor.numel() == tensor.shape[1]
+
+
 def _learnt(state: State) -> State:
     """Leaves out the counts of a validation, and mean and standard deviation, which are no network's."""
 
     def is_normalisation(name: str) -> bool:
-        return name.rpartition(".")[2] in ("mean", "std") and state[name].shape == (1, 3, 1, 1)
+        return name.rpartition(".")[2] in ("mean", "std") and _is_statistic(state[name])
 
     return {key: value for key, value in state.items() if not (key.startswith("confusion.") or is_normalisation(key))}
 
@@ -152,7 +170,7 @@ def _normalisation(state: State, stripped: str) -> tuple[Tensor, Tensor] | None:
     for depth in range(len(parts), -1, -1):
         above = "".join(f"{part}." for part in parts[:depth])
         mean, std = state.get(f"{above}mean"), state.get(f"{above}std")
-        if mean is not None and std is not None and mean.shape == std.shape == (1, 3, 1, 1):
+        if mean is not None and std is not None and mean.shape == std.shape and _is_statistic(mean):
             return (mean, std) if std.max() > 1 else (mean * 255, std * 255)
     return None
 
@@ -184,7 +202,7 @@ def describe(transfer: Transfer, origin: Origin, classes: list[str], mean: Tenso
     if transfer.unused:
         lines.append(f"not used: {len(transfer.unused)} tensors that this network has not ({transfer.unused[0]}, ...)")
     lines.append(_describe_classifier(origin, classes))
-    if transfer.normalisation is not None:
+    if transfer.normalisation is not None and transfer.normalisation[0].shape == mean.shape:
         lines += _describe_normalisation(transfer.normalisation, mean, std)
     return "\n".join(lines)
 

@@ -109,4 +109,5 @@ def test_keys_that_earlier_runs_do_not_have_are_no_part_of_the_identity_at_their
         assert identity(cfg)["early_stopping.patience"] == 3
         with open_dict(cfg):
             del cfg.early_stopping, cfg.inference.weights, cfg.inference.labels, cfg.inference.crop
+            del cfg.data.merge, cfg.data.ignore, cfg.data.channels, cfg.data.range
         assert identity(cfg) == present

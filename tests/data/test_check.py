@@ -17,6 +17,7 @@ from PIL import Image
 
 from src.check import check_data
 from src.config.cli import CONF, launch
+from src.data.frame import ImageForm
 from src.data.source import FileSource, Sample
 from src.data.sources.camvid import CamVid
 from src.data.sources.kitti_road import KittiRoad
@@ -222,7 +223,7 @@ def test_a_decoder_that_raises_anything_stops_nothing(camvid: Path, monkeypatch:
     source = CamVid(str(camvid))
     sample = source.samples("train")[0]
 
-    def broken(path: Path) -> None:
+    def broken(path: Path, form: ImageForm) -> None:
         raise KeyError("strip")
 
     monkeypatch.setattr(check_files, "read_image", broken)

@@ -1,5 +1,6 @@
 """Tests of `Folder`: layouts, kinds of masks, the class list, and every mistake."""
 
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 
 from src.data.sources.folder import Folder
+from src.data.tools.check import check
 from tests.support.trees import names, raw, write_folder, write_image, write_mask
 
 CLASSES = {"road": (128, 64, 128), "traffic light": (250, 170, 30), "sky": (70, 130, 180)}
@@ -142,3 +144,16 @@ def test_folder_mistakes(tmp_path: Path) -> None:
         Folder(str(root))
     with pytest.raises(ValueError, match=r"data.root=.*nowhere: no such folder"):
         Folder(str(tmp_path / "nowhere"))
+
+
+def test_without_a_list_of_train_it_is_every_image_that_no_list_names(tmp_path: Path) -> None:
+    root = write_folder(tmp_path)
+    for kind in ("images", "masks"):
+        (root / kind / "train").rename(root / kind / "drives")
+        shutil.rmtree(root / kind / "val")
+    (root / "val.txt").write_text("drives/a/1.png\n")
+    source = Folder(str(root))
+    assert source.splits == ("train", "val")
+    assert [sample.name for sample in source.samples("val")] == ["drives/a/1"]
+    assert [sample.name for sample in source.samples("train")] == ["drives/a/0", "drives/b/0"]
+    assert not check(source).errors

@@ -1,5 +1,6 @@
 """Small trees of noise images and masks in the true layout of every dataset that is read from files."""
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -90,6 +91,62 @@ def write_folder(root: Path, size: tuple[int, int] = (48, 80)) -> Path:
     return root
 
 
+def write_mapillary(root: Path, size: tuple[int, int] = (48, 80), *, is_first: bool = False) -> Path:
+    """Writes Mapillary Vistas' layout with a short list of labels, of which the second and the last are not evaluated.
+
+    Args:
+        is_first: the layout of version 1, in place of that of version 2.0.
+    """
+    rng = np.random.default_rng(0)
+    names = ("animal--bird", "object--junk", "construction--flat--road", "void--unlabeled")
+    labels = [
+        {"color": [9 * place, 42, 42], "instances": True, "readable": name.split("--")[-1].title(), "name": name,
+         "evaluate": place in (0, 2)}
+        for place, name in enumerate(names)
+    ]  # fmt: skip
+    content = json.dumps({"labels": labels, "version": "1.2", "mapping": "public", "folder_structure": ""})
+    root.mkdir(parents=True, exist_ok=True)
+    for name in ("config.json",) if is_first else ("config_v1.2.json", "config_v2.0.json"):
+        (root / name).write_text(content)
+    for split in ("training", "validation"):
+        for name in ("_QVBkGdRL", "zxb3", "0a-b"):
+            for labels_folder in ("labels",) if is_first else ("v1.2/labels", "v2.0/labels"):
+                write_mask(root / split / labels_folder / f"{name}.png", size, range(4), rng)
+            write_image(root / split / "images" / f"{name}.jpg", size, rng)
+    write_image(root / "testing" / "images" / "t.jpg", size, rng)
+    return root
+
+
+def write_bdd100k(root: Path, size: tuple[int, int] = (48, 80), *, is_old: bool = False) -> Path:
+    """Writes the layout of BDD100K's 10k images, with train ids; `is_old`: that of its first archive."""
+    rng = np.random.default_rng(0)
+    images, masks = ("seg/images", "seg/labels") if is_old else ("images/10k", "labels/sem_seg/masks")
+    for split in ("train", "val"):
+        for name in ("0004a4c0-d4dff0ad", "7d128593-0ccfea4c"):
+            mask = root / masks / split / f"{name}{'_train_id' if is_old else ''}.png"
+            write_pair(root / images / split / f"{name}.jpg", mask, size, [*range(19), 255], rng)
+    write_image(root / images / "test" / "cabc30fc-e7726578.jpg", size, rng)
+    return root
+
+
+def write_ade20k(root: Path, size: tuple[int, int] = (48, 80)) -> Path:
+    """Writes ADE20K's layout with the first four lines of its list of classes."""
+    rng = np.random.default_rng(0)
+    lines = [
+        "Idx\tRatio\tTrain\tVal\tStuff\tName ", "1\t0.1576\t11664\t1172\t1\twall",
+        "2\t0.1072\t6046\t612\t1\tbuilding, edifice", "3\t0.0878\t8265\t796\t1\tsky",
+        "4\t0.0621\t9336\t917\t1\tfloor, flooring",
+    ]  # fmt: skip
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "objectInfo150.txt").write_text("\n".join(lines) + "\n")
+    for split, short in (("training", "train"), ("validation", "val")):
+        for number in (1, 2):
+            name = f"ADE_{short}_{number:08d}"
+            mask = root / "annotations" / split / f"{name}.png"
+            write_pair(root / "images" / split / f"{name}.jpg", mask, size, range(5), rng)
+    return root
+
+
 def write_cityscapes_kitti(root: Path) -> Path:
     write_cityscapes(root / "cityscapes")
     write_kitti(root / "kitti")
@@ -127,6 +184,8 @@ def names(source: Source, split: str) -> list[str]:
 
 # A small tree of each dataset that is read from files, by its name in conf/data.
 WRITERS: dict[str, Callable[[Path], Path]] = {
+    "ade20k": write_ade20k,
+    "bdd100k": write_bdd100k,
     "camvid": lambda root: write_camvid(root, {"train": 2, "val": 2}),
     "camvid_full": write_camvid_full,
     "cityscapes": write_cityscapes,
@@ -134,4 +193,5 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
     "folder": write_folder,
     "kitti": write_kitti,
     "kitti_road": write_kitti_road,
+    "mapillary": write_mapillary,
 }

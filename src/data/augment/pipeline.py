@@ -42,7 +42,7 @@ class Augmentation:
     def __init__(self, geometry: Geometry | None = None, **steps: Step) -> None:
         for name, step in steps.items():
             _check(name, step)
-        self.geometry = geometry
+        self.geometry, self.named = geometry, steps
         self.deferred: LinearSteps | None = None
         self.steps: list[LinearSteps | Albumentations | Elastic] = []
         for combine, neighbours in groupby(steps.values(), _combination):
@@ -63,6 +63,27 @@ class Augmentation:
             return image, mask
         matrix = self.deferred.draw(image, rng)
         return image, mask, (np.eye(4) if matrix is None else matrix)[:3].astype(np.float32)
+
+    def check_channels(self, channels: int) -> None:
+        """Raises UserError if a step takes only RGB images, and they have other channels."""
+        for name, step in self.named.items() if channels != 3 else ():
+            fault = isinstance(step, LinearStep)
+            if isinstance(step, A.BasicTransform | A.BaseCompose):
+                try:
+                    for inner in _flatten(step):
+                        certain: Any = copy(inner)
+                        certain.p = 1.0
+                        size = self.geometry.crop_size if self.geometry else (256, 256)
+                        image = np.random.default_rng(0).integers(0, 256, (*size, channels), dtype=np.uint8)
+                        shape = certain(image=image, mask=image[..., 0].copy())["image"].shape
+                        fault = fault or shape[2:] != (channels,)
+                except Exception:  # each of its transforms has errors of its own kinds
+                    fault = True
+            if fault:
+                raise UserError(
+                    f"augmentation.{name}: {type(step).__name__} changes the colours of RGB, and data.channels="
+                    f"{channels}; leave it out: ~augmentation.{name}"
+                )
 
     def defer(self) -> Self:
         """Returns a copy without the linear steps at its end, whose matrix the caller applies to the image.

@@ -57,3 +57,12 @@ def _marks(table: tuple[tuple[Colour, int], ...]) -> np.ndarray:
 
 def _colour(code: int) -> Colour:
     return code & 255, code >> 8 & 255, code >> 16
+
+
+def voc_colour(number: int) -> Colour:
+    """The colour of a number in Pascal VOC's palette: its bits go in turn to R, G and B, to the highest bits first."""
+    channels = [0, 0, 0]
+    for step in range(8):
+        for channel in range(3):
+            channels[channel] |= (number >> (3 * step + channel) & 1) << (7 - step)
+    return channels[0], channels[1], channels[2]

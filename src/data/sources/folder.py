@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from src.data.grouping import IGNORE, RESERVED
 from src.data.listing import foreign_fault, is_image, walk
 from src.data.reading import IMAGE_SUFFIXES, read_beginning, read_text
 from src.data.source import Colour, FileSource, Sample, find_root
@@ -18,8 +19,6 @@ from src.labels import IGNORE_INDEX
 
 SPLITS = ("train", "val", "test")
 CLASS_FILES = ("classes.txt", "classes.yaml")
-IGNORE = "ignore"
-RESERVED = ("_target_", "_args_", "_convert_", "_partial_", "_recursive_")  # keys by which Hydra builds an object
 ID_BYTES = 2**16  # bytes of an image's file that its id is made from, with the file's size
 
 
@@ -31,9 +30,10 @@ class Folder(FileSource):
     adds a colour (and a label) to the class. Pixels of the name `ignore` are neither learnt nor counted.
 
     Splits are subfolders (`images/train`, `masks/train`, or `train/images`, `train/masks`), or lists with one name per
-    line: `train.txt`, `val.txt`; a `test` folder may lack masks. Without either, all images are train: hold out a share
-    (data.val_share=0.25). Further subfolders are groups, such as drives; else `group` finds the group in a
-    name; else all images are one group, which folds cut into blocks of neighbours.
+    line: `train.txt`, `val.txt`; without `train.txt`, train is every image that no list names. A `test` folder may lack
+    masks. Without either, all images are train: hold out a share (data.val_share=0.25). Further subfolders are groups,
+    such as drives; else `group` finds the group in a name; else all images are one group, which folds cut into blocks
+    of neighbours.
 
     Args:
         masks: `auto`: each file shows whether it holds labels or colours, or is refused (see `OwnMasks`); `index`; or
@@ -80,8 +80,7 @@ class Folder(FileSource):
         for layout in (
             {split: (images / split, masks / split) for split in SPLITS},
             {split: (self.root / split / "images", self.root / split / "masks") for split in SPLITS},
-            {split: (images, masks) for split in SPLITS if (self.root / f"{split}.txt").is_file()},
-            {"train": (images, masks)},
+            {split: (images, masks) for split in SPLITS if split == "train" or (self.root / f"{split}.txt").is_file()},
         ):
             if found := {split: folders for split, folders in layout.items() if folders[0].is_dir()}:
                 return found
@@ -119,11 +118,13 @@ class Folder(FileSource):
         return "add it, set data.suffix if masks have one more ending, or remove the image"
 
     def _listed(self, split: str, images: Collection[str]) -> set[str] | None:
-        """Reads the names in a split's list, without suffixes; None if the dataset has no lists."""
+        """Returns the names of a split by its list, without suffixes; None if the dataset has no lists."""
         files = {other: self.root / f"{other}.txt" for other in self.splits}
-        if self.folders[split][0] != self.root / "images" or not files[split].is_file():
+        lists = {other: read_list(file) for other, file in files.items() if file.is_file()}
+        if self.folders[split][0] != self.root / "images" or not lists:
             return None
-        lists = {other: read_list(file) for other, file in files.items()}
+        if split not in lists:
+            lists[split] = sorted(set(images).difference(*lists.values()))
         if absent := [name for name in lists[split] if name not in images]:
             raise UserError(f"{files[split]}: no image {absent[0]!r} in {self.root / 'images'}; correct the list")
         for other, names in lists.items():

@@ -77,10 +77,10 @@ class Streets(Source):
             split, index = sample.name.split("_")
             scene = draw_scene(self.seed, split, int(index), self.size)
             if (len(self.drawn) + 1) * sum(array.nbytes for array in scene) > CACHE:
-                return scene
+                return scene[0], self.grouped(scene[1])
             self.drawn[sample.name] = scene
         image, mask = self.drawn[sample.name]
-        return image.copy(), mask.copy()
+        return image.copy(), self.grouped(mask).copy()
 
 
 def draw_scene(seed: int, split: str, index: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

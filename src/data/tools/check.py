@@ -80,6 +80,14 @@ class Report:
         counts = self.counts(split)
         return float(counts[IGNORE_INDEX] / (counts.sum() or np.nan))
 
+    def channel_statistics(self, split: str) -> tuple[list[float], list[float]] | None:
+        """Mean and standard deviation of each channel, in 0..1, over all pixels of a split; None for RGB of 8 bits."""
+        found = [(r.moments, r.size[0] * r.size[1]) for r in self.readings[split] if r.moments is not None and r.size]
+        if not found:
+            return None
+        mean, square = np.average([moments for moments, _ in found], axis=0, weights=[pixels for _, pixels in found])
+        return mean.round(4).tolist(), np.sqrt(square - mean**2).round(4).tolist()
+
     def outside_the_table(self) -> dict[str, int]:
         """Labels and colours outside the table, with their pixels in all files, the most frequent first."""
         total: Counter[str] = Counter()

@@ -12,12 +12,11 @@ import numpy as np
 from PIL import Image
 from rich.progress import Progress
 
-from src.data.reading import read_image, wrong_size
+from src.data.frame import RGB
+from src.data.reading import ORIENTATION, read_image, wrong_size
 from src.data.source import FileSource, Sample
 from src.errors import DataError
 from src.labels import IGNORE_INDEX
-
-ORIENTATION = 0x0112  # EXIF tag
 
 
 @dataclass
@@ -25,7 +24,8 @@ class Reading:
     """The faults and contents of one pair of files; None for anything that could not be read.
 
     `size` is (height, width); `pixels` and `labels` are hashes of the decoded image and mask; `counts` int64 `(256,)`
-    are the pixels of each id.
+    are the pixels of each id; `moments` float64 `(2, C)` are the means of the values in 0..1 and of their squares, if
+    images are not RGB of 8 bits.
     """
 
     sample: Sample
@@ -34,6 +34,7 @@ class Reading:
     pixels: bytes | None = None
     labels: bytes | None = None
     counts: np.ndarray | None = None
+    moments: np.ndarray | None = None
 
     def add(self, path: Path, kind: str, text: str) -> None:
         """Adds a fault of one of the two files."""
@@ -71,16 +72,20 @@ def read_pair(source: FileSource, sample: Sample) -> Reading:
     """Reads an image and its mask, if it has one, and checks their contents."""
     reading, path = Reading(sample), sample.image
     assert path is not None
-    image = _try(reading, path, lambda: read_image(path))
+    image = _try(reading, path, lambda: read_image(path, source.form))
     if image is not None:
         reading.size, reading.pixels = image.shape[:2], _hash(image)
-        _check_format(reading, path)
+        if source.form == RGB:
+            _check_format(reading, path)
+        else:
+            values = image.reshape(-1, image.shape[2]) / 255
+            reading.moments = np.stack([values.mean(0), (values**2).mean(0)])
         if (image == image[0, 0]).all():
             reading.add(path, "blank image", "all pixels have one colour")
     if sample.mask is None:
         return reading
     mask = sample.mask
-    ids = _try(reading, mask, lambda: source.read_labels(mask))
+    ids = _try(reading, mask, lambda: source.read_ids(mask))
     if ids is None:
         return reading
     if reading.size and ids.shape != reading.size:

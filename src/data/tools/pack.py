@@ -45,8 +45,9 @@ def pack_split(source: FileSource, split: str, folder: Path, num_threads: int) -
         else:
             arrays = {key: f"{split}-{fingerprint}.{key}.npy" for key in ("images", "masks")}
             writer = SplitWriter(source, samples, split, folder / f"{split}-{fingerprint}.unfinished", arrays)
-            records, done = writer.write(num_threads), f"packed, {4 * writer.total / 1e9:.2f} GB"
-        index = {"format": FORMAT, "split": split, "labels": source.labels, "classes": source.classes}
+            records, done = writer.write(num_threads), f"packed, {(writer.channels + 1) * writer.total / 1e9:.2f} GB"
+        labels, classes = source.stored  # a grouping of classes acts on the frames that are read from the pack
+        index = {"format": FORMAT, "split": split, "labels": labels, "classes": classes}
         index |= {"fingerprint": fingerprint, "content": content, **arrays}
         frames = [record | {"stamp": pair_stamp(sample)} for record, sample in zip(records, samples, strict=True)]
         write_json(target, index | {"frames": frames})
@@ -68,7 +69,7 @@ def verify_split(source: FileSource, split: str, folder: Path, num_threads: int)
         UserError: names the frames that differ.
     """
     index, samples = json.loads((folder / f"{split}.json").read_text()), source.samples(split)
-    pack = PackedFrames(folder)
+    pack = PackedFrames(folder, source.form.channels)
     pack.add(index, samples)
 
     def hash_packed(sample: Sample) -> str:
@@ -105,13 +106,13 @@ class SplitWriter:
             self.offsets.append(self.offsets[-1] + height * width)
         self.total = self.offsets[-1]
         self.paths = {key: journal.parent / name for key, name in arrays.items()}
-        self.journal = journal
+        self.journal, self.channels = journal, source.form.channels
 
     def write(self, num_threads: int) -> list[Record]:
         """Writes all frames that are not written yet. Returns the records of all, in order."""
         self._check_space()
         with (
-            _flat(self.paths["images"], 3 * self.total) as self.images,
+            _flat(self.paths["images"], self.channels * self.total) as self.images,
             _flat(self.paths["masks"], self.total) as self.masks,
         ):
             records = self._finished(num_threads)
@@ -125,10 +126,10 @@ class SplitWriter:
 
     def _write_frame(self, index: int) -> Record:
         sample, offset = self.samples[index], self.offsets[index]
-        frame = FileFrame(sample, self.source.read_labels)
+        frame = FileFrame(sample, self.source.read_labels, self.source.form)
         image, mask = frame.whole()
         assert mask.size == self.offsets[index + 1] - offset, sample.image
-        self.images.write(image, 3 * offset)
+        self.images.write(image, self.channels * offset)
         self.masks.write(mask, offset)
         record = {"place": index, "name": sample.name, "group": sample.group, "size": mask.shape, "offset": offset}
         record |= {"pixels": _hash(image, mask), "source": _hash_files(sample)}
@@ -146,7 +147,10 @@ class SplitWriter:
 
         def hash_written(record: Record) -> str:
             count = np.prod(record["size"])
-            return _hash(self.images.read(3 * record["offset"], 3 * count), self.masks.read(record["offset"], count))
+            return _hash(
+                self.images.read(self.channels * record["offset"], self.channels * count),
+                self.masks.read(record["offset"], count),
+            )
 
         hashes = in_threads(hash_written, records, num_threads, f"resume {self.split}")
         pairs = zip(records, hashes, strict=True)
@@ -156,7 +160,7 @@ class SplitWriter:
         folder = self.journal.parent
         written = sum(path.stat().st_blocks * 512 for path in self.paths.values() if path.is_file())
         elsewhere = "choose another disk: out=DIR, and then data.pack=DIR in training"
-        check_space(folder, 4 * self.total - written, f"packing {self.split}", elsewhere)
+        check_space(folder, (self.channels + 1) * self.total - written, f"packing {self.split}", elsewhere)
 
 
 class _Flat:
