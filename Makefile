@@ -53,9 +53,9 @@ coverage: setup
 
 # Keeps the pinned releases; make lock ARGS=--upgrade takes the newest. No addresses: they are each machine's own.
 lock: setup
-	$(VENV)/bin/uv pip compile pyproject.toml --extra dev --extra export --extra download --extra sweep --extra weights --universal \
-		--python-version 3.11 --generate-hashes --no-strip-extras --no-annotate --no-header --quiet $(ARGS) \
-		-o requirements.lock
+	$(VENV)/bin/uv pip compile pyproject.toml --extra dev --extra export --extra download --extra sweep --extra weights \
+		--extra video --extra geo --universal --python-version 3.11 --generate-hashes --no-strip-extras \
+		--no-annotate --no-header --quiet $(ARGS) -o requirements.lock
 
 # Into $(VENV), by hash, with whatever pip this Python has; docs/install.md.
 setup: $(VENV)/.installed

@@ -1,4 +1,4 @@
-"""Segments photos of any size, or a split for a benchmark's server. See `python -m src.predict --help`."""
+"""Segments photos and videos, or a split for a benchmark's server. See `python -m src.predict --help`."""
 
 import logging
 
@@ -19,21 +19,32 @@ def predict(cfg: DictConfig) -> int:
         UserError: files that could not be read, after all others were written; names them.
     """
     plan = plan_prediction(cfg)
-    config, images = plan.config, plan.images
+    config, is_official = plan.config, cfg.format == "labelids"
 
     # Imports torch: the input is known to be there.
-    from src.evaluation.predictions import LabelIds, Pictures, predict_images
+    from src.evaluation.films import segment_film
+    from src.evaluation.ledger import Ledger
+    from src.evaluation.predictions import predict_photos
+    from src.evaluation.segmenter import Segmenter
+    from src.evaluation.writers import LabelIds, Pictures
 
-    is_official = cfg.format == "labelids"
-    writer = LabelIds(plan.output) if is_official else Pictures(plan.output, config.data.classes, cfg.opacity)
+    writer = LabelIds(plan.output) if is_official else Pictures(plan.output, plan.wanted)
     task, path = instantiate(config.task), plan.run.checkpoint(cfg.checkpoint)
-    unread = predict_images(task, path, images, writer, cfg.accelerator, config.trainer.precision)
-    if unread and is_official:
-        raise UserError(f"no archive was made: {len(unread)} files could not be read: {'; '.join(unread)}")
-    log.info("%d images: %s", len(images) - len(unread), writer.finish())
-    if unread:
-        raise UserError(f"{len(unread)} of {len(images)} files could not be read: {'; '.join(unread)}")
-    return len(images)
+    with Ledger(plan.output, plan.settings) as ledger:
+        segmenter = Segmenter(task, path, cfg.accelerator, config.trainer.precision, plan.wanted)
+        if plan.film is not None:
+            assert isinstance(writer, Pictures)
+            log.info("%s", segment_film(plan.film, segmenter, writer, ledger, cfg.frames))
+            return 1
+        outcome = predict_photos(segmenter, plan.photos, writer, ledger, cfg.batch_size)
+        log.info("%s", outcome)
+        if outcome.unread and is_official:
+            raise UserError(f"no archive was made: {outcome.fault}")
+        if outcome.names:
+            log.info("%s", writer.finish(outcome.names))
+        if outcome.unread:
+            raise UserError(outcome.fault)
+    return len(outcome.names)
 
 
 if __name__ == "__main__":

@@ -122,11 +122,8 @@ class Progress(Lines, TQDMProgressBar):
 def epochs_done(trainer: L.Trainer) -> float:
     """Returns the epochs that are done, with the share of the one that is under way."""
     loop = trainer.fit_loop
-    batches = (
-        loop.epoch_loop.batch_progress.current.completed
-        if loop.epoch_progress.current.started > trainer.current_epoch
-        else 0
-    )
+    is_within = loop.epoch_progress.current.state_dict()["started"] > trainer.current_epoch
+    batches = loop.epoch_loop.batch_progress.current.completed if is_within else 0
     return trainer.current_epoch + batches / int(trainer.num_training_batches)
 
 

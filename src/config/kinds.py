@@ -14,8 +14,8 @@ from src.config.flat import flatten, to_dict
 from src.config.words import TEXTS
 from src.errors import UserError, shortened
 
-# Numbers by default that may be something else.
-FREE = ("trainer.devices",)
+# Single values by default that may be a list.
+FREE = ("trainer.devices", "input")
 # Keys that the program fills in; a value given would be replaced without a word.
 FILLED = ("choices", "run_dir", "init_source", "data.classes", "data.fingerprint", "data.image_size")
 # Parts that repeat values of other keys.

@@ -9,6 +9,7 @@ import numpy as np
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
@@ -48,17 +49,17 @@ class Search(Sweeper):
         self.prune, self.seed = bool(prune), whole("hydra.sweeper.seed", seed, 0)
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.config, self.context = config, hydra_context
-        self.launcher = Plugins.instance().instantiate_launcher(
+        self.folder, self.loader = Path(config.hydra.sweep.dir), hydra_context.config_loader
+        self.start: Launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
     def sweep(self, arguments: list[str]) -> float:
         """Runs the search; returns the best figure."""
-        folder = Path(self.config.hydra.sweep.dir)
+        folder = self.folder
         folder.mkdir(parents=True, exist_ok=True)
         study, faults = open_study(folder, self.startup_trials if self.prune else None), 0
-        parser = OverridesParser.create(config_loader=self.context.config_loader)
+        parser = OverridesParser.create(config_loader=self.loader)
         overrides = parser.parse_overrides(arguments)
         space = {each.get_key_element(): distribution(each) for each in overrides if each.is_sweep_override()}
         if not space:
@@ -103,7 +104,7 @@ class Search(Sweeper):
         words = [*fixed, *(f"{key}={value}" for key, value in trial.params.items())]
         place = Place(folder.absolute(), number, self.startup_trials if self.prune else None)
         with environment(TRIAL_VARIABLE, str(place)):
-            (result,) = self.launcher.launch([words], initial_job_idx=number)
+            (result,) = self.start.launch([words], initial_job_idx=number)
         if result.status.name == "COMPLETED":
             study.tell(number, result.return_value)
             return 0

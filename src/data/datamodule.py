@@ -76,9 +76,10 @@ class SegmentationDataModule(L.LightningDataModule):
     def state_dict(self) -> dict[str, int]:
         assert self.trainer is not None, "a checkpoint is saved by a trainer"
         loop = self.trainer.fit_loop
-        epochs = loop.epoch_progress.current
-        batches = loop.epoch_loop.batch_progress.current.processed if epochs.processed < epochs.started else 0
-        return {"epochs_done": epochs.processed, "batches_done": batches}
+        epochs = loop.epoch_progress.current.state_dict()
+        batches = loop.epoch_loop.batch_progress.current.state_dict()
+        is_within = epochs["processed"] < epochs["started"]
+        return {"epochs_done": epochs["processed"], "batches_done": batches["processed"] if is_within else 0}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         self.epochs_done = state_dict["epochs_done"]

@@ -36,29 +36,35 @@ def is_image(path: Path) -> bool:
 
 def list_images(folder: Path) -> list[Path]:
     """Image files of a folder, sorted. UserError if it cannot be listed."""
-    return [path for path in (Path(entry) for entry in _entries(folder) if not entry.is_dir()) if is_image(path)]
+    return [path for path in (Path(entry) for entry in list_entries(folder) if not entry.is_dir()) if is_image(path)]
 
 
 def list_folders(folder: Path) -> list[Path]:
     """Folders of a folder, sorted. UserError if it cannot be listed."""
-    return [Path(entry) for entry in _entries(folder) if entry.is_dir()]
+    return [Path(entry) for entry in list_entries(folder) if entry.is_dir()]
 
 
-def walk(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
-    """Yields all files below a folder, sorted by the parts of their paths. UserError if it cannot be listed.
+def walk(folder: Path) -> Iterator[Path]:
+    """Yields all files below a folder, sorted by the parts of their paths. UserError if it cannot be listed."""
+    return (Path(entry) for entry in walk_entries(folder))
+
+
+def walk_entries(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[os.DirEntry[str]]:
+    """Yields the entries of `walk`, which know without another call of the system whether they are regular files.
 
     A link to one of the folders `above`, or to one that contains them, is not followed.
     """
     real = folder.resolve()
     above |= {real, *real.parents}
-    for entry in _entries(folder):
+    for entry in list_entries(folder):
         if not entry.is_dir():
-            yield Path(entry)
+            yield entry
         elif Path(entry).resolve() not in above:
-            yield from walk(Path(entry), above)
+            yield from walk_entries(Path(entry), above)
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
+def list_entries(folder: Path) -> list[os.DirEntry[str]]:
+    """Entries of a folder that are not hidden, sorted by name. UserError if it cannot be listed."""
     try:
         return sorted((e for e in os.scandir(folder) if not e.name.startswith(".")), key=lambda entry: entry.name)
     except FileNotFoundError:

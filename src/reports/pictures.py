@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -21,7 +22,7 @@ def colourise(ids: np.ndarray, palette: Palette) -> np.ndarray:
     """Colours ids `(H, W)`, 0..K-1 or 255, which is black."""
     table = np.zeros((256, 3), dtype=np.uint8)
     table[: len(palette)] = list(palette.values())
-    return table[ids]
+    return np.take(table, ids, axis=0)
 
 
 def shown(ids: np.ndarray, palette: Palette) -> np.ndarray:
@@ -38,8 +39,7 @@ def stripe(picture: np.ndarray, where: np.ndarray) -> np.ndarray:
 
 def overlay(image: np.ndarray, ids: np.ndarray, palette: Palette, opacity: float = 0.5) -> np.ndarray:
     """Lays the colours of ids `(H, W)` over an image, with an opacity of 0 to 1."""
-    colours = shown(ids, palette).astype(np.float32)
-    return (image * (1 - opacity) + colours * opacity).round().astype(np.uint8)
+    return cv2.addWeighted(image, 1 - opacity, shown(ids, palette), opacity, 0)
 
 
 def error_map(image: np.ndarray, prediction: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -140,10 +140,18 @@ def as_rgb(image: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(image[..., :3])
 
 
-def save_png(path: Path, picture: np.ndarray) -> None:
-    """Writes a picture, or ids `(H, W)`, as PNG, whole or not at all."""
+def save_png(path: Path, picture: np.ndarray, palette: Palette | None = None, level: int = 6) -> None:
+    """Writes a picture, ids `(H, W)` or uint16 `(H, W)`, as PNG, whole or not at all.
+
+    Args:
+        palette: colours of ids, which viewers show in place of the ids; the pixels are the same.
+        level: of the compression, 0 to 9. 1 takes a fifth of the time of 6, and a tenth more space for photos.
+    """
+    image = Image.fromarray(picture)
+    if palette is not None:
+        image.putpalette(colourise(np.arange(256, dtype=np.uint8), palette).tobytes())
     with atomic_path(path) as temporary:
-        Image.fromarray(picture).save(temporary)
+        image.save(temporary, compress_level=level)
 
 
 def _header(titles: Sequence[str], width: int) -> np.ndarray:

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -47,9 +46,8 @@ class Launcher:
 
 def search(folder: Path, work: Callable[[int, dict[str, str]], Any], trials: int = 20) -> tuple[Search, Launcher]:
     found = Search(trials, startup_trials=5, prune=True, seed=0)
-    found.config = SimpleNamespace(hydra=SimpleNamespace(sweep=SimpleNamespace(dir=str(folder))))
-    found.context = SimpleNamespace(config_loader=None)
-    launcher = found.launcher = Launcher(folder, work)
+    found.folder, found.loader = folder, None
+    launcher = found.start = Launcher(folder, work)
     return found, launcher
 
 

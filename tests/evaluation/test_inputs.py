@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from src.errors import UserError
-from src.evaluation.inputs import find_images, note_scale, trained_short_side
+from src.evaluation import inputs
+from src.evaluation.inputs import LOOKED_AT, find_images, find_inputs, note_scale, trained_short_side
 from src.inference import Protocol
 
 
@@ -32,7 +33,7 @@ def test_a_folder_gives_its_images_and_names_what_is_left_out(photos: Path) -> N
     assert found.files == {"a.png": photos / "a.png"}
     others, folders = found.left_out
     assert others.startswith(f"input={photos}: left out 2 files that are none of .png, .jpg")
-    assert ": camera.png, c.HEIC; c.HEIC is HEIC, which is not read; convert it" in others
+    assert ": c.HEIC, camera.png; c.HEIC is HEIC, which is not read; convert it" in others
     assert folders == (f"input={photos}: left out 2 sub-folders (drive1, drive2); recursive=true reads them too")
 
 
@@ -91,3 +92,84 @@ def test_short_side_keeps_the_shape() -> None:
     assert str(protocol) == "whole at short side 360"
     assert Protocol(size=(8, 9)).seen_size((3000, 4000)) == (8, 9)
     assert Protocol().seen_size((30, 40)) == (30, 40)
+
+
+def test_a_pattern_gives_what_fits_it_named_below_its_folder(photos: Path) -> None:
+    found = find_inputs(f"{photos}/drive?/*.[jJ][pP][gG]")
+    assert found.files == {
+        "drive1/b.png": photos / "drive1" / "b.JPG",
+        "drive2/b.png": photos / "drive2" / "b.jpg",
+    }
+    assert found.title == "photos"
+    deep = find_inputs(f"{photos}/**/*")
+    assert set(deep.files) == {"a.png", "camera.png", "drive1/b.png", "drive2/b.png"}
+    (line,) = deep.left_out
+    assert ": c.HEIC, drive1/notes.txt; c.HEIC is HEIC" in line
+    with pytest.raises(UserError, match=r"input=.*/x\*\.png: no file fits this pattern"):
+        find_inputs(f"{photos}/x*.png")
+    odd = photos / "a[1].png"
+    odd.write_bytes((photos / "a.png").read_bytes())
+    assert find_inputs(str(odd)).files == {"a[1].png": odd}, "a file of this name is no pattern"
+
+
+def test_a_list_is_relative_to_its_folder_and_names_what_it_leaves_out(photos: Path) -> None:
+    text = photos / "list.txt"
+    text.write_text(f"\ufeffa.png\r\n\r\ndrive1/b.JPG\r\n{photos}/a.png\r\ndrive1/notes.txt\r\nmissing.png", "utf-8")
+    found = find_inputs(str(text))
+    assert found.files == {
+        "a.png": photos / "a.png",
+        "drive1/b.png": photos / "drive1" / "b.JPG",
+        "missing.png": photos / "missing.png",  # is named when it is read
+    }
+    (line,) = found.left_out
+    assert line.startswith(f"input={text}: left out 1 files")
+    assert line.endswith(": drive1/notes.txt")
+    text.write_text("\n")
+    with pytest.raises(UserError, match=r"list\.txt: names no file"):
+        find_inputs(str(text))
+
+
+def test_several_paths_are_named_below_the_folder_that_all_are_in(photos: Path) -> None:
+    found = find_inputs([f"{photos}/drive2/b.jpg", f"{photos}/drive1/b.JPG"])
+    assert found.files == {"drive2/b.png": photos / "drive2" / "b.jpg", "drive1/b.png": photos / "drive1" / "b.JPG"}
+    assert find_inputs([f"{photos}/drive1/b.JPG"]).files == {"b.png": photos / "drive1" / "b.JPG"}
+    with pytest.raises(UserError, match=r"input: no image \(\.png, .*left out 1 files"):
+        find_inputs([f"{photos}/drive1/notes.txt"])
+    twin = photos / "drive1" / "b.webp"
+    Image.new("RGB", (4, 4)).save(twin)
+    with pytest.raises(UserError, match="input: several images are called b; their outputs would be one file"):
+        find_inputs([f"{photos}/drive1/b.JPG", str(twin)])
+
+
+def test_a_large_folder_is_listed_by_one_call_and_few_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The operations of the system do not grow with the number of images, but for the one listing itself."""
+    counts: dict[str, int] = {}
+
+    def counted(module, name: str) -> None:
+        usual = getattr(module, name)
+
+        def call(*args, **options):
+            counts[name] = counts.get(name, 0) + 1
+            return usual(*args, **options)
+
+        monkeypatch.setattr(module, name, call)
+
+    found = {}
+    Image.new("RGB", (9, 9)).save(tmp_path / "one.png")
+    for number in (300, 3000):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        for index in range(number):
+            os.link(tmp_path / "one.png", folder / f"{index}.png")
+    for module, name in ((os, "scandir"), (os, "stat"), (os, "lstat"), (inputs, "read_size")):
+        counted(module, name)
+    for number in (300, 3000):
+        counts.clear()
+        files = find_images(tmp_path / str(number)).files
+        listing = dict(counts)
+        note_scale(list(files.values()), 9, None)
+        assert len(files) == number
+        assert counts["read_size"] <= LOOKED_AT
+        found[number] = listing
+    assert found[300] == found[3000]
+    assert found[300]["scandir"] == 1

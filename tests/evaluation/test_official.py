@@ -11,13 +11,14 @@ from cityscapesscripts.helpers.labels import id2label, labels
 from omegaconf import OmegaConf
 from PIL import Image
 
-from src.config.predict_plan import list_images
+from src.config.predict_plan import check_given_inputs, list_photos
 from src.data.source import Sample
 from src.data.sources.camvid import CamVid
 from src.data.sources.cityscapes import Cityscapes
 from src.data.sources.cityscapes_labels import CLASSES, ID_TABLE, to_label_ids
 from src.errors import UserError
-from src.evaluation.predictions import LabelIds
+from src.evaluation.segmenter import Segmented
+from src.evaluation.writers import LabelIds
 from src.metrics.confusion import ConfusionMatrix, count_images
 from src.metrics.figures import category_ious, figures
 from src.metrics.instances import InstanceCounts
@@ -65,8 +66,8 @@ def test_figures_equal_those_of_the_official_tool(tmp_path: Path, monkeypatch: p
         noise[noise == 16] = 0 if sample is samples[0] else 16
         ids = np.where((rng.random(mask.shape) < 0.75) & (mask != 255) & (mask != 18), mask, noise)
         matrix.update(count_images(torch.from_numpy(ids)[None], torch.from_numpy(mask)[None], 19))
-        writer.write(source.official_path(sample), image, ids)
-    assert str(tmp_path / "out.zip") in writer.finish()
+        writer.write(source.official_path(sample), image, Segmented(ids))
+    assert str(tmp_path / "out.zip") in writer.finish([source.official_path(sample) for sample in samples])
     predictions = find_officially(tmp_path / "out", [sample.mask for sample in samples], monkeypatch)
     official, own = evaluate_officially([sample.mask for sample in samples], predictions), figures(matrix.compute())
     assert_equal_figures(official, own.miou, dict(zip(CLASSES, own.iou, strict=True)))
@@ -98,8 +99,8 @@ def test_categories_and_instances_equal_those_of_the_official_tool(
         instances = source.read_instances(sample)
         assert instances is not None
         counts.add(instances, mask, ids)
-        writer.write(source.official_path(sample), image, ids)
-    writer.finish()
+        writer.write(source.official_path(sample), image, Segmented(ids))
+    writer.finish([source.official_path(sample) for sample in samples])
     truth = [sample.mask for sample in samples]
     predictions = find_officially(tmp_path / "out", truth, monkeypatch)
     official = evaluate_officially(truth, predictions, instances=True)
@@ -145,11 +146,11 @@ def test_a_run_on_cityscapes_is_measured_as_by_the_official_tool(cli, fails, tmp
 
     assert cli(*call, "split=test") == 2
     folder = run / "predictions" / "test_labelids"
-    assert [path.name for path in sorted(folder.iterdir())] == [
+    assert [path.name for path in sorted(folder.glob("[!.]*"))] == [
         f"berlin_000000_0000{i}_labelIds.png" for i in ("00", "19")
     ]
-    assert np.asarray(Image.open(next(folder.iterdir()))).shape == (64, 128)
-    assert "test_labelids: exists and is not empty, and nothing is overwritten" in fails(*call, "split=test")
+    assert np.asarray(Image.open(next(folder.glob("*.png")))).shape == (64, 128)
+    assert "test_labelids.zip: exists, and nothing is overwritten" in fails(*call, "split=test")
     (run / "predictions" / "again.zip").touch()
     message = fails(*call, "split=test", f"output={run / 'predictions' / 'again'}")
     assert message.endswith("again.zip: exists, and nothing is overwritten; give another output=FOLDER")
@@ -164,7 +165,7 @@ def test_a_run_on_cityscapes_is_measured_as_by_the_official_tool(cli, fails, tmp
     broken = root / "leftImg8bit" / "test" / "berlin" / "berlin_000000_000019_leftImg8bit.png"
     broken.write_bytes(broken.read_bytes()[:300])
     message = fails(*call, "split=test", f"output={tmp_path / 'half'}")
-    assert message.startswith("no archive was made: 1 files could not be read: ")
+    assert message.startswith("no archive was made: 1 of 2 files could not be read: ")
     assert not (tmp_path / "half.zip").exists()
 
 
@@ -198,6 +199,24 @@ def test_a_run_on_kitti_writes_the_files_of_its_server(cli, tmp_path: Path) -> N
             {"format": "labelids", "input": "."},
             "format=labelids: a server wants the names of its own dataset; give split=test, not input",
         ),
+        ({"input": ".", "batch_size": 0}, "batch_size=0: must be auto or a whole number, at least 1"),
+        (
+            {"input": ".", "frames": 5},
+            "frames=5: counts those of a video or a camera, and input is none; leave it out",
+        ),
+        (
+            {"input": "/dev/null", "batch_size": 2},
+            "batch_size=2: frames of a film are seen one by one; leave it out",
+        ),
+        (
+            {"input": ".", "palette": True, "outputs": ["overlays"]},
+            "palette=true: is of the label PNGs of format=pictures, which are not asked for; leave it out",
+        ),
+        ({"input": ".", "frames": 0}, "frames=0: must be null or a whole number, at least 1"),
+        (
+            {"format": "labelids", "split": "test", "classes": ["Road"]},
+            "classes=['Road']: a server wants all label ids; leave it out with format=labelids",
+        ),
         ({"split": "valid"}, "split 'valid' is not one of this dataset's: train, val, test"),
     ],
 )
@@ -207,10 +226,18 @@ def test_the_images_must_be_given_clearly(given: dict[str, str], message: str, t
     datamodule = {"dataset": dataset, "folds": {}, "pack": None}
     config = OmegaConf.create({"datamodule": datamodule, "data": {"classes": list(CamVid.classes)}})
     cfg = OmegaConf.create(
-        {"format": "pictures", "input": None, "split": None, "recursive": False, "opacity": 0.5, **given}
-    )
+        {
+            "format": "pictures", "input": None, "split": None, "recursive": False, "opacity": 0.5, "palette": False,
+            "batch_size": "auto", "frames": None, "outputs": None, "classes": None, **given,
+        }
+    )  # fmt: skip
+
+    def plan() -> None:
+        check_given_inputs(cfg)
+        list_photos(cfg, RunFolder(tmp_path / "run"), config)
+
     with pytest.raises(UserError) as error:
-        list_images(cfg, RunFolder(tmp_path / "run"), config)
+        plan()
     assert str(error.value) == message
 
 
@@ -219,6 +246,6 @@ def test_archives_of_the_same_predictions_are_the_same(tmp_path: Path) -> None:
     for name in ("a", "b"):
         writer = LabelIds(tmp_path / name)
         for number in (3, 1):
-            writer.write(Cityscapes.official_path(None, Sample(f"berlin_{number}", "berlin")), ids, ids)
-        writer.finish()
+            writer.write(Cityscapes.official_path(None, Sample(f"berlin_{number}", "berlin")), ids, Segmented(ids))
+        writer.finish([f"berlin_{number}_labelIds.png" for number in (3, 1)])
     assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()

@@ -222,7 +222,15 @@ def test_predict_takes_any_size_and_names_what_it_could_not_read(finished: Path,
             picture = cv2.imread(str(tmp_path / "out" / kind / f"{name}.png"), cv2.IMREAD_UNCHANGED)
             assert picture.shape[1::-1] == size
     assert cv2.imread(str(tmp_path / "out" / "legend.png")).shape[1] == 640
-    assert "exists and is not empty, and nothing is overwritten" in fails(*call)
+    times = [path.stat().st_mtime_ns for path in sorted((tmp_path / "out" / "labels").iterdir())]
+    assert fails(*call) == message, "the rest was done before"
+    assert [path.stat().st_mtime_ns for path in sorted((tmp_path / "out" / "labels").iterdir())] == times
+    assert "other settings (inference.flip: False -> True); give another output=" in fails(*call, "inference.flip=true")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "a.txt").touch()
+    assert "holds files that this program did not make" in fails(*call, f"output={tmp_path / 'mine'}")
+    assert "outputs=['label']: has label; give some of labels, colours" in fails(*call, "outputs=[label]")
+    assert "classes=['Sea']: has Sea; give some of " in fails(*call, "classes=[Sea]")
 
 
 @pytest.mark.e2e
