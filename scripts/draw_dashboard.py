@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from src.reports.pictures import overlay
-from src.reports.plotting import plt, save_figure
+from src.reports.plotting import line_style, plt, save_figure
 from src.runs.folder import RunFolder
 from tests.support import wandb_files
 
@@ -40,16 +40,17 @@ def main() -> None:
 def draw(folder: Path, path: Path) -> None:
     rows, run = wandb_files.history(folder), wandb_files.run_record(folder)
     (files,) = folder.glob("wandb/offline-run-*/files")
-    figure, axes = plt.subplots(4, 4, figsize=(17, 14), layout="constrained")
+    figure, axes = plt.subplots(4, 4, figsize=(16, 14), layout="constrained")
     cells = iter(axes.flat)
     for title, keys in CURVES.items():
         cell = next(cells)
-        for key in sorted({key for row in rows for key in row if key.startswith(keys)}):
+        for index, key in enumerate(sorted({key for row in rows for key in row if key.startswith(keys)})):
             points = [(row["epoch"], row[key]) for row in rows if key in row]
-            cell.plot(*zip(*points, strict=True), marker=".", linewidth=1, label=key.removeprefix("val/iou/"))
+            cell.plot(*zip(*points, strict=True), label=key.removeprefix("val/iou/"), **line_style(index))
         cell.set(title=title, xlabel="epoch")
         cell.grid(alpha=0.3)
-        cell.legend(fontsize="xx-small", ncols=2)
+        below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16)}
+        cell.legend(fontsize="x-small", ncols=4 if len(cell.lines) > 3 else 3, frameon=False, **below)
     bars, matrix = (table(files, name) for name in ("iou", "confusion_matrix"))
     cell = next(cells)
     cell.barh(*zip(*bars[::-1], strict=True))
@@ -63,14 +64,13 @@ def draw(folder: Path, path: Path) -> None:
     cell.set_xticks([])
     shown = [row for row in rows if "val/examples/filenames" in row]
     palette = RunFolder(folder).palette
-    for row in (shown[0], shown[-1]):
+    for row, name in ((shown[0], "prediction"), (shown[-1], "prediction"), (shown[-1], "truth")):
         image = np.asarray(Image.open(files / row["val/examples/filenames"][0]))
-        for name in ("prediction", "truth"):
-            ids = np.asarray(Image.open(files / row["val/examples/all_masks"][0][name]["path"]))
-            cell = next(cells)
-            cell.imshow(overlay(image, ids, palette, 0.6))
-            cell.set_title(f"val/examples, epoch {row['epoch']:g}: {name}", fontsize="small")
-            cell.axis("off")
+        ids = np.asarray(Image.open(files / row["val/examples/all_masks"][0][name]["path"]))
+        cell = next(cells)
+        cell.imshow(overlay(image, ids, palette, 0.6))
+        cell.set_title(f"val/examples, epoch {row['epoch']:g}: {name}", fontsize="small")
+        cell.axis("off")
     cell = next(cells)
     config = wandb_files.config(folder)
     keys = ("optimizer.lr", "data.batch_size", "data.crop_size", "trainer.max_epochs", "seed")

@@ -5,17 +5,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
-
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from src.config.flat import to_dict  # noqa: E402
 from src.config.resolvers import register_resolvers  # noqa: E402
-from src.config.table_plan import read_spec  # noqa: E402
+from src.config.table_plan import read_table  # noqa: E402
 from src.errors import UserError  # noqa: E402
 from src.files import write_text  # noqa: E402
-from src.reports.reproduction import TableSpec  # noqa: E402
 from src.reports.results_page import fill  # noqa: E402
 
 
@@ -27,19 +23,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     page = ROOT / "RESULTS.md"
     text = page.read_text()
     try:
-        new = fill(text, ROOT / "results", table_spec)
+        new = fill(text, ROOT / "results", read_table)
     except UserError as error:
         sys.exit(f"error: {error}")
     if options.check and new != text:
         sys.exit("RESULTS.md is out of date: run python scripts/update_results.py")
     if not options.check:
         write_text(page, new)
-
-
-def table_spec(name: str) -> TableSpec:
-    """Reads a table of `conf/table`."""
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return read_spec(to_dict(compose("reproduce", [f"table={name}"]))["table"])
 
 
 if __name__ == "__main__":

@@ -5,14 +5,16 @@ rows, so that those of a whole image need never exist: 19 classes of 4096x8192 p
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from src.crf.mean_field import refine
+from src.crf.settings import DenseCRF
 from src.models.network import Network, finite_logits
 from src.models.sliding import Windows, sliding_rows
 from src.upsampling import RowUpsampling
@@ -36,6 +38,7 @@ class Protocol:
         labels: `own`, to count at the size of the labels; `seen`, to resize the labels to the size that the network
             sees, by nearest neighbour.
         crop: `(H, W)` of the middle of the resized image, which is all that is seen and counted; or None.
+        crf: refines the mean of all views by the colours of the image; or None.
     """
 
     size: tuple[int, int] | None = None
@@ -47,6 +50,17 @@ class Protocol:
     flip: bool = False
     labels: str = "own"
     crop: tuple[int, int] | None = None
+    crf: DenseCRF | None = None
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> "Protocol":
+        """Makes a protocol from a configuration, which has lists for tuples and a dict for the CRF."""
+        values: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in options.items()
+        }
+        if values.get("crf") is not None:
+            values["crf"] = DenseCRF(**values["crf"])
+        return cls(**values)
 
     def __str__(self) -> str:
         own = "own size" if self.short_side is None else f"short side {self.short_side}"
@@ -56,7 +70,8 @@ class Protocol:
         scales = "" if self.scales == (1.0,) else f", scales {' '.join(f'{scale:g}' for scale in self.scales)}"
         crop = f", centre crop {_text(self.crop)}" if self.crop else ""
         labels = ", labels at that size" if self.labels == "seen" else ""
-        return f"{window}{weights} at {size}{crop}{labels}{scales}{', flip' if self.flip else ''}"
+        crf = "" if self.crf is None else f", {self.crf}"
+        return f"{window}{weights} at {size}{crop}{labels}{scales}{', flip' if self.flip else ''}{crf}"
 
     def seen_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Returns the `(H, W)` at which the network sees an image of `size`, before `crop` and `scales`."""
@@ -107,6 +122,7 @@ def predict_scores(network: Network | Ensemble, image: Tensor, protocol: Protoco
     """Scores an image `(B, 3, H, W)` in 0..255: float32 `(B, K, H, W)` logits, or logarithms of mean probabilities.
 
     Probabilities are averaged over scales, mirror images and the networks of an ensemble; a single view gives logits.
+    A CRF gives logarithms of its marginals.
     """
     scores: Tensor | None = None
     for start, rows in predict_rows(network, image, protocol):
@@ -123,11 +139,14 @@ def predict_rows(network: Network | Ensemble, image: Tensor, protocol: Protocol,
     """Yields the `predict_scores` of an image in bands of rows: the first row, and float32 `(B, K, h, W)`.
 
     Above the uint8 image and the network, memory holds a few bands, and per view the network's own output or, with
-    windows, two rows of these.
+    windows, two rows of these. A CRF needs all scores of the image at once, and yields one band.
 
     Args:
         band_bytes: of a band's scores, about.
     """
+    if protocol.crf is not None:
+        yield 0, refine(predict_scores(network, image, replace(protocol, crf=None)), image, protocol.crf)
+        return
     networks = cast(list[Network], list(network) if isinstance(network, Ensemble) else [network])
     mirrors = (False, True)[: 1 + protocol.flip]
     views = [_View(image, protocol, *view) for view in itertools.product(networks, protocol.scales, mirrors)]

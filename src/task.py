@@ -29,7 +29,7 @@ class SegmentationTask(L.LightningModule):
         loss: `(logits, mask, align_corners) -> dict` of scalars with "loss".
         scheduler: `(optimizer, total_steps, steps_per_epoch) -> LRScheduler`, counted in optimiser steps and stepped
             after each. If the scheduler has a method `observe`, it is called with val/miou after each validation.
-        inference: the arguments of `Protocol`, for validation and prediction.
+        inference: the options of `Protocol.of`, for validation and prediction.
         classes: names, in the order of the ids; of a dict, the keys.
         seed: the run's seed; dropout is a function of (seed, epoch, batch, rank).
         compile: whether to torch.compile the network, not the LightningModule.
@@ -67,8 +67,7 @@ class SegmentationTask(L.LightningModule):
         self.loss = loss
         self.build_optimizer = optimizer
         self.build_scheduler = scheduler
-        lists: dict[str, Any] = {key: tuple(value) for key, value in inference.items() if isinstance(value, list)}
-        self.protocol = Protocol(**(inference | lists))
+        self.protocol = Protocol.of(inference)
         self.classes = list(classes)
         self.seed = seed
         self.mean_loss = MeanMetric(

@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from src.config.flat import flatten, to_dict
 from src.config.kinds import is_number
+from src.crf.settings import DenseCRF
 from src.errors import UserError, whole
 from src.machine import num_cores
 
@@ -201,9 +203,26 @@ def check_inference(inference: DictConfig) -> None:
         )
     if not is_number(inference.overlap) or not 0 <= inference.overlap < 1:
         raise UserError(f"inference.overlap={inference.overlap}: must be at least 0 and below 1")
+    check_crf(inference.get("crf"))
     scales = inference.scales
     if not isinstance(scales, ListConfig) or not scales or not all(is_number(s) and 0 < s < math.inf for s in scales):
         raise UserError(f"inference.scales={scales}: must be one or more factors above 0")
+
+
+def check_crf(value: Any) -> None:
+    """Raises UserError if the parameters of a dense CRF are not those that it has, or out of range."""
+    if value is None:
+        return
+    usual = asdict(DenseCRF())
+    if not isinstance(value, DictConfig):
+        raise UserError(f"inference.crf={value}: must be null, or {{}} with any of {', '.join(usual)} in it")
+    for key, number in value.items():
+        if key not in usual:
+            raise UserError(f"inference.crf.{key}: there is no such parameter; it has {', '.join(usual)}")
+        if key == "iterations":
+            whole("inference.crf.iterations", number, 1)
+        elif not is_number(number) or not (0 <= number < math.inf) or (number == 0 and "weight" not in str(key)):
+            raise UserError(f"inference.crf.{key}={number}: must be a number above 0 (a weight may be 0)")
 
 
 def _check_size(key: str, value: Any) -> None:

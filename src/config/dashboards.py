@@ -35,7 +35,7 @@ def tags(config: DictConfig) -> tuple[str, ...]:
     folds = config.data.get("num_folds")
     fold = [f"fold{config.data.fold}of{folds}"] if folds else []
     swept = [word for word in swept_words() if len(word) <= LONGEST_TAG and word.partition("=")[2] not in order]
-    return (*order, *fold, *swept)
+    return (*dict.fromkeys(order), *fold, *swept)
 
 
 def publish(

@@ -25,6 +25,7 @@ NEUTRAL = {
     "inference.weights": "flat",
     "inference.labels": "own",
     "inference.crop": None,
+    "inference.crf": None,
     "early_stopping.patience": None,
 }
 

@@ -122,7 +122,7 @@ def _check_shape(key: str, given: Any, usual: Any, *, is_needed: bool) -> None:
             shown = "null" if given is None else "''"
             remedy = f"give {key}=..." + ("" if is_needed else ", or leave it out for its default")
             raise UserError(f"{key}={shown}: must not be empty; {remedy}")
-    elif isinstance(given, dict) and not isinstance(usual, dict) and (is_text or usual is not None):
+    elif isinstance(given, dict) and not isinstance(usual, dict) and (is_text or usual not in (None, "run")):
         raise UserError(f"{key}={given}: must be one {'text' if is_text else f'value, such as {usual}'}")
     elif isinstance(given, list) and (is_text or _is_single(usual)) and key not in FREE:
         raise UserError(f"{key}={given}: must be one {'text' if is_text else 'value'}, no list")

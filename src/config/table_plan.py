@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from hydra import compose
+from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from src.config.checks import check_given
 from src.config.flat import to_dict
 from src.config.fold_plan import name_devices
+from src.config.messages import CONF
 from src.config.reopen import forget_weights
 from src.config.saved import load_config
 from src.config.words import quoted
@@ -90,6 +91,12 @@ def _check(row: str, command: str, words: list[str]) -> None:
         check_given(compose(command.rpartition(".")[2], words))
     except HydraException as error:
         raise UserError(f"row {row}: {' '.join(str(error).split())[:300]}") from error
+
+
+def read_table(name: str) -> TableSpec:
+    """Reads a table of `conf/table` by its name, outside of a command."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return read_spec(to_dict(compose("reproduce", [f"table={name}"]))["table"])
 
 
 def read_spec(table: dict[str, Any]) -> TableSpec:

@@ -13,7 +13,6 @@ from typing import TypeVar
 import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
-from rich.progress import Progress
 
 from src.data.frame import RGB, ArrayFrame, ImageForm, Sample
 from src.errors import DataError, UserError
@@ -203,6 +202,8 @@ def in_threads(
     """
     pool = ThreadPoolExecutor(num_threads)
     try:
+        from rich.progress import Progress  # takes a tenth of a second, for which reports need not wait
+
         with Progress(disable=not items or not is_first_process()) as bar:
             yield from bar.track(pool.map(function, items), len(items), description=title)
     finally:

@@ -34,8 +34,6 @@ def road_figures(counts: np.ndarray, view: str) -> RoadFigures | None:
     false = negative.sum() - np.cumsum(negative)[:-1]
     found = positive.sum() - missed
     recall, precision = found / positive.sum(), found / (found + false + TINY)
-    kept = (recall > 0) | (precision > 0)
-    recall, precision = recall[kept], precision[kept]
     f = 2 * precision * recall / (precision + recall + TINY)
     best = int(f.argmax())
     # Pascal VOC's average precision of 2007, over the recalls of eleven steps that are reached.
@@ -46,7 +44,7 @@ def road_figures(counts: np.ndarray, view: str) -> RoadFigures | None:
         average_precision=float(np.mean(reached)),
         precision=float(precision[best]),
         recall=float(recall[best]),
-        false_positive_rate=float(false[kept][best] / negative.sum()),
-        false_negative_rate=float(missed[kept][best] / positive.sum()),
-        threshold=float(np.flatnonzero(kept)[best] / (len(kept) - 1)),
+        false_positive_rate=float(false[best] / negative.sum()),
+        false_negative_rate=float(missed[best] / positive.sum()),
+        threshold=best / (len(f) - 1),
     )

@@ -138,11 +138,12 @@ def plot_table(spec: TableSpec, rows: Sequence[TableRow], path: Path) -> None:
     """Draws each run, the mean of each line, and the report's figure; if GFLOPs were counted, mIoU against them too."""
     import matplotlib.pyplot as plt
 
-    from src.reports.plotting import plain_log_ticks, save_figure
+    from src.reports.plotting import name_points, plain_log_ticks, save_figure
 
     lines = make_lines(spec, rows)
     has_cost = _has(lines, "gflops")
-    size = (13 if has_cost else 7.5, 1.2 + 0.42 * len(lines))
+    height = 1.2 + 0.42 * len(lines)
+    size = (13, max(4, height)) if has_cost else (7.5, height)
     figure, panels = plt.subplots(1, 2 if has_cost else 1, figsize=size, layout="constrained", squeeze=False)
     axes: Any = panels[0][0]
     for place, line in enumerate(lines):
@@ -162,9 +163,9 @@ def plot_table(spec: TableSpec, rows: Sequence[TableRow], path: Path) -> None:
             x, y = line.mean("gflops"), line.summary.mean
             spread = None if math.isnan(line.summary.deviation) else line.summary.deviation
             cost.errorbar(x, y, spread, fmt="o", color=f"C{index % 10}", capsize=3)
-            cost.annotate(line.label, (x, y), xytext=(6, 4), textcoords="offset points", fontsize=8)
-        cost.set(xscale="log", xlabel="GFLOPs", ylabel="mIoU on val, mean and standard deviation")
+        cost.set(xscale="log", xlabel="GFLOPs", ylabel="mIoU on val: mean and sd")
         plain_log_ticks(cost.xaxis)
-        cost.margins(x=0.2)
+        cost.margins(0.2)
         cost.grid(alpha=0.3)
+        name_points(cost, [(line.label, line.mean("gflops"), line.summary.mean) for line in lines], 8)
     save_figure(figure, path, spec.title)

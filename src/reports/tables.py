@@ -63,8 +63,12 @@ def text_table(header: Sequence[str], *sections: Iterable[Sequence[str]]) -> str
 def render(table: RichTable) -> str:
     """Draws a table as text of at most 120 columns."""
     text = StringIO()
-    # Cells are names of users as they are: [bold] and :smile: are letters.
-    console = Console(file=text, width=120, legacy_windows=False, markup=False, emoji=False, highlight=False)
+    # Cells are names of users as they are: [bold] and :smile: are letters. The text goes to files too: it has no
+    # colours, also if FORCE_COLOR is set, as in notebooks.
+    console = Console(
+        file=text, width=120, legacy_windows=False, markup=False, emoji=False, highlight=False,
+        force_terminal=False, color_system=None,
+    )  # fmt: skip
     console.print(table)
     return text.getvalue().rstrip()
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import MISSING, Field, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -50,7 +51,7 @@ def from_json(kind: Any, value: Any) -> Any:
             raise TypeError(f"{value!r} is no list")
         return origin(from_json(arguments[0], each) for each in value)
     if isinstance(kind, type) and is_dataclass(kind):
-        hints, value = get_type_hints(kind), {**value, **value.get("fields", {})}
+        hints, value = _hints(kind), {**value, **value.get("fields", {})}
         present = [field for field in fields(kind) if field.name in value or not _has_default(field)]
         return kind(**{field.name: from_json(hints[field.name], value[field.name]) for field in present})
     if kind is float:
@@ -61,6 +62,11 @@ def from_json(kind: Any, value: Any) -> Any:
     if not isinstance(value, allowed) or (isinstance(value, bool) and kind is not bool):
         raise TypeError(f"{value!r} is no {kind.__name__}")
     return value
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
 def _has_default(field: Field) -> bool:

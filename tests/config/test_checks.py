@@ -13,6 +13,8 @@ from src.errors import UserError, whole
 from tests.support.compose import composed as command_line
 from tests.support.paths import CONF
 
+CRF = "iterations, position, colour, weight, smooth_position, smooth_weight"
+
 
 @pytest.fixture(scope="module")
 def composed() -> DictConfig:
@@ -52,6 +54,11 @@ def cfg(composed: DictConfig) -> DictConfig:
         ),
         ("inference.labels", "half", "inference.labels=half: must be one of own, seen"),
         ("inference.crop", 64, "inference.crop=64: must be [HEIGHT,WIDTH] in pixels"),
+        ("inference.crf", 5, f"inference.crf=5: must be null, or {{}} with any of {CRF} in it"),
+        ("inference.crf", {"sigma": 3}, f"inference.crf.sigma: there is no such parameter; it has {CRF}"),
+        ("inference.crf", {"iterations": 0}, "inference.crf.iterations=0: must be a whole number, at least 1"),
+        ("inference.crf", {"colour": 0}, "inference.crf.colour=0: must be a number above 0 (a weight may be 0)"),
+        ("inference.crf", {"weight": -1}, "inference.crf.weight=-1: must be a number above 0 (a weight may be 0)"),
         ("inference.scales", [], "inference.scales=[]: must be one or more factors above 0"),
         ("inference.scales", [1.0, 0], "inference.scales=[1.0, 0]: must be one or more factors above 0"),
         ("inference.scales", 1.0, "inference.scales=1.0: must be one or more factors above 0"),
@@ -133,6 +140,9 @@ def test_a_needed_value_cannot_be_null_and_lists_stay_lists() -> None:
     for command, words in (
         ("aggregate", ("runs=[a,b]", "inference.scales=[0.5,1]")),
         ("eval", ("run=x", "inference.size=[64,64]", "inference.size=null")),
+        ("eval", ("run=x", "inference.crf={}")),
+        ("eval", ("run=x", "inference.crf={position:40,weight:5.0}", "split=val")),
+        ("train", ("inference.crf={iterations:10}",)),
         ("train", ("data.pack=null", "callbacks.panels=null", "trainer.devices=[0,1]", "+callbacks.x._target_=a.B")),
         ("train", ("data.group='^(a)'", "inference.scales=[1,2]", "data=folder", "data.root=x")),
     ):

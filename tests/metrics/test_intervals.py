@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from src.metrics.figures import figures
-from src.metrics.intervals import bootstrap, paired
+from src.metrics.intervals import _percentiles, bootstrap, paired
 
 
 def simulate(number: int, rng: np.random.Generator, skill: float = 0.8, classes: int = 3) -> np.ndarray:
@@ -70,6 +70,14 @@ def test_equal_runs_do_not_differ_and_a_better_one_does() -> None:
     better = paired(simulate(40, rng, 0.9), simulate(40, rng, 0.6))
     assert better.low > 0
     assert better.p == pytest.approx(1 / 2001)
+
+
+@pytest.mark.parametrize(("number", "tail"), [(5, 0.0010), (10, 0.0086), (20, 0.0159)])
+def test_percentiles_are_hesterbergs_expanded_ones(number: int, tail: float) -> None:
+    """The tails are Phi(-t sqrt(n / (n - 1))), t = 2.776, 2.262, 2.093: to be read in any table."""
+    low, high = _percentiles(np.linspace(0, 1, 20_001), number)
+    assert low == pytest.approx(tail, abs=1e-4)
+    assert high == pytest.approx(1 - tail, abs=1e-4)
 
 
 def test_a_class_that_is_nowhere_has_no_interval() -> None:

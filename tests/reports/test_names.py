@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from src.reports import evaluation_plots, plotting
 from src.reports.plotting import draw_legend, plt
-from src.reports.tables import markdown
+from src.reports.tables import markdown, text_table
 from tests.support.records import MATRIX, evaluation
 
 NAMES = ["$x_1$", "_road"]
@@ -44,6 +44,11 @@ def test_a_name_that_begins_with_an_underscore_is_in_the_legend() -> None:
     draw_legend(axes, axes.lines, [line.get_label() for line in axes.lines])
     assert [text.get_text() for text in axes.get_legend().get_texts()] == NAMES
     plt.close(figure)
+
+
+def test_tables_have_no_escape_codes_in_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # ipykernel sets it
+    assert "\x1b" not in text_table(["class", "IoU"], [["a", "1"]])
 
 
 def test_markdown_cells_hold_bars_and_no_html() -> None:

@@ -160,6 +160,24 @@ def test_damaged_and_unfinished_runs_do_not_stop_the_report(runs: Path, tmp_path
         assert line in as_markdown(content)
 
 
+def test_what_is_beneath_a_run_is_no_run_of_its_own(tmp_path: Path) -> None:
+    given = scenes(2, (64, 96))
+    write_run(tmp_path / "run", given, 0)
+    write_run(tmp_path / "run" / "copy", given, 1)
+    assert [run.name for run in read_content([tmp_path], "t", 0, 64).runs] == ["run"]
+
+
+def test_a_later_evaluation_is_not_the_trainings_own(tmp_path: Path) -> None:
+    write_run(tmp_path / "run", scenes(2, (64, 96)), 0)
+    run = RunFolder(tmp_path / "run")
+    own = run.read_results().own
+    run.add_evaluation(replace(own, protocol=replace(own.protocol, inference="whole at 8x8")), finished=False)
+    rows = read_content([tmp_path], "t", 0, 64).rows
+    assert [(row.is_own, row.evaluation.protocol.inference) for row in rows] == [
+        (True, own.protocol.inference), (False, "whole at 8x8")
+    ]  # fmt: skip
+
+
 def test_nothing_to_report(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no run in it or beneath it; give run folders, or folders above them"):
         read_content([tmp_path], "t", 4, 64)
@@ -195,6 +213,18 @@ def test_the_cells_of_the_matrix_name_the_images_that_fill_them(content: Content
         assert all(counts[name] == pixels for name, pixels in filled)
 
 
+def test_the_cells_with_most_of_their_truth_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    import numpy as np
+
+    from src.reports.page import gallery
+    from src.runs.per_image import ImageFacts, describe_images
+
+    matrices = np.array([[[90, 10, 0], [300, 100, 0], [1, 0, 1]]])  # shares: .9 .1 0, .75 .25 0, .5 0 .5
+    images = describe_images([ImageFacts("a", "", 1, 502, "")], matrices, ["x", "y", "z"])
+    monkeypatch.setattr(gallery, "MOST_CELLS", 3)
+    assert gallery._fill(images) == {(0, 0): [("a", 90)], (1, 0): [("a", 300)], (2, 0): [("a", 1)]}
+
+
 def test_pictures_are_the_worst_and_fit_the_width(runs: Path) -> None:
     import base64
     import io
@@ -215,13 +245,17 @@ def test_pictures_are_the_worst_and_fit_the_width(runs: Path) -> None:
         assert set(np.unique(ids)) <= {*range(len(CLASSES)), 255}
 
 
-def test_a_prediction_outside_its_folder_is_not_read(runs: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["elsewhere", "predictions/../elsewhere", "/elsewhere"])
+def test_a_prediction_outside_its_folder_is_not_read(runs: Path, tmp_path: Path, place: str) -> None:
     import shutil
 
     shutil.copytree(runs / "other", tmp_path / "run")
     (table,) = (tmp_path / "run" / "evaluations").glob("*/images.csv")
-    table.write_text(table.read_text().replace("predictions/", "predictions/../../../../run/"))
+    shutil.copytree(table.parent / "predictions", table.parent / "elsewhere")  # pictures that could be read
+    place = place.replace("/elsewhere", str(table.parent / "elsewhere")) if place[0] == "/" else place
+    table.write_text(table.read_text().replace("predictions/", f"{place}/"))
     (gallery,) = read_content([tmp_path], "t", 4, 64).galleries
+    assert gallery.shots
     assert all(shot.predictions == {} for shot in gallery.shots)
 
 

@@ -279,6 +279,40 @@ def test_keyboard_reaches_every_part(browser: Browser) -> None:
     assert {"runs", "curves", "classes", "confusion", "cost", "folds", "images", "settings"} <= seen
 
 
+def test_epochs_are_whole(browser: Browser) -> None:
+    choose(browser, "curve-by", "1")
+    texts = browser.run("[...document.querySelectorAll('#curve-plot text')].map(each => each.textContent)")
+    below = browser.run(
+        "[...document.querySelectorAll('#curve-plot text[text-anchor=middle]')].map(each => each.textContent)"
+    )
+    ticks = [text for text in below if text not in ("epoch", "val/miou")]
+    assert "epoch" in texts
+    assert len(ticks) > 1
+    assert all(text.isdecimal() for text in ticks), ticks
+
+
+@pytest.mark.parametrize("width", [400, 1600])
+def test_numbers_beside_points_cover_nothing(browser: Browser, width: int) -> None:
+    """All nine points of equal cost, so that they stand one above the other."""
+    browser.resize(width)
+    browser.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    number, covered = browser.run(
+        """(() => {
+            const box = each => each.getBoundingClientRect();
+            const texts = [...document.querySelectorAll('#cost-plot text')]
+                .filter(each => /^[1-9]$/.test(each.textContent)).slice(-9);
+            const points = [...document.querySelectorAll('#cost-plot circle')];
+            const meet = (a, b) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1.5
+                && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 4;
+            const all = [...texts, ...points];
+            return [texts.length, texts.flatMap(one => all.filter(other => other !== one && meet(box(one), box(other)))
+                .map(other => one.textContent + ' ' + other.textContent))];
+        })()"""
+    )
+    assert number == 9
+    assert covered == []
+
+
 @pytest.mark.parametrize("width", [400, 1600])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_narrow_and_wide_are_readable(browser: Browser, width: int, scheme: str) -> None:

@@ -99,11 +99,11 @@ function onWidth(element, redraw) {
   }).observe(element);
 }
 
-/** Round numbers between two values, and how they are written. */
-function ticks(low, high, most) {
+/** Round numbers between two values, and how they are written; only whole ones for what is counted. */
+function ticks(low, high, most, isWhole = false) {
   const raw = (high - low) / Math.max(1, most) || 1;
   const power = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 2.5, 5, 10].map((each) => each * power).find((each) => each >= raw * 0.999);
+  const step = [1, 2, 2.5, 5, 10].map((each) => each * power).find((each) => each >= raw * 0.999 && (!isWhole || Number.isInteger(each))) ?? 1;
   const found = [];
   for (let value = Math.ceil(low / step - 1e-9) * step; value <= high + step * 1e-9; value += step) found.push(Math.abs(value) < step * 1e-9 ? 0 : value);
   return found;
@@ -121,7 +121,7 @@ function logTicks(low, high) {
 const short = (value) => (Math.abs(value) >= 1e5 ? value.toExponential(0) : Math.abs(value) >= 1 || value === 0 ? String(Number(value.toFixed(2))) : String(Number(value.toPrecision(2))));
 
 /** An empty plot with axes; returns the element and the functions that place values. */
-function frame(element, { x, y, xTitle, yTitle, height, logX = false, logY = false }) {
+function frame(element, { x, y, xTitle, yTitle, height, logX = false, logY = false, wholeX = false }) {
   const width = Math.max(280, element.clientWidth);
   const box = { left: 58, right: width - 14, top: 12, bottom: height - 44 };
   const scale = (low, high, from, to, isLog) => {
@@ -135,7 +135,7 @@ function frame(element, { x, y, xTitle, yTitle, height, logX = false, logY = fal
     svg.append(make("line", { class: "grid", x1: box.left, x2: box.right, y1: toY(value), y2: toY(value) }));
     svg.append(make("text", { x: box.left - 6, y: toY(value) + 4, "text-anchor": "end" }, short(value)));
   }
-  for (const value of logX ? logTicks(...x) : ticks(x[0], x[1], Math.max(2, width / 110))) {
+  for (const value of logX ? logTicks(...x) : ticks(x[0], x[1], Math.max(2, width / 110), wholeX)) {
     svg.append(make("line", { class: "grid", x1: toX(value), x2: toX(value), y1: box.top, y2: box.bottom }));
     svg.append(make("text", { x: toX(value), y: box.bottom + 16, "text-anchor": "middle" }, short(value)));
   }

@@ -34,7 +34,7 @@
     else if (!isLog) [low, high] = [Math.min(0, low), high * 1.05];
     if (low === high) [low, high] = [low - 0.5, high + 0.5];
     const xs = found.flatMap((each) => each.x);
-    const plot = frame(element, { x: [by ? 0 : Math.min(...xs), Math.max(...xs)], y: [low, high], xTitle: by ? "epoch" : "step", yTitle: key, height: 360, logY: isLog });
+    const plot = frame(element, { x: [by ? 0 : Math.min(...xs), Math.max(...xs)], y: [low, high], xTitle: by ? "epoch" : "step", yTitle: key, height: 360, logY: isLog, wholeX: true });
     const best = key === "val/miou";
     const entries = [];
     for (const each of found) {
@@ -165,7 +165,8 @@
       }
     }
     plot.svg.append(make("path", { d: path, fill: "none", stroke: "var(--dim)", "stroke-dasharray": "3 3" }));
-    const taken = [];
+    // Boxes of left, top, right, bottom that a number may not cover: all points, and the numbers before it.
+    const taken = points.map((point) => [plot.toX(point.x) - 6, plot.toY(100 * point.y) - 6, plot.toX(point.x) + 6, plot.toY(100 * point.y) + 6]);
     points.forEach((point, number) => {
       const [x, y] = [plot.toX(point.x), plot.toY(100 * point.y)];
       const colour = drawn.has(point.row) ? lineStyle(point.row).stroke : "var(--dim)";
@@ -176,12 +177,18 @@
       for (const name of ["pointerleave", "blur"]) circle.addEventListener(name, hideTip);
       circle.append(make("title", {}, text));
       plot.svg.append(circle);
-      // The number goes to the first side at which it covers no other one.
-      const sides = [[9, 4, "start"], [-9, 4, "end"], [0, -10, "middle"], [0, 18, "middle"], [9, -8, "start"], [9, 16, "start"], [-9, -8, "end"], [-9, 16, "end"]];
-      const free = ([dx, dy]) => taken.every(([a, b]) => Math.abs(a - x - dx) > 16 || Math.abs(b - y - dy) > 11);
-      const [dx, dy, anchor] = sides.find(free) ?? sides[0];
-      taken.push([x + dx, y + dy]);
-      plot.svg.append(make("text", { x: x + dx, y: y + dy, "text-anchor": anchor }, String(number + 1)));
+      // The number goes to the first place at which it covers nothing, further and further out.
+      const label = String(number + 1);
+      const places = [8, 16, 26, 38, 52].flatMap((far) => [[far, 4, "start"], [-far, 4, "end"], [0, -far, "middle"], [0, far + 9, "middle"], [far, -far, "start"], [far, far + 9, "start"], [-far, -far, "end"], [-far, far + 9, "end"]]);
+      const room = ([dx, dy, side]) => {
+        const left = x + dx - { start: 0, middle: 4 * label.length, end: 8 * label.length }[side];
+        return [left, y + dy - 10, left + 8 * label.length, y + dy + 1];
+      };
+      const free = (box) => taken.every((other) => box[0] >= other[2] || other[0] >= box[2] || box[1] >= other[3] || other[1] >= box[3]) && box[0] > plot.box.left && box[2] < plot.width && box[1] > 0 && box[3] < plot.box.bottom;
+      const [dx, dy, anchor] = places.find((place) => free(room(place))) ?? places[0];
+      taken.push(room([dx, dy, anchor]));
+      if (Math.hypot(dx, dy) > 24) plot.svg.append(make("line", { class: "grid", x1: x, x2: x + dx, y1: y, y2: y + dy - 4 }));
+      plot.svg.append(make("text", { x: x + dx, y: y + dy, "text-anchor": anchor }, label));
     });
     legend.replaceChildren(...points.map((point, number) => make("span", {}, `${number + 1}: ${rowTitle(point.row)}, ${percent(point.y)}${data.rows[point.row].mark}`)));
     legend.append(make("span", { class: "note" }, `The dotted line joins the rows that no cheaper one reaches. ${missing ? `${missing} rows are left out: ${how}.` : ""}`));

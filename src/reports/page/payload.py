@@ -156,10 +156,10 @@ def _thinned(values: list[float]) -> list[int]:
 
 def _plain(value: Any) -> Any:
     """Returns a value as strict JSON has it: numbers of six digits, None for those that are not finite."""
-    if isinstance(value, dict):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
+    if value is None or isinstance(value, (str, int)):
+        return value
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
-    return value if isinstance(value, str | int | bool | None) else str(value)
+    if isinstance(value, dict):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    return [_plain(inner) for inner in value] if isinstance(value, (list, tuple)) else str(value)
