@@ -30,7 +30,7 @@ def import_labels(cfg: DictConfig) -> Path:
     if not isinstance(cfg.link, bool):
         raise UserError(f"link={cfg.link}: must be true or false")
     classes = None if cfg.classes is None else [str(name) for name in cfg.classes]
-    images = None if cfg.images is None else Path(cfg.images).expanduser()
+    images = None if cfg.images is None else Path(str(cfg.images)).expanduser()
     out = Path(cfg.out).expanduser()
     export = read_export(Path(cfg.input).expanduser(), cfg.format, images, classes)
     drawn, notes = write_dataset(export, out, cfg.split, cfg.unlabelled, classes, link=cfg.link)

@@ -7,9 +7,11 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from src.config.build import image_form
 from src.config.checks import one_of
 from src.config.kinds import is_number
 from src.config.reopen import AS_RUN, load_data, load_run
+from src.data.frame import ImageForm
 from src.data.listing import list_images
 from src.data.reading import read_image
 from src.errors import UserError, whole
@@ -113,11 +115,12 @@ def find_examples(cfg: DictConfig, run: RunFolder, config: DictConfig) -> Exampl
         UserError: there are none; says how to give others.
     """
     if cfg.images != AS_RUN:
-        folder = Path(cfg.images)
+        folder = Path(str(cfg.images)).expanduser()
         files = list_images(folder) if folder.is_dir() else []
         if not files:
             raise UserError(f"images={cfg.images}: no folder with images there; give one, or leave it out")
-        return Examples(f"{cfg.images} ({len(files)} images)", [partial(_read_file, file) for file in files])
+        form = image_form(config.data)
+        return Examples(f"{cfg.images} ({len(files)} images)", [partial(_read_file, file, form) for file in files])
     try:
         source, split, samples = load_data(OmegaConf.create({"split": AS_RUN}), run, config)
     except UserError as error:
@@ -125,8 +128,8 @@ def find_examples(cfg: DictConfig, run: RunFolder, config: DictConfig) -> Exampl
     return Examples(f"{split} ({len(samples)} images)", [partial(source.read, sample) for sample in samples])
 
 
-def _read_file(path: Path) -> tuple[Any, None]:
-    return read_image(path), None
+def _read_file(path: Path, form: ImageForm) -> tuple[Any, None]:
+    return read_image(path, form), None
 
 
 def find_engine(cfg: DictConfig, run: RunFolder, config: DictConfig) -> EngineFile | None:

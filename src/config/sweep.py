@@ -43,8 +43,8 @@ def note_run(run: RunFolder) -> None:
 
 def swept_words() -> list[str]:
     """Returns those words of this job that differ between the jobs of its sweep; none outside of a sweep."""
-    hydra = HydraConfig.get()
-    if hydra.mode != RunMode.MULTIRUN:
+    hydra = HydraConfig.get() if HydraConfig.initialized() else None
+    if hydra is None or hydra.mode != RunMode.MULTIRUN:
         return shlex.split(os.environ.get(SWEPT_VARIABLE, ""))
     factors = read_sweep(Path(hydra.sweep.dir)).plan.factors
     return [word for word in hydra.overrides.task if word.lstrip("+~").partition("=")[0] in factors]

@@ -14,7 +14,7 @@ from src.errors import UserError
 # Keys that hold a path or the name of a folder: a number given to one of them is a text.
 TEXTS = (
     "name", "run", "runs", "input", "output", "out", "folder", "from", "checkpoint", "init_from", "data.root",
-    "data.pack", "images", "engine", "crossval.init_from", "data.suffix", "data.group", "data.labels",
+    "data.pack", "engine", "crossval.init_from", "data.suffix", "data.group", "data.labels",
 )  # fmt: skip
 # Hydra's options, those that take a value apart. The folder of the configurations is this program's.
 SWITCHES = ("-h", "--help", "--hydra-help", "--version", "--resolve", "-r", "--run", "-m", "--multirun")

@@ -1,6 +1,5 @@
 """torch's DataLoader, with workers that keep their memory, hand on user errors as they are, and never hang a run."""
 
-import atexit
 import ctypes
 import multiprocessing
 import os
@@ -11,7 +10,6 @@ from contextlib import contextmanager
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from typing import Any
-from weakref import WeakSet
 
 import cv2
 from torch import Tensor
@@ -19,15 +17,10 @@ from torch.utils.data import DataLoader, default_collate, get_worker_info
 
 from src.data.dataset import Reading
 from src.errors import UserError, shortened
-from src.machine import SHARED_MEMORY, SIGNALS, describe_end, die_with, is_stopped
+from src.machine import SHARED_MEMORY, describe_end, die_with, is_stopped
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of mallopt(3)
-GRACE = 10  # seconds that a worker goes on after SIGTERM
 Batch = dict[str, Tensor]
-
-_started: WeakSet[BaseProcess] = WeakSet()
-# Before multiprocessing waits for those that are still there.
-atexit.register(lambda: end([worker for worker in _started if worker.is_alive()]))
 
 
 class Loader(DataLoader):
@@ -58,7 +51,6 @@ class Loader(DataLoader):
     def __iter__(self) -> Iterator[Batch]:
         with self._watching(), self._waiting():
             batches = super().__iter__()
-        _started.update(self._workers())
         return self._raise_errors(batches)
 
     def _raise_errors(self, batches: Iterator[Batch | UserError]) -> Iterator[Batch]:
@@ -201,10 +193,11 @@ def start_worker(worker_id: int) -> None:
     parent = multiprocessing.parent_process()
     if parent is not None and multiprocessing.get_start_method() != "forkserver":
         die_with(parent.pid or 0)
-    for number in SIGNALS:  # which a scheduler, or a terminal, sends to the workers too
+    # A scheduler or a terminal signals the whole process group, and the main process may need one batch more before it
+    # has saved. SIGTERM stays what torch ends a worker by.
+    os.setpgid(0, 0)
+    for number in (signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
-    # The main process may need one batch more before it has saved.
-    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))
     cv2.setNumThreads(0)  # OpenCV's threads would fight over the cores that the workers fill
     # glibc gives arrays above 128 kB back to the system when they are freed, and takes fresh pages for the next ones.
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

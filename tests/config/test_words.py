@@ -82,7 +82,7 @@ def test_a_path_with_commas_is_answered_with_its_quotes(fails) -> None:
             "this sweep has no job: glob(...) takes only the choices directly in",
         ),
         (["-m", "seed=range(3,3)"], "this sweep has no job"),
-        (["hydra/launcher=joblib"], "hydra/launcher=joblib is unknown; allowed are basic"),
+        (["hydra/launcher=ray"], "hydra/launcher=ray is unknown; allowed are basic"),
         (["model=3"], "model=3: model takes the name of one of its choices: deeplabv3, "),
         (["--seed=3"], "--seed=3 is no option here; settings have no dashes: seed=3; --help lists them"),
         (["--batch-size", "3"], "--batch-size is no option here; settings have no dashes: batch_size=3"),

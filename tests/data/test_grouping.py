@@ -13,7 +13,7 @@ from src.check import check_data
 from src.config.complete import complete
 from src.config.identity import derive_name
 from src.config.open import resolve
-from src.config.predict_plan import list_images
+from src.config.predict_plan import list_photos
 from src.config.reopen import check_classes
 from src.data.fingerprint import fingerprint
 from src.data.grouping import regroup
@@ -201,4 +201,4 @@ def test_files_for_a_server_are_refused(tmp_path: Path) -> None:
     fault = "the server wants the classes of cityscapes-19, and this run learnt others"
     words = (f"run={run.path}", "split=test", "format=labelids")
     with composed("predict", *words) as cfg, pytest.raises(UserError, match=fault):
-        list_images(cfg, run, config)
+        list_photos(cfg, run, config)

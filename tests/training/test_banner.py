@@ -25,7 +25,7 @@ def test_crops_larger_than_the_images_and_absent_classes_are_noted(
     cfg = composed(tmp_path, *TINY, "data.crop_size=[96,128]", "data.mean=[0.5,0.5,0.5]", "data.std=[0.2,0.2,0.2]")
     cfg.choices = {"model": "unet_small"}
     config = resolve(cfg)
-    source, _ = build_source(config.datamodule)
+    source, _ = build_source(config)
     data, task, callbacks = build(config, source, continues=False)
     trainer = instantiate(config.trainer, callbacks=callbacks, logger=False, default_root_dir=str(tmp_path))
     text = banner(to_dict(config), RunFolder(tmp_path), data, task, trainer)
