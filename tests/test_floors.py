@@ -21,8 +21,8 @@ FLOORS = (
     {"training"},
     {"callbacks", "folds"},
     {"config"},
+    {"plugins"},  # found by Hydra, as the commands are by the user
     {
-        "plugins",  # found by Hydra, as the commands are by the user
         "aggregate",
         "api",
         "check",

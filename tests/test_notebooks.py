@@ -56,8 +56,11 @@ def test_the_rendered_copy_has_the_same_cells(path: Path) -> None:
     assert pictures == {f"{path.stem}/{each.name}" for each in RENDERED.glob(f"{path.stem}/*")}
 
 
+# The third trains four networks.
 @pytest.mark.e2e
-@pytest.mark.parametrize("name", SHOWN)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * name.startswith("3")) for name in SHOWN]
+)
 def test_a_notebook_runs(name: str, tmp_path: Path) -> None:
     command = [sys.executable, "scripts/render_notebooks.py", name, "--out", str(tmp_path)]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

@@ -94,7 +94,7 @@ def test_stages_have_a_line_each(tmp_path: Path) -> None:
     assert spec.reported["aggregate/e70_90"] == {"miou": 0.587}
 
 
-@pytest.mark.e2e
+@pytest.mark.slow
 def test_a_table_of_real_trainings(tmp_path: Path) -> None:
     """Trains two rows with two seeds; the second call trains nothing, and a lost run is the only one trained again."""
     words = ("src.reproduce", *SMALL_TABLE, f"runs={tmp_path}")

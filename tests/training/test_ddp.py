@@ -55,6 +55,7 @@ def test_two_processes_stay_one_network_and_leave_one_run(cli, tmp_path: Path) -
     assert len(run.read_environment()["sessions"]) == 1
 
 
+@pytest.mark.slow
 def test_two_processes_agree_to_save_within_an_epoch(tmp_path: Path) -> None:
     """SIGTERM to the process group; the same command ends with the weights and the mean loss of one without it."""
     arguments = [word for word in TINY[1:] if not word.startswith(("trainer.max_epochs", "data.dataset.num_train"))]

@@ -354,7 +354,7 @@ def test_a_failing_job_of_a_sweep_does_not_stop_the_others(fails, tmp_path: Path
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+@pytest.mark.parametrize("launcher", ["joblib", pytest.param("submitit_local", marks=pytest.mark.slow)])
 def test_a_sweep_by_a_launcher(launcher: str, tmp_path: Path) -> None:
     """Two jobs side by side, one of which fails: the table is printed, and the status is not 0."""
     command = [
