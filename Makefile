@@ -46,7 +46,7 @@ format: setup
 
 # Every entry point once, on built-in data, in a folder of its own.
 smoke: setup
-	$(PY) scripts/smoke.py
+	OMP_NUM_THREADS=1 $(PY) scripts/smoke.py
 
 coverage: setup
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m "not slow and not gpu and not install" -n 2 --dist loadfile --cov=src --cov-report=term-missing $(ARGS)

@@ -1,4 +1,4 @@
-"""Runs every command once on built-in data, as a user would, and trains every network for two steps.
+"""Runs every command once on built-in data, as a user would, two at a time, and trains every network for two steps.
 
 python scripts/smoke.py
 """
@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -16,42 +17,51 @@ TINY = [*SMALL, "trainer.max_epochs=1", "data.dataset.num_train=8", "data.datase
 
 
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        runs = Path(folder) / "runs"
-        tiny = [*TINY, f"runs={runs}"]
-        defaults = ["trainer=cpu", "trainer.max_epochs=1", "data.dataset.num_train=8", "data.dataset.num_val=3"]
-        call("src.train", *defaults, f"runs={runs}", "name=smoke")
-        call("src.train", *defaults, f"runs={runs}", "name=smoke")  # it is finished and says so
-        call("src.find_lr", *tiny, "lr_range.steps=20", "lr_range.lowest=1e-4", "data.dataset.num_train=40")
-        call("src.eval", f"run={runs / 'smoke'}", "accelerator=cpu", "split=test")
-        picture = next((runs / "smoke" / "panels").glob("*.png"))
-        call("src.predict", f"run={runs / 'smoke'}", f"input={picture}", "accelerator=cpu")
-        call("src.draw", f"folder={runs / 'smoke'}")
-        call("src.report", str(runs), f"out={folder}/report")
-        zoo = Path(folder) / "zoo"
-        call("src.publish", f"run={runs / 'smoke'}", "name=smoke_net", f"zoo={zoo}", "accelerator=cpu")
-        published = zoo / "smoke_net"
-        call("src.predict", f"run={published}", f"input={picture}", f"output={folder}/pictures", "accelerator=cpu")
-        call("src.export", f"run={published}", f"out={folder}/smoke.onnx")
-        call("src.eval", f"run={published}", f"engine={folder}/smoke.onnx")
-        own = ["data=folder", f"data.root={write_own_data(Path(folder) / 'own')}"]
-        call("src.check", *own, f"out={folder}/check")
-        call("src.pack", *own)
-        folds = ["data.num_folds=3", "data.fold=1", "data.crop_size=[64,96]", "data.batch_size=2", "logger=csv"]
-        start = ["trainer=cpu", "trainer.max_epochs=1", f"init_from={runs / 'smoke'}", "averaging=ema"]
-        call("src.train", *start, "scheduler=poly", f"runs={runs}", *own, *folds, "name=own")
-        # Runs src.crossval, src.train, src.eval and src.aggregate, each in its own process.
-        stages = ["stages=two", "stages.first.epochs=1", "stages.second.epochs=1"]
-        stages += ['stages.second.overrides=["crossval.official_val=false"]']
-        folds = ["data.num_folds=2", "data.dataset.num_train=24", "data.dataset.num_val=3", "data.batch_size=2"]
-        call("src.stages", *SMALL, f"runs={runs}", *stages, *folds)
-        sweeps = models_by_backbone()
-        for backbone, models in sweeps.items():
-            call("src.train", "-m", *tiny, *backbone, f"model={','.join(models)}")
-        summaries = list((runs / "sweeps").glob("*/summary.md"))
-        assert len(summaries) == len(sweeps), summaries
-        for summary in summaries:
-            assert "not finished" not in summary.read_text(), summary.read_text()
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as pool:
+        for chain in [pool.submit(work, Path(folder)) for work in (commands_of_one_run, commands_of_many_runs)]:
+            chain.result()
+
+
+def commands_of_one_run(folder: Path) -> None:
+    """Runs each command that needs one run or none."""
+    runs, zoo = folder / "runs", folder / "zoo"
+    defaults = ["trainer=cpu", "trainer.max_epochs=1", "data.dataset.num_train=8", "data.dataset.num_val=3"]
+    call("src.train", *defaults, f"runs={runs}", "name=smoke")
+    call("src.train", *defaults, f"runs={runs}", "name=smoke")  # it is finished and says so
+    steps = ["lr_range.steps=20", "lr_range.lowest=1e-4", "data.dataset.num_train=40"]
+    call("src.find_lr", *TINY, f"runs={runs}", *steps)
+    call("src.eval", f"run={runs / 'smoke'}", "accelerator=cpu", "split=test")
+    picture = next((runs / "smoke" / "panels").glob("*.png"))
+    call("src.predict", f"run={runs / 'smoke'}", f"input={picture}", "accelerator=cpu")
+    call("src.draw", f"folder={runs / 'smoke'}")
+    call("src.report", str(runs), f"out={folder}/report")
+    call("src.publish", f"run={runs / 'smoke'}", "name=smoke_net", f"zoo={zoo}", "accelerator=cpu")
+    published = zoo / "smoke_net"
+    call("src.predict", f"run={published}", f"input={picture}", f"output={folder}/pictures", "accelerator=cpu")
+    call("src.export", f"run={published}", f"out={folder}/smoke.onnx")
+    call("src.eval", f"run={published}", f"engine={folder}/smoke.onnx")
+    own = ["data=folder", f"data.root={write_own_data(folder / 'own')}"]
+    call("src.check", *own, f"out={folder}/check")
+    call("src.pack", *own)
+    folds = ["data.num_folds=3", "data.fold=1", "data.crop_size=[64,96]", "data.batch_size=2", "logger=csv"]
+    start = ["trainer=cpu", "trainer.max_epochs=1", f"init_from={runs / 'smoke'}", "averaging=ema"]
+    call("src.train", *start, "scheduler=poly", f"runs={runs}", *own, *folds, "name=own")
+
+
+def commands_of_many_runs(folder: Path) -> None:
+    """Trains in stages, by src.crossval, src.train, src.eval and src.aggregate; and every network, in sweeps."""
+    runs = folder / "many"
+    stages = ["stages=two", "stages.first.epochs=1", "stages.second.epochs=1"]
+    stages += ['stages.second.overrides=["crossval.official_val=false"]']
+    folds = ["data.num_folds=2", "data.dataset.num_train=24", "data.dataset.num_val=3", "data.batch_size=2"]
+    call("src.stages", *SMALL, f"runs={runs}", *stages, *folds)
+    sweeps = models_by_backbone()
+    for backbone, models in sweeps.items():
+        call("src.train", "-m", *TINY, f"runs={runs}", *backbone, f"model={','.join(models)}")
+    summaries = list((runs / "sweeps").glob("*/summary.md"))
+    assert len(summaries) == len(sweeps), summaries
+    for summary in summaries:
+        assert "not finished" not in summary.read_text(), summary.read_text()
 
 
 def write_own_data(root: Path) -> Path:
@@ -83,10 +93,14 @@ def models_by_backbone() -> dict[tuple[str, ...], list[str]]:
 
 
 def call(module: str, *arguments: str) -> None:
-    print(f"$ python -m {module} {' '.join(arguments)}", flush=True)
+    """Runs a command, then prints it with its output and time."""
     start = time.perf_counter()
-    subprocess.run([sys.executable, "-m", module, *arguments], cwd=ROOT, check=True)
-    print(f"  {time.perf_counter() - start:.1f} s\n", flush=True)
+    command = [sys.executable, "-m", module, *arguments]
+    result = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    words = f"$ python -m {module} {' '.join(arguments)}"
+    print(f"{words}\n{result.stdout}  {time.perf_counter() - start:.1f} s\n", flush=True)
+    if result.returncode != 0:
+        raise SystemExit(f"status {result.returncode}: {words}")
 
 
 if __name__ == "__main__":
