@@ -1,4 +1,6 @@
-"""Runs every command once on built-in data, as a user would, two at a time, and trains every network for two steps.
+"""Runs every command once on built-in data, as a user would, two at a time.
+
+The tests train every network (tests/config/test_recipes.py); a sweep here trains one for each kind of backbone.
 
 python scripts/smoke.py
 """
@@ -49,7 +51,7 @@ def commands_of_one_run(folder: Path) -> None:
 
 
 def commands_of_many_runs(folder: Path) -> None:
-    """Trains in stages, by src.crossval, src.train, src.eval and src.aggregate; and every network, in sweeps."""
+    """Trains in stages, by src.crossval, src.train, src.eval and src.aggregate; and in sweeps."""
     runs = folder / "many"
     stages = ["stages=two", "stages.first.epochs=1", "stages.second.epochs=1"]
     stages += ['stages.second.overrides=["crossval.official_val=false"]']
@@ -84,12 +86,12 @@ def write_own_data(root: Path) -> Path:
 
 
 def models_by_backbone() -> dict[tuple[str, ...], list[str]]:
-    """Groups all networks by the override that chooses their backbone; it is empty if the small default fits."""
+    """Returns two networks for each override that chooses their backbone; it is empty if the small default fits."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for path in sorted((ROOT / "conf" / "model").glob("*.yaml")):
         small = re.search(r"^# Small: (backbone=\w+)\.$", path.read_text(), re.M)
         groups.setdefault((small[1],) if small else (), []).append(path.stem)
-    return groups
+    return {backbone: models[:2] for backbone, models in groups.items()}
 
 
 def call(module: str, *arguments: str) -> None:

@@ -288,7 +288,7 @@ def test_training_reads_nothing_of_a_held_out_part_or_its_group(
 REAL = (*THREE_FOLDS, "data.num_folds=2", "crossval.official_val=true")
 
 
-@pytest.mark.e2e
+@pytest.mark.slow
 def test_real_processes(tmp_path: Path) -> None:
     """One fold is made to fail by a bad override; the next call runs only that one, in the folder that it left."""
 
