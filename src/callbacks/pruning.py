@@ -4,8 +4,7 @@ from typing import Any
 
 import lightning as L
 
-from src.errors import UserError
-from src.runs.study import PRUNED, Place, open_study
+from src.runs.study import PRUNED, Place, PrunedError, open_study
 
 
 class Pruning(L.Callback):
@@ -14,7 +13,7 @@ class Pruning(L.Callback):
     The last checkpoint is then that of the epoch before. A validation that is repeated after a kill counts once.
 
     Raises:
-        UserError: the training is pruned.
+        PrunedError: the training is pruned.
     """
 
     def __init__(self, place: Place) -> None:
@@ -26,7 +25,7 @@ class Pruning(L.Callback):
         epoch, miou = trainer.current_epoch + 1, float(trainer.callback_metrics["val/miou"])
         is_pruned = trainer.is_global_zero and self._is_pruned(epoch, miou)
         if trainer.strategy.broadcast(is_pruned):
-            raise UserError(
+            raise PrunedError(
                 f"pruned after epoch {epoch}: val/miou {miou:.4f} is below the median of the other trials at this epoch"
             )
 

@@ -28,6 +28,7 @@ from src.machine import RUN_VARIABLE, SWEPT_VARIABLE, describe_end
 from src.processes.children import run as run_child
 from src.reports.sweep import draw_summary, progress, summary, write_summary
 from src.runs.folder import RunFolder
+from src.runs.study import PrunedError
 from src.runs.sweep import Plan, note_job, read_sweep, write_plan
 
 log = logging.getLogger(__name__)
@@ -126,7 +127,8 @@ class SweepSummary(Callback):
         if job_return.status == JobStatus.FAILED:
             error = job_return._return_value  # its property would raise it
             text = user_message(error, config.hydra.job.config_name) or f"{type(error).__name__}: {error}"
-            note_job(Path(config.hydra.runtime.output_dir), error=text)
+            is_pruned = isinstance(error, PrunedError)
+            note_job(Path(config.hydra.runtime.output_dir), error=text, is_pruned=is_pruned)
         sweep = read_sweep(Path(config.hydra.sweep.dir))
         write_summary(sweep, Path(config.hydra.sweep.dir))
         log.info("%s", progress(sweep))

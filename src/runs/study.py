@@ -18,6 +18,10 @@ JOURNAL = "optuna.log"
 PRUNED = "pruned"  # attribute of a trial that was ended early
 
 
+class PrunedError(UserError):
+    """A training was ended early because its figures are below those of the other trials."""
+
+
 @dataclass(frozen=True)
 class Place:
     """The place of a trial, as one process hands it to another: the folder, its number, trials that are not pruned."""
