@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class Search(Sweeper):
-    """Asks optuna for the values of a job, trains, and tells the job's result, until `trials` of them are finished.
+    """Trains jobs whose values optuna chooses by the results of the earlier ones, until `trials` of them are finished.
 
     The journal is a file, so that a search that was killed goes on: a trial without an end whose process is gone is
     trained on, with the same words, from its last checkpoint. Several processes may run the same command at a time.
@@ -95,7 +95,7 @@ class Search(Sweeper):
         return study.ask(dict(space)).number
 
     def _run(self, study: "Study", number: int, fixed: Sequence[str], folder: Path) -> int:
-        """Trains a trial and tells its result; returns 1 if it failed."""
+        """Trains a trial and records its result in the study; returns 1 if it failed."""
         from optuna.trial import TrialState
 
         trial = study.get_trials(deepcopy=False)[number]

@@ -11,7 +11,7 @@ Colour = tuple[int, int, int]  # RGB, 0..255
 
 @dataclass(frozen=True)
 class ImageForm:
-    """How image files are read.
+    """The form of image files: their channels, and the range of their values.
 
     Args:
         channels: 3, RGB (greys are repeated), or 4, RGB and one more, such as infrared.

@@ -23,7 +23,7 @@ IGNORE = "ignore"
 
 @dataclass(frozen=True)
 class Grouping:
-    """How the classes of a dataset's files become those learnt.
+    """The table from the classes of a dataset's files to those that a run learns.
 
     Args:
         labels: the label set of the files.

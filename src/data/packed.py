@@ -82,7 +82,7 @@ def pack_fingerprint(source: FileSource, samples: Sequence[Sample], *, times: bo
 
 
 def form_tables(form: ImageForm) -> list[Any]:
-    """How images are read, for digests; nothing if they are read as RGB of 8 bits, as all once were."""
+    """Describes the form of the images, for digests; empty for RGB of 8 bits, the only form of earlier versions."""
     return [] if form == RGB else [asdict(form)]
 
 

@@ -19,7 +19,7 @@ REPEATS = ("seed", "data.fold")  # factors whose levels repeat the same experime
 
 @dataclass(frozen=True)
 class Plan:
-    """What a sweep is to do."""
+    """The factors of a sweep and the number of its jobs."""
 
     factors: list[str]  # keys that have several values on the command line
     jobs: int | None  # their number, if it is known before they run
@@ -27,7 +27,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class JobNote:
-    """What is known of a job beside its run folder."""
+    """The command line of a job, its run folder, and its error; `job.json` in the folder of the job."""
 
     words: list[str]  # its own command line
     run: str | None = None  # path of the run folder

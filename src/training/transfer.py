@@ -136,7 +136,7 @@ def plan_transfer(architecture: nn.Module, origin: Origin, class_tensors: set[st
 
 
 def _sees_a_fourth_channel(here: Tensor, there: Tensor) -> bool:
-    """Whether a kernel differs from the source's only in that it takes a fourth channel of an image."""
+    """Returns whether a kernel differs from the source's only in that it takes a fourth channel of an image."""
     channels = (there.shape[1:2], here.shape[1:2])
     return (
         channels == ((3,), (4,))
@@ -146,7 +146,7 @@ def _sees_a_fourth_channel(here: Tensor, there: Tensor) -> bool:
 
 
 def _is_statistic(tensor: Tensor) -> bool:
-    """Whether a tensor has the shape of a mean per channel of images."""
+    """Returns whether a tensor has the shape of a mean per channel of images."""
     return tensor.ndim == 4 and tensor.shape[1] in (3, 4) and tensor.numel() == tensor.shape[1]
 
 

@@ -193,7 +193,7 @@ def test_check_sees_the_classes_that_training_sees(tmp_path: Path) -> None:
 
 
 def test_files_for_a_server_are_refused(tmp_path: Path) -> None:
-    """A benchmark wants its own classes, which a network of merged ones does not tell apart."""
+    """A benchmark wants its own classes, between which a network of merged ones does not distinguish."""
     run = RunFolder(tmp_path / "run")
     words = ("data=kitti", f"data.root={write_kitti(tmp_path / 'kitti')}", *SMALL, "data.merge={vehicle:[car,bus]}")
     with composed("train", *words) as cfg:

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from src.data.frame import Colour
-from src.data.imports.shapes import Export, ImageFolder, Shape, ring, runs
+from src.data.imports.shapes import Export, ImageFolder, Shape, hex_colour, ring, runs
 from src.data.listing import walk
 from src.data.reading import open_mask, read_text
 from src.errors import UserError
@@ -25,11 +25,9 @@ def read_cvat(file: Path, images: ImageFolder) -> Export:
         root = ElementTree.fromstring(read_text(file))
         if root.find("image") is None:
             raise UserError(f"{file}: has no <image>; export the task as `CVAT for images 1.1` (not for video)")
-        names = [entry.findtext("name", "") for entry in root.iterfind("meta//labels/label")]
-        listed = {
-            entry.findtext("name", ""): entry.findtext("color") or "" for entry in root.iterfind("meta//labels/label")
-        }
-        export = Export([], list(dict.fromkeys(names)) or None, {n: _hex(c) for n, c in listed.items() if c})
+        labels = root.iterfind("meta//labels/label")
+        listed = {entry.findtext("name", ""): entry.findtext("color") or "" for entry in labels}
+        export = Export([], list(listed) or None, {name: hex_colour(text) for name, text in listed.items() if text})
         for entry in root.iterfind("image"):
             size = (int(entry.attrib["height"]), int(entry.attrib["width"]))
             areas = [child for child in entry if child.tag in AREAS]
@@ -42,11 +40,6 @@ def read_cvat(file: Path, images: ImageFolder) -> Export:
             raise
         raise UserError(f"{file}: is no annotations.xml of CVAT ({error}); export it again") from error
     return export
-
-
-def _hex(text: str) -> Colour:
-    red, green, blue = bytes.fromhex(text.removeprefix("#"))
-    return red, green, blue
 
 
 def _shape(file: Path, child: ElementTree.Element) -> Shape:

@@ -136,6 +136,12 @@ def fill(rings: Sequence[Ring], size: tuple[int, int]) -> np.ndarray:
     return np.logical_xor.accumulate(toggles, axis=1)[:, :width]
 
 
+def hex_colour(text: str) -> Colour:
+    """Returns the RGB of `#rrggbb`. Raises ValueError for another text."""
+    red, green, blue = bytes.fromhex(text.removeprefix("#"))
+    return red, green, blue
+
+
 def ring(points: object, file: Path) -> Ring:
     """Returns points `(N, 2)`, or their flat list x y x y ..., as an array. UserError if they are no polygon."""
     try:

@@ -10,8 +10,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from src.data.frame import Colour
-from src.data.imports.shapes import Export, ImageFolder, Shape, ring
+from src.data.imports.shapes import Export, ImageFolder, Shape, hex_colour, ring
 from src.errors import UserError
 
 
@@ -29,7 +28,7 @@ def read_supervisely(meta_file: Path, meta: Any, files: list[tuple[Path, Any]], 
         export.classes = [str(entry["title"]) for entry in meta["classes"]]
         for entry in meta["classes"]:
             if colour := entry.get("color"):
-                export.colours[str(entry["title"])] = _hex(colour)
+                export.colours[str(entry["title"])] = hex_colour(colour)
         for file, content in files:
             size = (int(content["size"]["height"]), int(content["size"]["width"]))
             shapes = []
@@ -46,11 +45,6 @@ def read_supervisely(meta_file: Path, meta: Any, files: list[tuple[Path, Any]], 
             raise
         raise UserError(f"{file}: is no file of Supervisely's format ({error!r}); export the project again") from error
     return export
-
-
-def _hex(text: str) -> Colour:
-    red, green, blue = bytes.fromhex(text.removeprefix("#"))
-    return red, green, blue
 
 
 def _shape(file: Path, entry: dict) -> Shape | None:
