@@ -97,6 +97,7 @@ def test_a_search_in_one_go_chooses_the_same(tmp_path: Path) -> None:
         part.sweep(WORDS)
         parts += launcher.seen
     assert parts == first.seen
+    assert len({words for _, words in parts}) == 8, "no two trials have the same values"
 
 
 def test_a_trial_of_a_living_process_is_left_to_it(tmp_path: Path) -> None:
