@@ -7,7 +7,7 @@ rows, so that those of a whole image need never exist: 19 classes of 4096x8192 p
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from src.crf.mean_field import refine
 from src.crf.settings import DenseCRF
+from src.models.ensemble import Ensemble, mean_scores
 from src.models.network import Network, finite_logits
 from src.models.sliding import Windows, sliding_rows
 from src.upsampling import RowUpsampling
@@ -109,15 +110,6 @@ def fit_labels(image: Tensor, mask: Tensor, protocol: Protocol) -> tuple[Tensor,
     return image, mask, protocol.at_own_size
 
 
-class Ensemble(torch.nn.ModuleList):
-    """Networks of the same classes whose probabilities `predict_scores` averages."""
-
-    @property
-    def channels(self) -> int:
-        """The number of channels of an image."""
-        return cast(Network, self[0]).channels
-
-
 def predict_scores(network: Network | Ensemble, image: Tensor, protocol: Protocol) -> Tensor:
     """Scores an image `(B, 3, H, W)` in 0..255: float32 `(B, K, H, W)` logits, or logarithms of mean probabilities.
 
@@ -147,7 +139,7 @@ def predict_rows(network: Network | Ensemble, image: Tensor, protocol: Protocol,
     if protocol.crf is not None:
         yield 0, refine(predict_scores(network, image, replace(protocol, crf=None)), image, protocol.crf)
         return
-    networks = cast(list[Network], list(network) if isinstance(network, Ensemble) else [network])
+    networks = network.members if isinstance(network, Ensemble) else [network]
     mirrors = (False, True)[: 1 + protocol.flip]
     views = [_View(image, protocol, *view) for view in itertools.product(networks, protocol.scales, mirrors)]
     height, start, rows = image.shape[-2], 0, 1
@@ -162,10 +154,7 @@ def _mean_scores(views: list["_View"], start: int, stop: int) -> Tensor:
     """Returns rows of the logits of one view, or of the logarithm of the mean probabilities of several."""
     if len(views) == 1:
         return views[0].rows(start, stop)
-    total = views[0].rows(start, stop).softmax(dim=1)
-    for view in views[1:]:
-        total += view.rows(start, stop).softmax(dim=1)
-    return (total / len(views)).clamp_min(torch.finfo(torch.float32).tiny).log()
+    return mean_scores(view.rows(start, stop) for view in views)
 
 
 class _View:

@@ -13,9 +13,10 @@ from torchmetrics import MeanMetric
 
 from src.data.dataset import derive_seed
 from src.errors import UserError
-from src.inference import Ensemble, Protocol, Rows, fit_labels, predict_rows, predict_scores
+from src.inference import Protocol, Rows, fit_labels, predict_rows, predict_scores
 from src.metrics.confusion import ConfusionMatrix, count_images
 from src.metrics.figures import figures
+from src.models.ensemble import Ensemble
 from src.models.network import Network
 
 Batch = dict[str, Tensor]

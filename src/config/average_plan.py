@@ -1,6 +1,6 @@
 """Plans an average: opens its runs, checks that they belong together, and derives the configuration of the winner."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -11,10 +11,11 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from src.config.build import build_data
+from src.config.checks import one_of
 from src.config.flat import differing_keys, digest, flatten, literal, to_dict
 from src.config.identity import identity
 from src.config.reopen import AS_RUN, load_data, load_run
-from src.config.saved import config_text, read_config
+from src.config.saved import ENSEMBLE, config_text, read_config
 from src.data.fingerprint import fingerprint, training_fingerprints
 from src.data.folds import Folds
 from src.data.source import Source
@@ -25,7 +26,19 @@ from src.runs.folder import AVERAGE, RunFolder
 from src.runs.origin import find_origin
 from src.runs.zoo import OUTPUTS, find_run
 
+# Parts of configurations, and the words for a difference. Averages of probabilities need not share the first.
+SHARED = (
+    ("task.network", "different networks"),
+    ("task.inference", "different protocols"),
+    ("datamodule.dataset", "different data"),
+    ("data.fingerprint", "different data"),
+)
+REMEDIES = {
+    "task.inference": "give inference....=... for all",
+    "task.network": "average runs that share it, or their probabilities by keep=ensemble",
+}
 SELECTIONS = ("fold_val", "official_val", "holdout")
+KEPT = ("network", "ensemble")
 # Options that decide the winner.
 QUESTION = ("top_k", "select_on", "holdout", "batchnorm_images", "inference", "precision")
 
@@ -60,13 +73,19 @@ def plan_average(cfg: DictConfig) -> tuple[AveragePlan, DictConfig | None]:
         # Runs of one folder are those of one command; others have only this average in common.
         group=(run.path if cfg["from"] is None else Path(cfg["from"])).name,
         members=[
-            RunToAverage(each.run, partial(build_data, each.config.datamodule, each.source, augmentation=None))
+            RunToAverage(
+                each.run,
+                partial(build_data, each.config.datamodule, each.source, augmentation=None),
+                partial(instantiate, each.config.task),
+            )
             for each in runs
         ],
         select_on=cfg.select_on,
         holdout=cfg.holdout,
         top_k=cfg.top_k,
         batchnorm_images=cfg.batchnorm_images,
+        is_one_network=_is_one_network(runs),
+        keeps_ensemble=cfg.keep == "ensemble",
         accelerator=cfg.accelerator,
         precision=config.trainer.precision,
         seed=config.seed,
@@ -98,8 +117,9 @@ def open_runs(cfg: DictConfig) -> list[OpenedRun]:
         given = ", ".join(map(str, paths)) or "none"
         raise UserError(f"an average needs two runs or more, each once; given: {given}")
     runs = [open_run_to_average(cfg, path) for path in paths]
+    one_of("keep", cfg.keep, KEPT)
     for other in runs[1:]:
-        check_same(runs[0], other)
+        check_same(runs[0], other, SHARED[1:] if cfg.keep == "ensemble" else SHARED)
     return runs
 
 
@@ -129,27 +149,35 @@ def open_run_to_average(cfg: DictConfig, path: Path) -> OpenedRun:
     return OpenedRun(run, config, source, find_origin(str(path)).digest)
 
 
-def check_same(first: OpenedRun, other: OpenedRun) -> None:
-    """Raises UserError, with the names of both runs, if their weights or figures do not belong together."""
+def check_same(first: OpenedRun, other: OpenedRun, parts: Sequence[tuple[str, str]] = SHARED) -> None:
+    """Raises UserError, with the names of both runs, if they have other labels or differ in a part of their settings.
+
+    Args:
+        parts: keys of the configuration, each with what a difference is called.
+    """
     one, two = first.run.path, other.run.path
     if _label_set(first.source) != _label_set(other.source):
         raise UserError(
             f"{one} and {two} have different label sets: {first.source.labels} and {other.source.labels}; average runs "
             "of one label set"
         )
-    for key, subject in (
-        ("task.network", "different networks"),
-        ("task.inference", "different protocols"),
-        ("datamodule.dataset", "different data"),
-        ("data.fingerprint", "different data"),
-    ):
+    for key, subject in parts:
         values, others = (_leaves(each.config, key) for each in (first, other))
         if differing := differing_keys(values, others):
             name = differing[0]
-            remedy = "give inference....=... for all" if key == "task.inference" else "average runs that share it"
+            remedy = REMEDIES.get(key, "average runs that share it")
             raise UserError(
                 f"{one} and {two} have {subject}: {key}.{name} is {values.get(name)} and {others.get(name)}; {remedy}"
             )
+
+
+def _names(values: Iterable[str | None]) -> str:
+    return " + ".join(dict.fromkeys(value for value in values if value))
+
+
+def _is_one_network(runs: Sequence[OpenedRun]) -> bool:
+    first, *others = (_leaves(each.config, "task.network") for each in runs)
+    return not any(differing_keys(first, other) for other in others)
 
 
 def _label_set(source: Source) -> tuple[str, list[str]]:
@@ -194,7 +222,8 @@ def question_digest(cfg: DictConfig, runs: Sequence[OpenedRun]) -> str:
     data = [to_dict(each.config.data.fingerprint) for each in runs]
     if cfg.holdout is not None:
         data.append({cfg.holdout: fingerprint(runs[0].source, runs[0].source.samples(cfg.holdout))})
-    return digest([[each.digest for each in runs], data, {key: content[key] for key in QUESTION}])
+    options = {key: content[key] for key in QUESTION} | ({} if cfg.keep == KEPT[0] else {"keep": cfg.keep})
+    return digest([[each.digest for each in runs], data, options])
 
 
 def winner_config(cfg: DictConfig, runs: Sequence[OpenedRun], run: RunFolder, question: str) -> DictConfig:
@@ -208,6 +237,11 @@ def winner_config(cfg: DictConfig, runs: Sequence[OpenedRun], run: RunFolder, qu
     config.aggregate = {
         "digest": question,
         "runs": [str(each.run.path) for each in runs],
-        **{key: cfg[key] for key in ("select_on", "holdout", "top_k", "batchnorm_images")},
+        **{key: cfg[key] for key in ("keep", "select_on", "holdout", "top_k", "batchnorm_images")},
     }
+    if cfg.keep == "ensemble":
+        networks = [deepcopy(each.config.task.network) for each in runs]
+        config.task.network = {"_target_": ENSEMBLE, "networks": networks}
+        config.choices.model = f"ensemble of {_names(each.config.choices.get('model') for each in runs)}"
+        config.backbone = {"name": _names(OmegaConf.select(each.config, "backbone.name") for each in runs)}
     return config

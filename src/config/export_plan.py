@@ -11,6 +11,7 @@ from src.config.build import image_form
 from src.config.checks import one_of
 from src.config.kinds import is_number
 from src.config.reopen import AS_RUN, load_data, load_run
+from src.config.saved import ENSEMBLE
 from src.data.frame import ImageForm
 from src.data.listing import list_images
 from src.data.reading import read_image
@@ -53,6 +54,9 @@ def plan_export(cfg: DictConfig) -> ExportPlan:
     options = read_options(cfg)
     # `precision` is that of the file here, and not that of an evaluation.
     run, config = load_run(OmegaConf.merge(cfg, {"precision": AS_RUN}))  # pyright: ignore[reportArgumentType]
+    if config.task.network._target_ == ENSEMBLE:
+        members = ", ".join(config.aggregate.runs)
+        raise UserError(f"run={cfg.run}: is an ensemble, which is not exported as one file; export its runs: {members}")
     path = _free_path(cfg, options, run)
     return ExportPlan(run, config, path, options, find_examples(cfg, run, config))
 

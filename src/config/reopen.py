@@ -39,15 +39,16 @@ def load_run(cfg: DictConfig) -> tuple[RunFolder, DictConfig]:
     if cfg.precision != AS_RUN:
         config.trainer.precision = one_of("precision", cfg.precision, PRECISIONS)
     _change_data(cfg.data, config)
-    forget_weights(config.task.network.architecture)
+    forget_weights(config.task.network)
     return run, config
 
 
-def forget_weights(architecture: DictConfig) -> None:
+def forget_weights(network: DictConfig) -> None:
     """Removes the weights that a network once started from, which a checkpoint replaces, so that none are fetched."""
-    for key in flatten(to_dict(architecture)):
-        if key.rpartition(".")[2] == "weights":
-            OmegaConf.update(architecture, key, None)
+    for member in network.get("networks", [network]):  # those of an ensemble
+        for key in flatten(to_dict(member)):
+            if key.rpartition(".")[2] == "weights":
+                OmegaConf.update(member, key, None)
 
 
 def _change_data(given: DictConfig, config: DictConfig) -> None:

@@ -18,7 +18,7 @@ from src.files import damaged
 # Parts that commands read from a run's configuration.
 NEEDED = (
     "data.name", "data.classes", "datamodule.dataset._target_", "datamodule.folds", "inference",
-    "task.network.architecture._target_", "task.classes", "task.inference", "trainer.precision", "seed",
+    "task.network._target_", "task.classes", "task.inference", "trainer.precision", "seed",
 )  # fmt: skip
 END = "\n..."  # YAML's mark of the end of a document
 TASK = ("src.task.", "src.models.", "src.losses.", "src.training.", "torch.optim.")
@@ -39,6 +39,7 @@ GROUPS = {
 INTERPOLATION = re.compile(r"(?<!\\)(\\\\)*\$\{")  # not one with a backslash before it, which OmegaConf reads as text
 # Of these packages every class is allowed, of the others those that conf/ names.
 PROGRAM = __name__.partition(".")[0]  # src in a clone, streetseg where it is installed (setup.py)
+ENSEMBLE = f"{PROGRAM}.models.ensemble.Ensemble"  # of runs of src.aggregate; no file of conf/ names it
 OWN = re.compile(r"(?m)(_target_: *)(?:src|streetseg)\b(?=\.)")  # of a run of either
 CLASSES = re.compile(r"(torch\.optim|albumentations)\.[A-Z]\w*")
 
@@ -119,7 +120,7 @@ def _belongs(root: str, value: Any) -> bool:
 def known_targets(group: str = ".") -> frozenset[str]:
     """Returns every `_target_` that a file in a folder of conf/ names."""
     texts = (file.read_text() for file in (CONF / group).rglob("*.yaml"))
-    return frozenset(target for text in texts for target in re.findall(r"_target_: *([\w.]+)", text))
+    return frozenset(target for text in texts for target in re.findall(r"_target_: *([\w.]+)", text)) | {ENSEMBLE}
 
 
 def _walk(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:

@@ -121,5 +121,5 @@ def read_spec(table: dict[str, Any]) -> TableSpec:
 def build_network(run: RunFolder) -> Any:
     """Builds the network of a run, with random weights."""
     network = load_config(run.config).task.network
-    forget_weights(network.architecture)
+    forget_weights(network)
     return instantiate(network, _convert_="all")

@@ -1,4 +1,4 @@
-"""Averages the weights of several runs, compares the averages, and keeps the best one as a run."""
+"""Averages several runs, compares the averages, and keeps one as a run."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunToAverage:
-    """A run whose weights are averaged; `build_data` builds its data module, without augmentation."""
+    """A run that is averaged; `build_data` builds its data module, without augmentation."""
 
     run: RunFolder
     build_data: Callable[[], SegmentationDataModule]
+    build_task: Callable[[], SegmentationTask]
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class AveragePlan:
     holdout: str | None  # the split that decides by `holdout`, else None
     top_k: int  # number of best runs that are averaged beside all of them
     batchnorm_images: int  # number of training images that BatchNorm of an average is measured on
+    is_one_network: bool  # of all runs, so that weights can be averaged
+    keeps_ensemble: bool  # the averaged probabilities are kept, whatever they score
     accelerator: str  # of the evaluations, as `precision`
     precision: str
     seed: int  # seed of the training images
@@ -72,8 +75,8 @@ def keep_best(plan: AveragePlan, publish: Publish) -> None:
         winner, candidates = comparison.compare(plan.top_k)
         # The folder first: the winner's figure is measured on the weights that were kept, as src.eval will.
         comparison.save(winner, run.path / "checkpoints" / "best.ckpt")
-        write_leakage(run.path, [], comparison.leakage(winner, is_chosen=True))
-        record = AverageRecord(plan.select_on, winner.name, candidates)
+        write_leakage(run.path, [], comparison.leakage(winner, is_chosen=not plan.keeps_ensemble))
+        record = AverageRecord(plan.select_on, winner.name, candidates, plan.keeps_ensemble)
         # Before the configuration: a folder with both is never taken for a run to average.
         write_json(run.path / AVERAGE, record)
         write_json(run.identity, plan.identity)
@@ -109,7 +112,7 @@ def build_comparison(plan: AveragePlan) -> AverageComparison:
     trainer = evaluation_trainer(plan.accelerator, plan.precision, with_progress=False)
     training = plan.build_data()
     official = Part(training, "val") if "val" in training.source.splits else None
-    members = [read_member(each.run, each.build_data()) for each in plan.members]
+    members = [read_member(each.run, each.build_task(), each.build_data()) for each in plan.members]
     if plan.select_on == "fold_val":
         # Runs of the same fold share its images, which count once.
         selection = list({member.own.record: member.own for member in members}.values())
@@ -119,4 +122,7 @@ def build_comparison(plan: AveragePlan) -> AverageComparison:
     else:
         assert plan.holdout is not None
         selection = [Part(training, plan.holdout)]
-    return AverageComparison(trainer, plan.build_task(), members, training, plan.batchnorm_images, selection, official)
+    return AverageComparison(
+        trainer, plan.build_task(), members, training, plan.batchnorm_images, selection, official,
+        plan.is_one_network, plan.keeps_ensemble,
+    )  # fmt: skip

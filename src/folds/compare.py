@@ -16,12 +16,12 @@ from torch import Tensor
 
 from src.data.datamodule import SegmentationDataModule
 from src.data.folds import Split
-from src.evaluation.checkpoint import read_checkpoint
+from src.evaluation.checkpoint import load_weights
 from src.evaluation.measure import count, describe_evaluation, protocol
 from src.files import atomic_path
-from src.folds.soup import State, check_same_tensors, greedy_soup, mean_state, rank
-from src.inference import Ensemble
+from src.folds.soup import check_same_tensors, greedy_soup, mean_state, rank
 from src.metrics.figures import figures
+from src.models.ensemble import Ensemble
 from src.models.network import Network
 from src.runs.folder import RunFolder
 from src.runs.leakage import image_ids, leakage_before
@@ -31,7 +31,6 @@ from src.task import SegmentationTask
 from src.training.batchnorm import batchnorm_layers, remeasure
 
 log = logging.getLogger(__name__)
-PREFIX = "network."
 ENSEMBLE = "averaged probabilities"
 MEAN = "mean of all"
 
@@ -56,10 +55,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Member:
-    """A run whose weights are averaged."""
+    """A run that is averaged with others."""
 
     name: str  # name of its run folder
-    state: State  # tensors of its network, those of `checkpoint`
+    network: Network  # with the weights of `checkpoint`
     checkpoint: Checkpoint
     leakage: Leakage  # images that they were trained or chosen on, the run's own training images among them
     own: Part  # images that its training validated on
@@ -71,53 +70,53 @@ class Candidate:
 
     name: str
     members: tuple[int, ...]  # sorted indices of the members that it averages
-    # Whether probabilities are averaged instead of weights; an ensemble is no network and cannot win.
-    is_ensemble: bool = False
+    is_ensemble: bool = False  # probabilities are averaged instead of weights
 
 
 @dataclass(eq=False)
 class AverageComparison:
-    """Loads averages into the network of a task, and counts each on each part once.
+    """Puts averages in the place of a task's network, and counts each on each part once.
 
-    BatchNorm of a mean is measured again; a single member keeps its own.
+    BatchNorm of a mean is measured again; a single member keeps its own. Weights are averaged unless the members are
+    networks of different kinds, of which only the probabilities can be.
 
     Raises:
-        UserError: members of different architectures.
+        UserError: weights to average that differ in their tensors.
     """
 
     trainer: L.Trainer
-    task: SegmentationTask  # its network has the architecture of the members
+    task: SegmentationTask
     members: Sequence[Member]  # at least one
     training: SegmentationDataModule  # data module on whose training batches BatchNorm is measured
     batchnorm_images: int  # number of images that it is measured on, rounded up to whole batches
     selection: Sequence[Part]  # parts that decide; figures are of the images of all of them together
     official: Part | None  # the dataset's val, or None
+    is_one_network: bool = True  # the members have the same network, whose weights are averaged
+    keeps_ensemble: bool = False  # the averaged probabilities of all win, instead of the best single network
 
     def __post_init__(self) -> None:
         first, *others = self.members
-        for other in others:
-            check_same_tensors((first.name, first.state), (other.name, other.state))
-        self._network = cast(Network, self.task.network)
+        for other in others if self.is_one_network else ():
+            check_same_tensors((first.name, first.network.state_dict()), (other.name, other.network.state_dict()))
         self._loaded: tuple[tuple[int, ...], bool] | None = None
         self._counts: dict[tuple[int, tuple[int, ...], bool], np.ndarray] = {}
 
     def load(self, members: tuple[int, ...], is_ensemble: bool = False) -> None:
-        """Loads one member's weights as they are, the mean of several, or an ensemble of all into the task."""
+        """Puts one member's network as it is, the mean of several, or an ensemble of all into the task."""
         if (members, is_ensemble) == self._loaded:
             return
-        states = [self.members[index].state for index in members]
-        self.task.network = self._network
+        networks = [self.members[index].network for index in members]
         if is_ensemble:
-            networks = [copy.deepcopy(self._network) for _ in states]
-            for network, state in zip(networks, states, strict=True):
-                network.load_state_dict(state)
             self.task.network = Ensemble(networks)
+        elif len(networks) == 1:
+            self.task.network = networks[0]
         else:
-            self._network.load_state_dict(mean_state(states))
-            if len(states) > 1 and batchnorm_layers(self._network):
+            mean = self.task.network = copy.deepcopy(networks[0])
+            mean.load_state_dict(mean_state([network.state_dict() for network in networks]))
+            if batchnorm_layers(mean):
                 self.task.to(self.trainer.strategy.root_device)
                 with self.trainer.precision_plugin.val_step_context():
-                    remeasure(self._network, self._training_images())
+                    remeasure(mean, self._training_images())
         self._loaded = (members, is_ensemble)
 
     def _training_images(self) -> Iterator[Tensor]:
@@ -157,11 +156,13 @@ class AverageComparison:
     def candidates(self, top_k: int) -> list[Candidate]:
         """Lists the averages to compare; that of the best `top_k` is among them if there are more members."""
         order, everyone = self.rank_members(), tuple(range(len(self.members)))
-        found = [Candidate("best run", (order[0],)), Candidate(MEAN, everyone)]
+        found, ensemble = [Candidate("best run", (order[0],))], Candidate(ENSEMBLE, everyone, is_ensemble=True)
+        if not self.is_one_network:
+            return [*found, ensemble]
+        found.append(Candidate(MEAN, everyone))
         if top_k < len(everyone):
             found.append(Candidate(f"mean of top {top_k}", tuple(sorted(order[:top_k]))))
-        found.append(Candidate("greedy soup", greedy_soup(order, self.score)))
-        return [*found, Candidate(ENSEMBLE, everyone, is_ensemble=True)]
+        return [*found, Candidate("greedy soup", greedy_soup(order, self.score)), ensemble]
 
     def leakage(self, candidate: Candidate, *, is_chosen: bool) -> Leakage:
         """Returns the images that a candidate's weights were trained or chosen on.
@@ -196,13 +197,13 @@ class AverageComparison:
     def compare(self, top_k: int) -> tuple[Candidate, tuple[CandidateRecord, ...]]:
         """Evaluates all candidates on the images that decide and on val; returns the winner and all records."""
         candidates = self.candidates(top_k)
-        # The best candidate that is one network wins; the first of equal ones.
-        networks = [candidate for candidate in candidates if not candidate.is_ensemble]
-        winner = networks[rank([self.score(candidate.members) for candidate in networks])[0]]
+        # The best candidate that is one network wins, the first of equal ones; or the ensemble, whatever it scores.
+        allowed = [candidate for candidate in candidates if candidate.is_ensemble == self.keeps_ensemble]
+        winner = allowed[rank([self.score(candidate.members, candidate.is_ensemble) for candidate in allowed])[0]]
         records = []
         for candidate in candidates:
             # The figures that decide settled which members it has, or that it won: not so if it has all members.
-            is_chosen = candidate == winner or candidate.name not in (MEAN, ENSEMBLE)
+            is_chosen = (candidate == winner and len(allowed) > 1) or candidate.name not in (MEAN, ENSEMBLE)
             names = tuple(self.members[index].name for index in candidate.members)
             selection = self.describe(candidate, self.selection, is_chosen=is_chosen)
             official = self.describe(candidate, [self.official], is_chosen=is_chosen) if self.official else None
@@ -211,7 +212,7 @@ class AverageComparison:
 
     def save(self, candidate: Candidate, path: Path) -> None:
         """Writes a checkpoint for evaluation, prediction and `init_from`; a training cannot continue from it."""
-        self.load(candidate.members)
+        self.load(candidate.members, candidate.is_ensemble)
         state = {name: value.cpu() for name, value in self.task.state_dict().items()}
         checkpoint = self.checkpoint(candidate)
         content = {"state_dict": state, "epoch": checkpoint.epoch - 1, "global_step": checkpoint.step}
@@ -220,11 +221,12 @@ class AverageComparison:
             seal(temporary)
 
 
-def read_member(run: RunFolder, data: SegmentationDataModule) -> Member:
-    """Reads a run's best checkpoint, of which only tensors are unpickled, and its leakage."""
-    content = read_checkpoint(run.checkpoint("best"), "put back a copy of it, or leave this run out")
-    checkpoint = Checkpoint("best", content["epoch"] + 1, content["global_step"])
+def read_member(run: RunFolder, task: SegmentationTask, data: SegmentationDataModule) -> Member:
+    """Reads a run's best checkpoint into the network of its task, and its leakage.
+
+    Raises:
+        UserError: the checkpoint is damaged or does not fit.
+    """
+    checkpoint = Checkpoint("best", *load_weights(task, run.checkpoint("best")))
     leakage = Leakage(trained=frozenset(Part(data, "train").ids)) | leakage_before(run.path)
-    tensors, own = content["state_dict"].items(), Part(data, data.validation_split)
-    state = {key.removeprefix(PREFIX): value for key, value in tensors if key.startswith(PREFIX)}
-    return Member(run.path.name, state, checkpoint, leakage, own)
+    return Member(run.path.name, cast(Network, task.network), checkpoint, leakage, Part(data, data.validation_split))

@@ -150,7 +150,8 @@ def candidate_cells(record: AverageRecord) -> Table:
         rows.append([each.name, " ".join(each.members), *map(figure, evaluations)])
     protocols = [evaluations[0].protocol for evaluations in columns]
     splits = [f"{each.split} ({each.images})" for each in protocols]
-    lines = [f"chosen by {splits[0]} (select_on={record.select_on}): {record.winner}"]
+    by = "kept by keep=ensemble" if record.keeps_ensemble else f"chosen by {splits[0]} (select_on={record.select_on})"
+    lines = [f"{by}: {record.winner}"]
     lines += notes(evaluation for evaluations in columns for evaluation in evaluations)
     return Table(["weights", "of", *(f"mIoU on {split}" for split in splits)], rows, lines)
 

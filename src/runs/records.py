@@ -228,6 +228,7 @@ class AverageRecord:
     select_on: str  # option that says which images decide
     winner: str  # name of the candidate that was kept
     candidates: tuple[CandidateRecord, ...]
+    keeps_ensemble: bool = False  # it was asked for, and not chosen by its figure
 
 
 @dataclass(frozen=True)

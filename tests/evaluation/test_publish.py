@@ -208,9 +208,9 @@ def test_init_from_takes_all_of_it_and_hands_leakage_on(run: RunFolder, publishe
 def test_averages_read_it(published: RunFolder) -> None:
     config = load_config(published.config)
     data = build_data(config.datamodule, instantiate(config.datamodule.dataset, _convert_="all"), augmentation=None)
-    member = read_member(published, data)
+    member = read_member(published, instantiate(config.task), data)
     assert member.checkpoint.epoch == 3
-    assert {tensor.dtype for tensor in member.state.values()} == {torch.float32, torch.int64}
+    assert {tensor.dtype for tensor in member.network.state_dict().values()} == {torch.float32, torch.int64}
 
 
 def test_damaged_or_foreign_weights_are_refused(published: RunFolder, tmp_path: Path) -> None:

@@ -21,11 +21,11 @@ from src.data.datamodule import SegmentationDataModule
 from src.data.folds import Split
 from src.data.streets.source import Streets
 from src.folds.aggregate import AveragePlan, RunToAverage, keep_best
-from src.folds.compare import PREFIX
 from src.runs.folder import AVERAGE, RunFolder
 from src.runs.leakage import leakage_before, write_leakage
 from src.runs.records import AverageRecord, CandidateRecord, Leakage, Taint
 from src.runs.serial import read_record
+from src.runs.summary import summarise
 from tests.support.compose import composed
 from tests.support.paths import ROOT, TINY
 from tests.support.records import evaluation
@@ -62,8 +62,11 @@ def small_plan(folder: Path, folds: tuple[int, ...] = (0, 1, 2), **options: obje
         }
         torch.save({"state_dict": state, "epoch": 0, "global_step": 2 + number}, run.path / "checkpoints" / "best.ckpt")
         write_leakage(run.path, [], Leakage())
-        members.append(RunToAverage(run, partial(small_folds, 3, fold)))
-    defaults = {"select_on": "fold_val", "holdout": None, "top_k": 2, "batchnorm_images": 4}
+        members.append(RunToAverage(run, partial(small_folds, 3, fold), small_task))
+    defaults = {
+        "select_on": "fold_val", "holdout": None, "top_k": 2, "batchnorm_images": 4, "is_one_network": True,
+        "keeps_ensemble": False,
+    }  # fmt: skip
     return AveragePlan(
         RunFolder(folder / "average"),
         "group",
@@ -113,7 +116,28 @@ def test_all_averages_are_compared_and_the_winner_is_kept(tmp_path: Path) -> Non
     assert (state["epoch"], state["global_step"]) == (0, max(2 + int(name[-1]) for name in winner.members))
     if len(winner.members) == 1:
         own = torch.load(tmp_path / winner.members[0] / "checkpoints" / "best.ckpt", weights_only=True)
-        assert not differing(*({k: v for k, v in each["state_dict"].items() if PREFIX in k} for each in (state, own)))
+        assert not differing(
+            *({k: v for k, v in each["state_dict"].items() if k.startswith("network.")} for each in (state, own))
+        )
+
+
+def test_an_ensemble_of_different_networks_is_kept(tmp_path: Path) -> None:
+    """Its weights are those of all runs, and it is not chosen by a figure: it has every run, whatever it scores."""
+    plan = small_plan(tmp_path, is_one_network=False, keeps_ensemble=True)
+    best, ensemble = kept(plan)
+    assert (best.name, ensemble.name, ensemble.is_winner) == ("best run", "averaged probabilities", True)
+    assert ensemble.members == ("run0", "run1", "run2")
+    assert ensemble.official is not None
+    assert ensemble.official.protocol.taints == ()
+    assert [taint.how for taint in best.selection.protocol.taints] == ["trained", "chosen"]
+    assert plan.run.read_results().own.matrix == ensemble.official.matrix
+    assert leakage_before(plan.run.path).chosen == frozenset()
+    state = torch.load(plan.run.checkpoint("best"), weights_only=True)["state_dict"]
+    for number in range(3):
+        prefix, path = f"network.networks.{number}.", tmp_path / f"run{number}" / "checkpoints" / "best.ckpt"
+        own = {k.removeprefix("network."): v for k, v in torch.load(path, weights_only=True)["state_dict"].items()
+               if k.startswith("network.")}  # fmt: skip
+        assert not differing({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}, own)
 
 
 def test_fold_and_official_figures_carry_their_own_marks(tmp_path: Path) -> None:
@@ -292,11 +316,11 @@ def test_the_places_of_data_and_first_weights_may_differ(opened: list[OpenedRun]
 def test_another_question_is_another_average(folders: Path, opened: list[OpenedRun]) -> None:
     asked = {
         "top_k": 2, "select_on": "fold_val", "holdout": None, "batchnorm_images": 8, "inference": {"flip": "run"},
-        "precision": "run",
+        "precision": "run", "keep": "network",
     }  # fmt: skip
     others = {
         "top_k": 3, "select_on": "holdout", "holdout": "test", "batchnorm_images": 9, "inference": {"flip": True},
-        "precision": "bf16-mixed",
+        "precision": "bf16-mixed", "keep": "ensemble",
     }  # fmt: skip
     questions = [asked, *({**asked, key: value} for key, value in others.items())]
     digests = {question_digest(OmegaConf.create(question), opened) for question in questions}
@@ -371,6 +395,25 @@ def test_the_winner_is_a_run(folds: Path, cli, capfd: pytest.CaptureFixture[str]
     before = (run / "checkpoints" / "best.ckpt").stat().st_mtime_ns
     assert cli("aggregate", f"from={folds}", "top_k=2", CPU) == miou
     assert (run / "checkpoints" / "best.ckpt").stat().st_mtime_ns == before
+
+
+@pytest.mark.e2e
+def test_an_ensemble_of_two_networks_is_a_run(folds: Path, cli, fails) -> None:
+    """It is evaluated, segments and is published like any run; its figure is that of src.aggregate."""
+    other, run = folds.parent / "other", folds.parent / "both"
+    narrow = "model.decoder_channels=[16,16,8,8,4]"
+    cli("train", *TINY, *FOLDS, narrow, "data.fold=0", f"runs={folds.parent}", "name=other")
+    given = (f"runs=[{folds}/fold0,{other}]", "select_on=official_val", CPU, f"out={run}")
+    assert "or their probabilities by keep=ensemble" in fails("aggregate", *given)
+    assert "keep=both: must be one of network, ensemble" in fails("aggregate", *given, "keep=both")
+    miou = cli("aggregate", *given, "keep=ensemble")
+    assert [each.name for each in record(run).candidates] == ["best run", "averaged probabilities"]
+    assert summarise(RunFolder(run)).model == "ensemble of unet_small"
+    assert cli("eval", f"run={run}", CPU) == miou
+    assert cli("predict", f"run={run}", "split=val", CPU) == 3
+    assert "is an ensemble" in fails("export", f"run={run}")
+    cli("publish", f"run={run}", "name=both", f"zoo={folds.parent}/zoo")
+    assert cli("eval", f"run={folds.parent}/zoo/both", CPU) == pytest.approx(miou, abs=5e-3)
 
 
 @pytest.mark.e2e

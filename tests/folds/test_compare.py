@@ -17,9 +17,16 @@ from src.evaluation.measure import count
 from src.folds.compare import AverageComparison, Member, Part
 from src.folds.soup import mean_state
 from src.metrics.figures import figures
+from src.models.network import Network
 from src.runs.records import Checkpoint, Leakage, Taint
 from src.training.batchnorm import remeasure
 from tests.support.small import Small, adamw, differing, fit, small_data, small_task, small_trainer
+
+
+def network_of(state: dict) -> Network:
+    network = Network(Small(), None, None)
+    network.load_state_dict(state)
+    return network
 
 
 def comparison_of(
@@ -27,7 +34,9 @@ def comparison_of(
 ) -> AverageComparison:
     data, task = data or small_data(), small_task()
     part = Part(data, "val")
-    members = [Member(str(n), state, Checkpoint("best", 1, n), Leakage(), part) for n, state in enumerate(states)]
+    members = [
+        Member(str(n), network_of(state), Checkpoint("best", 1, n), Leakage(), part) for n, state in enumerate(states)
+    ]
     return AverageComparison(small_trainer(folder), task, members, data, images, [part], None)
 
 
@@ -139,7 +148,7 @@ class Table(AverageComparison):
         data, states = small_data(), random_states(1) * 3
         self.parts = [Part(data, "val") for _ in range(4)]
         members = [
-            Member(str(index), state, Checkpoint("best", 1, 5 - index), Leakage(), self.parts[index])
+            Member(str(index), network_of(state), Checkpoint("best", 1, 5 - index), Leakage(), self.parts[index])
             for index, state in enumerate(states)
         ]
         selection = self.parts[:3] if on_folds else self.parts[3:]

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from src.errors import UserError
 from src.folds.soup import check_same_tensors, greedy_soup, mean_state, rank
-from src.inference import Ensemble, Protocol, predict_scores
+from src.inference import Protocol, predict_scores
+from src.models.ensemble import Ensemble
 from src.models.network import Network
 from tests.support.small import Small
 
@@ -104,6 +106,18 @@ def test_a_member_joins_unless_the_score_falls(scores: dict, members: tuple[int,
     assert set(asked) == set(scores), "nothing else is tried"
 
 
+@torch.no_grad()
+def whole_of(network: Network, image: torch.Tensor) -> torch.Tensor:
+    logits = network(image)[0]
+    return torch.nn.functional.interpolate(logits, image.shape[-2:], mode="bilinear", align_corners=False).softmax(1)
+
+
+def test_networks_of_other_images_are_no_ensemble() -> None:
+    networks = [Network(Small(), [0.5] * channels, [0.25] * channels) for channels in (3, 4)]
+    with pytest.raises(UserError, match="the networks of an ensemble take images of 3 and 4 channels"):
+        Ensemble(networks)
+
+
 def test_probabilities_of_several_networks_are_averaged() -> None:
     networks = []
     for seed in range(3):
@@ -116,5 +130,8 @@ def test_probabilities_of_several_networks_are_averaged() -> None:
         expected = sum(predict_scores(network, image, protocol).exp() for network in networks) / 3
         single = predict_scores(Ensemble(networks[:1]), image, Protocol())
         torch.testing.assert_close(single, predict_scores(networks[0], image, Protocol()), rtol=0, atol=0)
+        even = torch.randint(0, 256, (1, 3, 20, 32), dtype=torch.uint8)
+        whole = Ensemble(networks)(even)[0].exp()
+        torch.testing.assert_close(whole, torch.stack([whole_of(network, even) for network in networks]).mean(0))
     torch.testing.assert_close(scores.exp(), expected)
     torch.testing.assert_close(scores.exp().sum(1), torch.ones(2, 21, 30))
