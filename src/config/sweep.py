@@ -1,28 +1,21 @@
-"""Sweeps (`-m`): jobs in processes of their own if they need several devices, and the record of the sweep."""
+"""The jobs of a sweep (`-m`): in processes of their own if they need several devices; the record of the sweep."""
 
 import logging
 import os
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 
 from src.config.checks import has_several_devices
-from src.config.kinds import check_kinds
-from src.config.messages import CONF, printable, user_message
+from src.config.messages import printable, user_message
 from src.config.resolvers import register_resolvers
-from src.config.words import settle_paths
 from src.errors import UserError
 from src.machine import RUN_VARIABLE, SWEPT_VARIABLE, describe_end
 from src.processes.children import run as run_child
@@ -70,34 +63,29 @@ def train_in_own_process(run: RunFolder) -> None:
         raise UserError(f"python -m {' '.join(command)}: {describe_end(status)}")
 
 
-def check_jobs(config_name: str, words: Sequence[str]) -> None:
-    """Composes each job of a sweep and checks its values, before the first one begins.
+def check_recipe() -> None:
+    """Raises UserError if a recipe of conf/sweep was chosen, and this job has no value for one of its keys.
 
-    Args:
-        words: the command line without `-m`. One with other options, or another sweeper than Hydra's, is not checked.
-
-    Raises:
-        UserError: a value of a wrong kind; and Hydra's errors for words that cannot be composed.
+    Hydra reads a sweeper's keys only under -m, and would train once with the defaults.
     """
-    if any(word.startswith(("-", "hydra/sweeper", "hydra.searchpath")) for word in words):
+    hydra = HydraConfig.get()
+    given = {word.lstrip("+~").partition("=")[0] for word in hydra.overrides.task}
+    params = hydra.sweeper.get("params") or {}
+    if all(key.lstrip("+~") in given for key in params):
         return
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        try:
-            for job in _jobs(words):
-                cfg = compose(config_name, job, return_hydra_config=True)
-                HydraConfig.instance().set_config(cfg)
-                with open_dict(cfg):
-                    cfg.pop("hydra")
-                settle_paths(cfg)
-                check_kinds(cfg)
-        finally:
-            HydraConfig.instance().cfg = None
+    word = next((word for word in hydra.overrides.task if word.startswith("sweep=")), "hydra.sweeper.params")
+    if hydra.mode == RunMode.MULTIRUN:
+        raise UserError(f"{word}: recipes are no values to sweep over; 'sweep=[A,B]' combines two")
+    raise UserError(
+        f"{word}: trains once for each value of {', '.join(params)}, for which -m is needed: -m {shlex.quote(word)}; "
+        "or give one value of each"
+    )
 
 
-def _jobs(words: Sequence[str]) -> list[list[str]]:
-    """Returns the command line of each job, in Hydra's order; Hydra must know its configurations."""
-    parsed = OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(list(words))
-    return [list(job) for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
+def plan_sweep(plan: Plan) -> None:
+    """Writes the plan of the sweep that this process runs into its folder, if the command records its sweeps."""
+    if _open is not None:
+        write_plan(_open, plan)
 
 
 class SweepSummary(Callback):
@@ -111,10 +99,6 @@ class SweepSummary(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         global _open
         _open = Path(config.hydra.sweep.dir)
-        words, jobs = list(config.hydra.overrides.task), config.hydra.sweeper.get("trials")
-        if config.hydra.sweeper["_target_"] == f"{BasicSweeper.__module__}.{BasicSweeper.__name__}":
-            jobs = len(_jobs(words))
-        write_plan(_open, Plan([key for key in map(_swept, words) if key], jobs))
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         if config.hydra.mode == RunMode.MULTIRUN:
@@ -144,9 +128,3 @@ def end_sweep() -> None:
     picture = draw_summary(sweep, folder)
     # Not by the log: it is set up in the processes of the jobs, which may be others.
     print(printable(f"{summary(sweep)}\n{picture or folder}"), flush=True)
-
-
-def _swept(word: str) -> str | None:
-    """Returns the key of a word of the command line that has several values."""
-    override = OverridesParser.create().parse_override(word)
-    return override.key_or_group if override.is_sweep_override() else None

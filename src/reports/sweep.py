@@ -41,6 +41,8 @@ def summary(sweep: Sweep) -> str:
     if failed := [job for job in sweep.jobs if job.state == "failed"]:
         lines = (f"job {job.number} failed ({' '.join(_own(sweep, job))}): {job.note.error}" for job in failed)
         parts.append("\n".join(lines))
+    if dropped := sweep.plan.dropped:
+        parts.append("\n".join(f"left out ({words}): {why}" for words, why in dropped.items()))
     return "\n\n".join(parts)
 
 

@@ -23,6 +23,7 @@ class Plan:
 
     factors: list[str]  # keys that have several values on the command line
     jobs: int | None  # their number, if it is known before they run
+    dropped: dict[str, str] = field(default_factory=dict)  # why a combination was left out, by its words
 
 
 @dataclass(frozen=True)
