@@ -1,6 +1,5 @@
 """A sweep over all combinations of values, each of which is checked before the first job begins."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,17 +15,17 @@ from hydra.types import HydraContext, TaskFunction
 from hydra.utils import instantiate
 from omegaconf import DictConfig, open_dict
 
+from src.config.checks import check_given, check_ranges
 from src.config.complete import settle_backbone
 from src.config.flat import to_dict
 from src.config.kinds import check_kinds
-from src.config.messages import user_message
+from src.config.messages import printable, user_message
 from src.config.reopen import forget_weights
-from src.config.sweep import check_recipe, plan_sweep
+from src.config.sweep import check_recipe, following_sweep, plan_sweep
 from src.config.words import settle_paths
-from src.errors import UserError
+from src.errors import UserError, whole
 from src.runs.sweep import Plan
 
-log = logging.getLogger(__name__)
 NETWORK = {"model", "backbone", "experiment"}  # groups that decide which network a job builds
 
 
@@ -62,14 +61,21 @@ class Grid(RecipeSweeper):
         params: as of `RecipeSweeper`.
         drop_impossible: whether combinations that are no network, such as a backbone for a network without one, are
             left out; they are refused otherwise.
+        max_batch_size: number of jobs that the launcher gets at a time; None: all.
 
     Raises:
         UserError: there is no job, a value of a wrong kind, an impossible combination; and Hydra's errors for words
             that cannot be composed. After all jobs, the error of the first that failed.
     """
 
-    def __init__(self, params: Mapping[str, Any] | None = None, drop_impossible: bool = False) -> None:
+    def __init__(
+        self,
+        params: Mapping[str, Any] | None = None,
+        drop_impossible: bool = False,
+        max_batch_size: int | None = None,
+    ) -> None:
         super().__init__(params)
+        self.batch = None if max_batch_size is None else whole("hydra.sweeper.max_batch_size", max_batch_size, 1)
         if not isinstance(drop_impossible, bool):
             raise UserError(f"hydra.sweeper.drop_impossible={drop_impossible}: must be true or false")
         self.drop_impossible = drop_impossible
@@ -87,7 +93,10 @@ class Grid(RecipeSweeper):
         dropped = self._check(jobs, factors)
         kept = [job for job in jobs if _differing(job, factors) not in dropped]
         plan_sweep(Plan([key.lstrip("+~") for key in factors], len(kept), dropped))
-        return [result.return_value for result in self.start.launch(kept, initial_job_idx=0)]
+        size = self.batch or len(kept)
+        with following_sweep(self.config):
+            batches = [self.start.launch(kept[first : first + size], first) for first in range(0, len(kept), size)]
+        return [result.return_value for batch in batches for result in batch]  # raises the error of a failed job
 
     def _check(self, jobs: Sequence[Sequence[str]], factors: Sequence[str]) -> dict[str, str]:
         """Checks all jobs; returns the reason of each impossible combination, by its words."""
@@ -104,6 +113,9 @@ class Grid(RecipeSweeper):
                 check_recipe()
                 settle_paths(cfg)
                 check_kinds(cfg)
+                if "trainer" in cfg:  # of a training
+                    check_given(cfg)
+                    check_ranges(cfg)
                 if pairs and (why := _no_network(cfg, known)):
                     impossible[_differing(job, factors)] = why
         finally:
@@ -118,7 +130,7 @@ class Grid(RecipeSweeper):
                     "trained; hydra.sweeper.drop_impossible=true leaves them out"
                 )
         for words, why in impossible.items():
-            log.info("left out: %s: %s", words, why)
+            print(printable(f"left out: {words}: {why}"), flush=True)  # the log is set up in the jobs only
         return impossible
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
 from src.config.grid import RecipeSweeper
-from src.config.sweep import plan_sweep
+from src.config.sweep import following_sweep, plan_sweep
 from src.errors import UserError, whole
 from src.machine import TRIAL_VARIABLE, environment
 from src.runs.study import PRUNED, Place, claimed, open_study
@@ -61,10 +61,11 @@ class Search(RecipeSweeper):
             )
         plan_sweep(Plan([key.lstrip("+~") for key in space], self.trials))
         fixed = [each.input_line or "" for each in overrides if not each.is_sweep_override()]
-        while (number := self._next(study, space, folder)) is not None:
-            with claimed(folder, number) as is_own:
-                if is_own:
-                    faults += self._run(study, number, fixed, folder)
+        with following_sweep(self.config):
+            while (number := self._next(study, space, folder)) is not None:
+                with claimed(folder, number) as is_own:
+                    if is_own:
+                        faults += self._run(study, number, fixed, folder)
         finished = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
         log.info("search: %d trials, %d pruned", len(finished), sum(t.state.name == "PRUNED" for t in finished))
         if faults or not any(trial.state.name == "COMPLETE" for trial in finished):

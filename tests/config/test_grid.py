@@ -166,7 +166,7 @@ def test_the_backbones_that_a_network_does_not_take_are_left_out(recorded: Path)
     assert len(pairs) + len(read_sweep(recorded).plan.dropped) == 2 * COUNTS["backbones"]
 
 
-@pytest.mark.parametrize("word", ["seed=0,x", "optimizer.lr=1,true", "loss=ce,cce"])
+@pytest.mark.parametrize("word", ["seed=0,x", "optimizer.lr=1,0", "loss=ce,cce"])
 def test_a_wrong_value_is_refused_before_the_first_job(word: str, tmp_path: Path) -> None:
     with sweeper(tmp_path, word) as found:
         with pytest.raises(Exception, match=r"must be a number|cce"):
@@ -174,13 +174,21 @@ def test_a_wrong_value_is_refused_before_the_first_job(word: str, tmp_path: Path
         assert found.start.jobs == []
 
 
-def test_the_error_of_the_first_failed_job_is_raised_after_all(tmp_path: Path) -> None:
-    with sweeper(tmp_path, "seed=0,1") as found:
+def test_the_error_of_the_first_failed_job_is_raised_after_all_batches(tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def launch(jobs: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
+        seen.append((initial_job_idx, len(jobs)))
         failed = JobReturn(status=JobStatus.FAILED)
-        failed.return_value = UserError("too many")
-        found.start = SimpleNamespace(launch=lambda jobs, initial_job_idx: [failed] * len(jobs))
-        with pytest.raises(UserError, match="too many"):
-            found.sweep(["seed=0,1"])
+        failed.return_value = UserError(f"from {initial_job_idx}")
+        return [failed] * len(jobs)
+
+    words = ["seed=0,1,2,3,4", "hydra.sweeper.max_batch_size=2"]
+    with sweeper(tmp_path, *words) as found:
+        found.start = SimpleNamespace(launch=launch)
+        with pytest.raises(UserError, match="from 0"):
+            found.sweep(words[:1])
+    assert seen == [(0, 2), (2, 2), (4, 1)]
 
 
 def test_a_recipe_without_m_is_an_error_and_not_ignored(fails) -> None:
