@@ -7,7 +7,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 ARGS ?=
 
-.PHONY: setup train test test-e2e test-install test-slow test-gpu test-browser check format smoke coverage lock
+.PHONY: setup train test test-e2e test-install test-slow test-gpu test-browser test-next-hydra check format smoke coverage lock
 
 train: setup
 	$(PY) -m src.train $(ARGS)
@@ -39,6 +39,10 @@ check: setup
 # Installs the lock anew beside .venv, with the oldest pip that this Python came with.
 test-install: setup
 	$(PY) -m pytest -m install tests/test_installation.py $(ARGS)
+
+# Composes every configuration with the release candidate of the next Hydra, in a folder beside $(VENV).
+test-next-hydra: setup
+	$(PY) scripts/check_next_hydra.py --folder $(VENV)-next-hydra $(ARGS)
 
 format: setup
 	$(PY) -m ruff check --fix .

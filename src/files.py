@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import fields, is_dataclass
@@ -23,6 +24,7 @@ PACKAGE = Path(__file__).parent
 HOME = PACKAGE if (PACKAGE / "conf").is_dir() else PACKAGE.parent
 MARKER = ".streetseg"  # a file in every folder that this program made
 LOCK = ".lock"
+LOCK_POLL_S = 1.0  # seconds between tries for a lock that another process has
 TEMPORARY = re.compile(r"\..+\.\d+\.tmp(\.\w+)?")  # the names that `atomic_path` makes
 WITHOUT_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}  # of file systems that cannot lock
 LONGEST = 200  # bytes of a name; file systems take 255, and logs of folds have longer names than their folders
@@ -177,6 +179,19 @@ def lock(path: Path, busy: str) -> IO:
         log.warning("%s: this file system has no locks; do not start the same command twice at a time", path)
     _locks.add(file)
     return file
+
+
+def wait_for_lock(path: Path, busy: str) -> IO:
+    """Locks a file as `lock` does, but waits while another process has it, and logs the text `busy` then."""
+    is_noted = False
+    while True:
+        try:
+            return lock(path, busy)
+        except UserError:
+            if not is_noted:
+                log.info(busy)
+            is_noted = True
+            time.sleep(LOCK_POLL_S)
 
 
 def _forget_locks() -> None:

@@ -1,8 +1,8 @@
 """Starts a command: composes its configuration, calls it, and prints the errors that a user can mend in one line."""
 
 import functools
+import importlib
 import io
-import itertools
 import os
 import sys
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
@@ -18,9 +19,8 @@ from src.config.flat import digest
 from src.config.kinds import check_kinds
 from src.config.messages import CONF, printable, user_message
 from src.config.resolvers import register_resolvers
-from src.config.sweep import check_jobs, end_sweep
+from src.config.sweep import check_recipe, end_sweep
 from src.config.words import PLAIN, check_options, gather_words, prepare_word, settle_paths
-from src.errors import UserError
 from src.machine import SWEEP_VARIABLE, drop_stray_ranks, ensure_home, environment
 from src.processes.orphans import end_with_parent
 from src.processes.signals import STATUS, ending_in_time
@@ -42,7 +42,6 @@ def launch(function: Callable[[DictConfig], Any], config_name: str) -> None:
     ensure_home()
     drop_stray_ranks()
     register_resolvers()
-    jobs = itertools.count()
     full = os.environ.get(FULL_ERROR)
     printed: list[Exception] = []
 
@@ -57,7 +56,7 @@ def launch(function: Callable[[DictConfig], Any], config_name: str) -> None:
     def job(cfg: DictConfig) -> Any:
         with environment(FULL_ERROR, full):
             try:
-                next(jobs)
+                check_recipe()
                 settle_paths(cfg)
                 check_kinds(cfg)
                 return function(cfg)
@@ -70,23 +69,16 @@ def launch(function: Callable[[DictConfig], Any], config_name: str) -> None:
         sys.argv[1:] = map(prepare_word, gather_words(sys.argv[1:], PLAIN.get(config_name)))
         # The same in every job of a sweep, and the next time: the folder of the sweep is named by it.
         os.environ[SWEEP_VARIABLE] = digest(sys.argv[1:])
-        if any(word.startswith("hydra/sweeper=") for word in sys.argv[1:]):
-            sys.path.append(str(PLUGINS))  # in which Hydra then looks for a package hydra_plugins
+        if any(word in MULTIRUN for word in sys.argv[1:]):
+            register_sweepers()
         main = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)
         # Hydra prints its errors, at length, and exits, unless this is set; then it raises them.
         check_options(sys.argv[1:])
-        if _is_sweep(sys.argv[1:]):
-            check_jobs(config_name, [word for word in sys.argv[1:] if word not in MULTIRUN])
         with environment(FULL_ERROR, "1"), ending_in_time():
             try:
                 main()
             finally:
                 end_sweep()
-        if next(jobs) == 0 and _is_sweep(sys.argv[1:]):
-            raise UserError(
-                "this sweep has no job: glob(...) takes only the choices directly in a group, range(...) may be empty; "
-                "give the choices with commas, such as experiment=r2/a,r2/b"
-            )
     except SystemExit as stop:
         # Lightning's for SIGTERM has no status, which is that of success.
         sys.exit(STATUS if stop.code is None else stop.code)
@@ -96,16 +88,16 @@ def launch(function: Callable[[DictConfig], Any], config_name: str) -> None:
         sys.exit(1)
 
 
+def register_sweepers() -> None:
+    """Makes the sweepers of `src.plugins` known to Hydra, which takes only classes of a package hydra_plugins."""
+    if str(PLUGINS) not in sys.path:
+        sys.path.append(str(PLUGINS))
+    for sweeper in importlib.import_module("hydra_plugins.streetseg").SWEEPERS:
+        Plugins.instance().register(sweeper)
+
+
 def accept_any_text() -> None:
     """Prints a character that the terminal's encoding lacks as `?`: a table's lines must not end a training."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
-
-
-def _is_sweep(words: list[str]) -> bool:
-    """Returns whether the command line asks for jobs that run in this process."""
-    asks = {"-h", "--help", "--hydra-help", "--version", "-c", "--cfg", "-p", "--package", "-i", "--info"}
-    return any(word in MULTIRUN for word in words) and not any(
-        word.split("=")[0] in asks | {"hydra/launcher"} for word in words
-    )

@@ -51,7 +51,7 @@ def complete(cfg: DictConfig) -> Prepared:
     check_given(cfg)
     check_ranges(cfg)
     cfg = deepcopy(cfg)
-    _settle_backbone(cfg)
+    settle_backbone(cfg)
     choices = HydraConfig.get().runtime.choices
     groups = ("data", "model", *(["backbone"] if "backbone" in cfg.model else []), "experiment", "scale")
     cfg.choices = {group: choices[group] for group in groups if choices.get(group)}
@@ -87,7 +87,7 @@ def _image_size(source: Source, sample: Sample) -> tuple[int, int]:
     return source.open(sample).size
 
 
-def _settle_backbone(cfg: DictConfig) -> None:
+def settle_backbone(cfg: DictConfig) -> None:
     """Removes the backbone of a network that takes none.
 
     Raises:

@@ -16,11 +16,13 @@ from src.config.flat import changes, to_dict
 from src.config.identity import derive_name, identity
 from src.config.words import quoted
 from src.data.fingerprint import fingerprint
-from src.errors import UserError, shortened
+from src.errors import UserError, shortened, whole
 from src.files import check_name, claim, damaged, first_free, has_file, plain, read_json, sweep, write_json
 from src.folds.crossval import Fold, FoldsPlan, fold_folder
+from src.machine import num_cores
 from src.runs.folder import RunFolder
 
+THREADS = "OMP_NUM_THREADS"
 OWN_KEYS = ("name", "runs", "resume", "crossval")  # not handed on to src.train as they stand on the command line
 
 
@@ -42,7 +44,7 @@ def plan_folds(cfg: DictConfig) -> FoldsPlan:
     extra = {int(fold): list(words) for fold, words in (options["overrides"] or {}).items()}
     if unknown := [fold for fold in extra if fold not in numbers]:
         raise UserError(f"crossval.overrides: there is no fold {unknown[0]}, only 0 to {numbers[-1]}")
-    devices = name_devices(options["devices"] or [])
+    devices = workers("crossval.", options["devices"], options["jobs"])
     has_official = options["official_val"] and "val" in prepared.source.splits
     # Raises for missing files now, instead of after the first fold.
     official_data = fingerprint(prepared.source, prepared.source.samples("val")) if has_official else None
@@ -123,20 +125,39 @@ def choose_folder(cfg: DictConfig, name: str) -> Path:
     return folder if cfg.resume else first_free(folder)
 
 
-def name_devices(numbers: Sequence[int]) -> list[str]:
+def workers(prefix: str, devices: Sequence[int] | None, jobs: int) -> list[str | None]:
+    """Returns the devices of the runs that are trained side by side; None: a run has what this process has.
+
+    Runs that share the cores get an equal number of threads each, unless OMP_NUM_THREADS gives it.
+
+    Args:
+        prefix: of the keys `devices` and `jobs` in messages.
+
+    Raises:
+        UserError: `devices` are no GPUs of this process, `jobs` is no number of runs; both are given.
+    """
+    named, count = name_devices(devices or [], f"{prefix}devices"), whole(f"{prefix}jobs", jobs, 1)
+    if named and count > 1:
+        raise UserError(
+            f"{prefix}jobs={count}: is given beside {prefix}devices, which trains one run per GPU; give one"
+        )
+    if count > 1 and THREADS not in os.environ:
+        os.environ[THREADS] = str(max(1, num_cores() // count))
+    return [*named] or [None] * count
+
+
+def name_devices(numbers: Sequence[int], key: str) -> list[str]:
     """Names GPUs for CUDA_VISIBLE_DEVICES; if a scheduler has set that, numbers count within it.
 
     Raises:
         UserError: not a list of whole numbers, or a number beyond the GPUs that the scheduler gave.
     """
     if any(type(number) is not int or number < 0 for number in numbers):
-        raise UserError(f"crossval.devices={numbers}: must be numbers of GPUs, such as [0,1], or null")
+        raise UserError(f"{key}={numbers}: must be numbers of GPUs, such as [0,1], or null")
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given is None:
         return [str(number) for number in numbers]
     visible = [name.strip() for name in given.split(",") if name.strip()]
     if beyond := [number for number in numbers if number >= len(visible)]:
-        raise UserError(
-            f"crossval.devices={numbers}: no GPU {beyond[0]} among CUDA_VISIBLE_DEVICES={given}, whose first is 0"
-        )
+        raise UserError(f"{key}={numbers}: no GPU {beyond[0]} among CUDA_VISIBLE_DEVICES={given}, whose first is 0")
     return [visible[number] for number in numbers]

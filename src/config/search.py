@@ -6,18 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
-from hydra.core.plugins import Plugins
-from hydra.plugins.launcher import Launcher
-from hydra.plugins.sweeper import Sweeper
-from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
 
+from src.config.grid import RecipeSweeper
+from src.config.sweep import following_sweep, plan_sweep
 from src.errors import UserError, whole
 from src.machine import TRIAL_VARIABLE, environment
 from src.runs.study import PRUNED, Place, claimed, open_study
-from src.runs.sweep import note_job
+from src.runs.sweep import Plan, note_job
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -26,7 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class Search(Sweeper):
+class Search(RecipeSweeper):
     """Trains jobs whose values optuna chooses by the results of the earlier ones, until `trials` of them are finished.
 
     The journal is a file, so that a search that was killed goes on: a trial without an end whose process is gone is
@@ -38,39 +34,38 @@ class Search(Sweeper):
         startup_trials: number chosen at random first; none of them is pruned.
         prune: whether a training is ended whose val/miou is below the median of the others at its epoch.
         seed: of the choices.
+        params: as of `RecipeSweeper`.
 
     Raises:
         UserError: optuna is missing, or no word has several values; a trial failed, after all others were run.
     """
 
-    def __init__(self, trials: int, startup_trials: int, prune: bool, seed: int) -> None:
+    def __init__(
+        self, trials: int, startup_trials: int, prune: bool, seed: int, params: Mapping[str, Any] | None = None
+    ) -> None:
+        super().__init__(params)
         self.trials = whole("hydra.sweeper.trials", trials, 1)
         self.startup_trials = whole("hydra.sweeper.startup_trials", startup_trials, 0)
         self.prune, self.seed = bool(prune), whole("hydra.sweeper.seed", seed, 0)
-
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.folder, self.loader = Path(config.hydra.sweep.dir), hydra_context.config_loader
-        self.start: Launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
 
     def sweep(self, arguments: list[str]) -> float:
         """Runs the search; returns the best figure."""
         folder = self.folder
         folder.mkdir(parents=True, exist_ok=True)
         study, faults = open_study(folder, self.startup_trials if self.prune else None), 0
-        parser = OverridesParser.create(config_loader=self.loader)
-        overrides = parser.parse_overrides(arguments)
+        overrides = self.overrides(arguments)
         space = {each.get_key_element(): distribution(each) for each in overrides if each.is_sweep_override()}
         if not space:
             raise UserError(
                 "hydra/sweeper=optuna: no word has several values, such as optimizer.lr=interval(1e-4,1e-2)"
             )
+        plan_sweep(Plan([key.lstrip("+~") for key in space], self.trials))
         fixed = [each.input_line or "" for each in overrides if not each.is_sweep_override()]
-        while (number := self._next(study, space, folder)) is not None:
-            with claimed(folder, number) as is_own:
-                if is_own:
-                    faults += self._run(study, number, fixed, folder)
+        with following_sweep(self.config):
+            while (number := self._next(study, space, folder)) is not None:
+                with claimed(folder, number) as is_own:
+                    if is_own:
+                        faults += self._run(study, number, fixed, folder)
         finished = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
         log.info("search: %d trials, %d pruned", len(finished), sum(t.state.name == "PRUNED" for t in finished))
         if faults or not any(trial.state.name == "COMPLETE" for trial in finished):

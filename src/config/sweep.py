@@ -1,38 +1,37 @@
-"""Sweeps (`-m`): jobs in processes of their own if they need several devices, and the record of the sweep."""
+"""The jobs of a sweep (`-m`): in processes of their own if they need several devices; the record of the sweep."""
 
 import logging
 import os
 import shlex
-from collections.abc import Sequence
+import subprocess
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from hydra import compose, initialize_config_dir
 from hydra._internal.core_plugins.basic_launcher import BasicLauncher
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 
 from src.config.checks import has_several_devices
-from src.config.kinds import check_kinds
-from src.config.messages import CONF, printable, user_message
+from src.config.messages import printable, user_message
 from src.config.resolvers import register_resolvers
-from src.config.words import settle_paths
 from src.errors import UserError
+from src.files import LOCK, wait_for_lock
 from src.machine import RUN_VARIABLE, SWEPT_VARIABLE, describe_end
-from src.processes.children import run as run_child
+from src.processes.children import PROMPT, last_error, run
 from src.reports.sweep import draw_summary, progress, summary, write_summary
+from src.reports.sweep_live import following
 from src.runs.folder import RunFolder
 from src.runs.study import PrunedError
 from src.runs.sweep import Plan, note_job, read_sweep, write_plan
 
 log = logging.getLogger(__name__)
+OUTPUT = "output.log"  # in the folder of a job that a launcher runs elsewhere: all that it printed
 _open: Path | None = None  # the folder of the sweep that this process runs
+_locks: dict[Path, IO] = {}  # of the jobs that this process runs, by their folders
 
 
 def note_run(run: RunFolder) -> None:
@@ -51,6 +50,11 @@ def swept_words() -> list[str]:
     return [word for word in hydra.overrides.task if word.lstrip("+~").partition("=")[0] in factors]
 
 
+def runs_elsewhere(launcher: DictConfig) -> bool:
+    """Returns whether a launcher runs the jobs in other processes than the sweep's own."""
+    return launcher["_target_"] != f"{BasicLauncher.__module__}.{BasicLauncher.__name__}"
+
+
 def needs_own_process(cfg: DictConfig) -> bool:
     """Returns whether this is a job of a sweep that may use several devices, or that a launcher has begun elsewhere.
 
@@ -58,46 +62,53 @@ def needs_own_process(cfg: DictConfig) -> bool:
     process may not start data processes, nor handle signals.
     """
     hydra = HydraConfig.get()
-    is_elsewhere = hydra.launcher["_target_"] != f"{BasicLauncher.__module__}.{BasicLauncher.__name__}"
-    return hydra.mode == RunMode.MULTIRUN and (is_elsewhere or has_several_devices(cfg))
+    return hydra.mode == RunMode.MULTIRUN and (runs_elsewhere(hydra.launcher) or has_several_devices(cfg))
 
 
-def train_in_own_process(run: RunFolder) -> None:
-    """Trains this job of a sweep by a command of its own. Raises UserError with its status if it fails."""
-    command = ["src.train", *HydraConfig.get().overrides.task]
-    status = run_child(command, {RUN_VARIABLE: str(run.path), SWEPT_VARIABLE: shlex.join(swept_words())})
-    if status != 0:
-        raise UserError(f"python -m {' '.join(command)}: {describe_end(status)}")
-
-
-def check_jobs(config_name: str, words: Sequence[str]) -> None:
-    """Composes each job of a sweep and checks its values, before the first one begins.
-
-    Args:
-        words: the command line without `-m`. One with other options, or another sweeper than Hydra's, is not checked.
+def train_in_own_process(folder: RunFolder) -> None:
+    """Trains this job of a sweep by a command of its own, which prints into a file if others run beside it.
 
     Raises:
-        UserError: a value of a wrong kind; and Hydra's errors for words that cannot be composed.
+        UserError: it failed; has its reason.
     """
-    if any(word.startswith(("-", "hydra/sweeper", "hydra.searchpath")) for word in words):
+    hydra = HydraConfig.get()
+    command = ["src.train", *hydra.overrides.task]
+    given = {RUN_VARIABLE: str(folder.path), SWEPT_VARIABLE: shlex.join(swept_words())}
+    if not runs_elsewhere(hydra.launcher):
+        status, why, place = run(command, given), None, ""
+    else:
+        output = Path(hydra.runtime.output_dir) / OUTPUT
+        with output.open("a") as file:
+            print(f"{PROMPT}{' '.join(command)}", file=file, flush=True)
+            status = run(command, given, stdout=file, stderr=subprocess.STDOUT)
+        why, place = last_error(output), f"; log: {output}"
+    if status != 0:
+        raise UserError(f"{why or f'python -m {shlex.join(command)}: {describe_end(status)}'}{place}")
+
+
+def check_recipe() -> None:
+    """Raises UserError if a recipe of conf/sweep was chosen, and this job has no value for one of its keys.
+
+    Hydra reads a sweeper's keys only under -m, and would train once with the defaults.
+    """
+    hydra = HydraConfig.get()
+    given = {word.lstrip("+~").partition("=")[0] for word in hydra.overrides.task}
+    params = hydra.sweeper.get("params") or {}
+    if all(key.lstrip("+~") in given for key in params):
         return
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        try:
-            for job in _jobs(words):
-                cfg = compose(config_name, job, return_hydra_config=True)
-                HydraConfig.instance().set_config(cfg)
-                with open_dict(cfg):
-                    cfg.pop("hydra")
-                settle_paths(cfg)
-                check_kinds(cfg)
-        finally:
-            HydraConfig.instance().cfg = None
+    word = next((word for word in hydra.overrides.task if word.startswith("sweep=")), "hydra.sweeper.params")
+    if hydra.mode == RunMode.MULTIRUN:
+        raise UserError(f"{word}: recipes are no values to sweep over; 'sweep=[A,B]' combines two")
+    raise UserError(
+        f"{word}: trains once for each value of {', '.join(params)}, for which -m is needed: -m {shlex.quote(word)}; "
+        "or give one value of each"
+    )
 
 
-def _jobs(words: Sequence[str]) -> list[list[str]]:
-    """Returns the command line of each job, in Hydra's order; Hydra must know its configurations."""
-    parsed = OverridesParser.create(GlobalHydra.instance().config_loader()).parse_overrides(list(words))
-    return [list(job) for batch in BasicSweeper.split_arguments(parsed, None) for job in batch]
+def plan_sweep(plan: Plan) -> None:
+    """Writes the plan of the sweep that this process runs into its folder, if the command records its sweeps."""
+    if _open is not None:
+        write_plan(_open, plan)
 
 
 class SweepSummary(Callback):
@@ -111,27 +122,38 @@ class SweepSummary(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         global _open
         _open = Path(config.hydra.sweep.dir)
-        words, jobs = list(config.hydra.overrides.task), config.hydra.sweeper.get("trials")
-        if config.hydra.sweeper["_target_"] == f"{BasicSweeper.__module__}.{BasicSweeper.__name__}":
-            jobs = len(_jobs(words))
-        write_plan(_open, Plan([key for key in map(_swept, words) if key], jobs))
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         if config.hydra.mode == RunMode.MULTIRUN:
-            words = list(config.hydra.overrides.task)
-            note_job(Path(config.hydra.runtime.output_dir), words=words, run=None, error=None, is_pruned=False)
+            folder, words = Path(config.hydra.runtime.output_dir), list(config.hydra.overrides.task)
+            # Jobs of Slurm outlive their sweep: the same command, given again, must not fail because they train.
+            _locks[folder] = wait_for_lock(
+                folder / LOCK, f"{folder}: a job of an earlier start of this sweep still runs; waits for its end"
+            )
+            note_job(folder, words=words, run=None, error=None, is_pruned=False)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         if config.hydra.mode != RunMode.MULTIRUN:
             return
+        folder = Path(config.hydra.runtime.output_dir)
         if job_return.status == JobStatus.FAILED:
             error = job_return._return_value  # its property would raise it
             text = user_message(error, config.hydra.job.config_name) or f"{type(error).__name__}: {error}"
             is_pruned = isinstance(error, PrunedError)
-            note_job(Path(config.hydra.runtime.output_dir), error=text, is_pruned=is_pruned)
+            note_job(folder, error=text, is_pruned=is_pruned)
+        if lock := _locks.pop(folder, None):
+            lock.close()
         sweep = read_sweep(Path(config.hydra.sweep.dir))
         write_summary(sweep, Path(config.hydra.sweep.dir))
-        log.info("%s", progress(sweep))
+        if not runs_elsewhere(config.hydra.launcher):
+            log.info("%s", progress(sweep))
+
+
+def following_sweep(config: DictConfig) -> AbstractContextManager[None]:
+    """Shows the sweep that this process runs while its jobs run in other processes, whose output is in files."""
+    if _open is None or not runs_elsewhere(config.hydra.launcher):
+        return nullcontext()
+    return following(_open, printable)
 
 
 def end_sweep() -> None:
@@ -144,9 +166,3 @@ def end_sweep() -> None:
     picture = draw_summary(sweep, folder)
     # Not by the log: it is set up in the processes of the jobs, which may be others.
     print(printable(f"{summary(sweep)}\n{picture or folder}"), flush=True)
-
-
-def _swept(word: str) -> str | None:
-    """Returns the key of a word of the command line that has several values."""
-    override = OverridesParser.create().parse_override(word)
-    return override.key_or_group if override.is_sweep_override() else None

@@ -1,6 +1,5 @@
 """Plans the reproduction of a table: checks it, and composes the command of every row with every seed."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from omegaconf import DictConfig
 
 from src.config.checks import check_given
 from src.config.flat import to_dict
-from src.config.fold_plan import name_devices
+from src.config.fold_plan import workers
 from src.config.messages import CONF
 from src.config.reopen import forget_weights
 from src.config.saved import load_config
@@ -22,11 +21,9 @@ from src.config.words import quoted
 from src.errors import UserError, whole
 from src.files import check_name
 from src.folds.reproduce import Job, TablePlan
-from src.machine import num_cores
 from src.reports.reproduction import TableSpec
 from src.runs.folder import RunFolder
 
-THREADS = "OMP_NUM_THREADS"
 DECIDED = ("seed", "name", "runs", "resume")  # keys of src.train that a table gives each run
 
 
@@ -64,12 +61,9 @@ def plan_table(cfg: DictConfig) -> TablePlan:
             commands = [[*train, f"name={run.name}"]]
             commands += [["src.eval", f"run={quoted(run)}", f"split={split}", *data] for split in table["splits"]]
             jobs.append(Job(name, seed, run, commands))
-    devices: list[str | None] = list(name_devices(content["devices"] or []))
-    side_by_side = whole("jobs", content["jobs"], 1)
-    if not devices and side_by_side > 1 and THREADS not in os.environ:
-        os.environ[THREADS] = str(max(1, num_cores() // side_by_side))
+    devices = workers("", content["devices"], content["jobs"])
     cost = None if table["cost"] is None else tuple(table["cost"])
-    return TablePlan(folder, read_spec(table), jobs, devices or [None] * side_by_side, cost, build_network)
+    return TablePlan(folder, read_spec(table), jobs, devices, cost, build_network)
 
 
 def _choose_rows(content: dict[str, Any]) -> dict[str, Any]:

@@ -42,8 +42,8 @@ class FoldsPlan:
     folds: list[Fold]
     identity: dict[str, Any]  # configuration that all folds share, by dotted key
     official_data: str | None  # fingerprint of the dataset's val as it is now; None if folds are not evaluated on it
-    # GPUs, as CUDA_VISIBLE_DEVICES names them, that train a fold each at the same time; empty: one fold after another.
-    devices: list[str]
+    # Of the folds that are trained at the same time: a GPU, as CUDA_VISIBLE_DEVICES names it; None: what is here.
+    devices: list[str | None]
     epochs: int  # per fold
     with_progress: bool  # whether to show progress bars
 
@@ -81,9 +81,7 @@ def train_folds(plan: FoldsPlan) -> dict[int, str]:
     """Brings every fold to its end; returns the reasons of those that failed."""
     runs = {f"fold {fold.number}": fold.run for fold in plan.folds}
     with show_progress(runs, plan.epochs, enabled=plan.with_progress):
-        ends = side_by_side(
-            lambda fold, device: train_fold(fold, plan.official_data, device), plan.folds, plan.devices or [None]
-        )
+        ends = side_by_side(lambda fold, device: train_fold(fold, plan.official_data, device), plan.folds, plan.devices)
     return {fold.number: why for fold, why in ends if why is not None}
 
 

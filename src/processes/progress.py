@@ -9,9 +9,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from src.errors import UserError
 from src.runs.folder import RunFolder
-from src.runs.metrics_csv import read_metrics
+from src.runs.metrics_csv import epochs_done
 
 EVERY_S = 2.0
 
@@ -35,7 +34,7 @@ def show_progress(runs: Mapping[str, RunFolder], epochs: int, *, enabled: bool) 
     def follow() -> None:
         while not ended.wait(EVERY_S):
             for task, run in tasks.items():
-                progress.update(task, completed=epochs_done(run))
+                progress.update(task, completed=epochs_done(run.metrics))
 
     outside = sys.stdout
     with progress:
@@ -56,12 +55,3 @@ def show_progress(runs: Mapping[str, RunFolder], epochs: int, *, enabled: bool) 
             thread.join()
             for handler in handlers:
                 handler.setStream(outside)
-
-
-def epochs_done(run: RunFolder) -> int:
-    """Counts the epochs in a run's `metrics.csv`."""
-    try:
-        rows = read_metrics(run.metrics) if run.metrics.is_file() else []
-    except UserError:  # the training itself names a damaged file
-        rows = []
-    return 1 + max((int(row["epoch"]) for row in rows), default=-1)

@@ -1,11 +1,18 @@
 """A sweep as a table, as CSV and as a plot: one row per job, one column per factor."""
 
 import csv
+from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
+
+from rich.markup import escape
+from rich.table import Table as RichTable
 
 from src.files import atomic_path, write_text
 from src.reports.tables import Table
+from src.runs.folder import RunFolder
 from src.runs.marks import mark, notes
+from src.runs.metrics_csv import epochs_done
 from src.runs.sweep import Job, Sweep
 
 MARKDOWN, ROWS, PLOT = "summary.md", "summary.csv", "summary.png"
@@ -41,19 +48,45 @@ def summary(sweep: Sweep) -> str:
     if failed := [job for job in sweep.jobs if job.state == "failed"]:
         lines = (f"job {job.number} failed ({' '.join(_own(sweep, job))}): {job.note.error}" for job in failed)
         parts.append("\n".join(lines))
+    if dropped := sweep.plan.dropped:
+        parts.append("\n".join(f"left out ({words}): {why}" for words, why in dropped.items()))
     return "\n\n".join(parts)
 
 
 def progress(sweep: Sweep) -> str:
     """Describes in one line how far a sweep is."""
-    states = [job.state for job in sweep.jobs]
+    states = [job.state for job in sweep.jobs if job.has_begun or job.evaluation]
     of = f" of {sweep.plan.jobs}" if sweep.plan.jobs is not None else ""
     others = "".join(f", {states.count(name)} {name}" for name in ("pruned", "failed") if name in states)
     text = f"sweep: {states.count('done')}{of} jobs done{others}"
     best = sweep.best
-    if best is None or best.evaluation is None:
-        return text
-    return f"{text}; best val/miou {best.evaluation.miou:.4f} (job {best.number}: {' '.join(_own(sweep, best))})"
+    if best is not None and best.evaluation is not None:
+        text += f"; best val/miou {best.evaluation.miou:.4f} (job {best.number}: {' '.join(_own(sweep, best))})"
+    left = [f"{len(sweep.running)} running"] if sweep.running else []
+    left += [f"{sweep.queued} queued"] if sweep.queued else []
+    if left and (minutes := sweep.minutes_left) is not None:
+        left.append(f"about {timedelta(seconds=round(60 * minutes))} left")
+    return "; ".join([text, *([", ".join(left)] if left else [])])
+
+
+def ended(sweep: Sweep, job: Job) -> str:
+    """Describes in one line how a job has ended, and how far the sweep is."""
+    figure = f", val/miou {job.evaluation.miou:.4f}" if job.evaluation else ""
+    reason = f": {job.note.error}" if job.state == "failed" else ""
+    return f"job {job.number} ({' '.join(_own(sweep, job))}): {job.state}{figure}{reason}; {progress(sweep)}"
+
+
+def live_table(sweep: Sweep, clean: Callable[[str], str]) -> RichTable:
+    """Tabulates the running and the failed jobs, above the line of `progress`; `clean` makes texts printable."""
+    header = ["job", *sweep.plan.factors, "epochs done", "state"]
+    table = RichTable(*(escape(clean(name)) for name in header), caption=escape(clean(progress(sweep))))
+    for job in sweep.jobs:
+        if job.is_running or (job.has_begun and job.state == "failed"):
+            epochs = str(epochs_done(RunFolder(Path(job.note.run)).metrics)) if job.note.run else ""
+            state = "running" if job.is_running else f"failed: {job.note.error}"
+            cells = [str(job.number), *_levels(sweep, job), epochs, state]
+            table.add_row(*(escape(clean(cell)) for cell in cells))
+    return table
 
 
 def draw_summary(sweep: Sweep, folder: Path) -> Path | None:

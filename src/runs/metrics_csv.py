@@ -5,6 +5,7 @@ import io
 import math
 from pathlib import Path
 
+from src.errors import UserError
 from src.files import damaged
 
 Row = dict[str, float]
@@ -29,6 +30,15 @@ def read_metrics(path: Path) -> list[Row]:
         except (ValueError, TypeError, OverflowError) as error:
             raise damaged(path, f"line {reader.line_num}: {error}") from error
     return rows
+
+
+def epochs_done(path: Path) -> int:
+    """Counts the epochs in a `metrics.csv`, which a training may be writing."""
+    try:
+        rows = read_metrics(path) if path.is_file() else []
+    except UserError:  # the training itself names a damaged file
+        rows = []
+    return 1 + max((int(row["epoch"]) for row in rows), default=-1)
 
 
 def _number(key: str, text: str) -> float:

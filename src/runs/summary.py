@@ -60,7 +60,7 @@ def summarise(run: RunFolder) -> RunSummary:
         command=without_places(first.get("command", "")),
         commit=f"{commit}+" if first.get("git_changes") else commit,
         date=first.get("started", "")[:10],
-        minutes=_minutes(sessions),
+        minutes=minutes_of(sessions),
         machine=first.get("machine", ""),
         weights=environment.get("weights", "float32"),
     )
@@ -89,7 +89,7 @@ def places(node: Any, key: str = "") -> list[str]:
     return [f"{key}={node}"] if isinstance(node, str) and PLACE.search(node) else []
 
 
-def _minutes(sessions: list[dict[str, Any]]) -> float | None:
+def minutes_of(sessions: list[dict[str, Any]]) -> float | None:
     """Sums the times of all sessions; None if any has no end."""
     if not sessions or any("ended" not in session for session in sessions):
         return None

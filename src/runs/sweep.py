@@ -12,6 +12,7 @@ from src.runs.folder import RunFolder
 from src.runs.records import Evaluation, Summary
 from src.runs.serial import read_record
 from src.runs.statistics import summarise
+from src.runs.summary import minutes_of
 
 PLAN, JOB = "sweep.json", "job.json"
 REPEATS = ("seed", "data.fold")  # factors whose levels repeat the same experiment
@@ -23,6 +24,7 @@ class Plan:
 
     factors: list[str]  # keys that have several values on the command line
     jobs: int | None  # their number, if it is known before they run
+    dropped: dict[str, str] = field(default_factory=dict)  # why a combination was left out, by its words
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Job:
     number: int
     note: JobNote
     evaluation: Evaluation | None  # that of the finished training
+    has_begun: bool = True  # since the last start of the sweep
 
     @property
     def state(self) -> str:
@@ -49,6 +52,18 @@ class Job:
         if self.evaluation:
             return "done"
         return "pruned" if self.note.is_pruned else "failed" if self.note.error else "not finished"
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it began since the last start of the sweep, and has not ended."""
+        return self.state == "not finished" and self.has_begun
+
+    @property
+    def minutes(self) -> float | None:
+        """Minutes that its training took; None if it was killed in between, or is not finished."""
+        if self.evaluation is None or self.note.run is None:
+            return None
+        return minutes_of(RunFolder(Path(self.note.run)).read_environment().get("sessions", []))
 
     @cached_property
     def values(self) -> dict[str, str]:
@@ -83,6 +98,26 @@ class Sweep:
     def best(self) -> Job | None:
         """The finished job of the highest mIoU."""
         return max(self.done, key=_miou, default=None)
+
+    @property
+    def running(self) -> list[Job]:
+        """The jobs that are trained now, if the sweep is."""
+        return [job for job in self.jobs if job.is_running]
+
+    @property
+    def queued(self) -> int | None:
+        """The number of jobs that are still to begin; None if that of all jobs is not known."""
+        if self.plan.jobs is None:
+            return None
+        return self.plan.jobs - sum(job.has_begun or job.state == "done" for job in self.jobs)
+
+    @property
+    def minutes_left(self) -> float | None:
+        """Estimates the minutes until the end from the mean of the finished jobs; a running one is half done."""
+        minutes = [job.minutes for job in self.done if job.minutes is not None]
+        if not minutes or self.queued is None:
+            return None
+        return math.fsum(minutes) / len(minutes) * (self.queued + len(self.running) / 2) / max(1, len(self.running))
 
     def groups(self) -> list[Group]:
         """Returns the means over seeds and folds; empty if neither differs, or nothing else does."""
@@ -151,10 +186,17 @@ def read_sweep(folder: Path) -> Sweep:
         UserError: a record is damaged.
     """
     plan = read_record(folder / PLAN, Plan) if has_file(folder / PLAN) else Plan([], None)
+    began = _written(folder / PLAN)
     paths = sorted((path for path in folder.glob("*") if path.name.isdigit()), key=lambda path: int(path.name))
     jobs = []
     for path in paths:
         note = read_record(path / JOB, JobNote) if has_file(path / JOB) else JobNote([])
         results = RunFolder(Path(note.run)).read_results() if note.run else None
-        jobs.append(Job(int(path.name), note, results.own if results and results.finished else None))
+        evaluation = results.own if results and results.finished else None
+        jobs.append(Job(int(path.name), note, evaluation, has_begun=0 < _written(path / JOB) >= began))
     return Sweep(plan, jobs)
+
+
+def _written(path: Path) -> int:
+    """Returns when a file was written last, in ns; 0 if there is none."""
+    return path.stat().st_mtime_ns if has_file(path) else 0

@@ -16,8 +16,8 @@ from tests.support.trees import WRITERS
 
 CONF = Path(__file__).parents[2] / "conf"
 FILES = sorted(path.relative_to(CONF).with_suffix("").as_posix() for path in CONF.rglob("*.yaml"))
-# Recipes, stages, tables and networks (tests/models/test_architectures.py) have tests of their own.
-APART = ("experiment/", "stages/", "table/", "model/", "hydra/")
+# Recipes, stages, sweeps, tables and networks have tests of their own.
+APART = ("experiment/", "stages/", "sweep/", "table/", "model/", "hydra/")
 EXTRAS = ("logger/mlflow", "logger/trackio")  # their packages are not in the lock
 GROUPS = sorted(
     file for file in FILES if "/" in file and not Path(file).name.startswith("_") and not file.startswith(APART)

@@ -1,6 +1,7 @@
 """`src.crossval`: the plan, the processes that it starts, failures, and the table."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from src.config import fold_plan
 from src.config.fold_plan import claimed_folds, name_devices, plan_folds
 from src.data.augment.crop import Geometry
 from src.data.augment.pipeline import Augmentation
@@ -126,11 +128,24 @@ def test_folds_side_by_side_each_have_their_own_gpu(
     assert len(fake.commands) == 6
 
 
+def test_folds_side_by_side_share_the_cores(fake: FakeFolds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fold_plan, "num_cores", lambda: 7)
+    for given, threads in ((None, "2"), ("5", "5")):
+        monkeypatch.setenv("OMP_NUM_THREADS", given or "")
+        if given is None:
+            monkeypatch.delenv("OMP_NUM_THREADS")
+        folds = plan(f"runs={tmp_path / threads}", "crossval.jobs=3")
+        assert (folds.devices, os.environ["OMP_NUM_THREADS"]) == ([None] * 3, threads)
+    folds.folder.mkdir(parents=True)
+    assert train_folds(folds) == {}
+    assert fake.most == 3
+
+
 def test_a_gpu_beyond_those_of_the_job_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
     message = r"crossval.devices=\[1, 2\]: no GPU 2 among CUDA_VISIBLE_DEVICES=4,5, whose first is 0"
     with pytest.raises(ValueError, match=message):
-        name_devices([1, 2])
+        name_devices([1, 2], "crossval.devices")
 
 
 def test_names_are_stable_and_change_with_the_configuration(tmp_path: Path) -> None:
@@ -215,6 +230,11 @@ def test_a_tainted_fold_marks_its_row_and_the_mean(cli, fake: FakeFolds, tmp_pat
         (["data.num_folds=9"], "data.num_folds=9: train has 4 images; give at most as many"),
         (["crossval.devices=[a]"], "crossval.devices=['a']: must be numbers of GPUs, such as [0,1], or null"),
         (["crossval.devices=[true]"], "crossval.devices=[True]: must be numbers of GPUs, such as [0,1], or null"),
+        (["crossval.jobs=0"], "crossval.jobs=0: must be a whole number, at least 1"),
+        (
+            ["crossval.jobs=2", "crossval.devices=[0]"],
+            "crossval.jobs=2: is given beside crossval.devices, which has",
+        ),
         (['crossval.overrides={3:["seed=1"]}'], "crossval.overrides: there is no fold 3, only 0 to 2"),
     ],
 )

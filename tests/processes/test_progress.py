@@ -11,6 +11,7 @@ from rich.console import Console
 
 from src.processes import progress
 from src.runs.folder import RunFolder
+from src.runs.metrics_csv import epochs_done
 
 
 def write_epochs(run: RunFolder, count: int) -> None:
@@ -21,10 +22,10 @@ def write_epochs(run: RunFolder, count: int) -> None:
 
 def test_epochs_are_read_from_the_csv(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "fold0")
-    assert progress.epochs_done(run) == 0
+    assert epochs_done(run.metrics) == 0
     for count in (0, 1, 3):
         write_epochs(run, count)
-        assert progress.epochs_done(run) == count
+        assert epochs_done(run.metrics) == count
 
 
 @pytest.mark.parametrize(("terminal", "enabled"), [(True, True), (False, True), (True, False)])

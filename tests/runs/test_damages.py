@@ -17,11 +17,10 @@ from src.data.streets.source import Streets
 from src.errors import UserError
 from src.evaluation.checkpoint import check_continues, load_weights
 from src.files import write_json
-from src.processes.progress import epochs_done
 from src.reports.figures import draw
 from src.runs.folder import AVERAGE, FOLDS, LEAKAGE, STAGES, RunFolder
 from src.runs.leakage import leakage_after, leakage_before, write_leakage
-from src.runs.metrics_csv import read_metrics
+from src.runs.metrics_csv import epochs_done, read_metrics
 from src.runs.origin import find_origin
 from src.runs.records import Leakage
 from tests.config.test_configs import composed
@@ -200,9 +199,9 @@ def test_figures_of_another_kind_are_found(key: str, value: Any, copied: RunFold
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_bars_of_progress_go_on(damage: str, copied: RunFolder) -> None:
-    assert epochs_done(copied) == 2
+    assert epochs_done(copied.metrics) == 2
     DAMAGES[damage](copied.metrics)
-    assert epochs_done(copied) == 0
+    assert epochs_done(copied.metrics) == 0
 
 
 def test_every_cut_of_a_configuration_is_found(whole: RunFolder, tmp_path: Path) -> None:

@@ -367,7 +367,11 @@ def test_a_sweep_by_a_launcher(launcher: str, tmp_path: Path) -> None:
     table = summary.read_text()
     assert table in result.stdout
     assert (table.count("| failed |"), table.count("| done |")) == (1, 1)
-    assert "job 0 failed (data.batch_size=5): python -m src.train " in table
+    assert "job 0 failed (data.batch_size=5): data.batch_size=5 is more than the 4 training images" in table
+    assert "job 0 (data.batch_size=5): failed: data.batch_size=5 is more than " in result.stdout
+    assert re.search(
+        r"^job 1 \(data\.batch_size=2\): done, val/miou 0\.\d{4}; sweep: 1 of 2 jobs done", result.stdout, re.M
+    )
     (run,) = (path.parent for path in tmp_path.glob("*/results.json"))
     (session,) = json.loads((run / "environment.json").read_text())["sessions"]
     assert " data.batch_size=2" in session["command"]

@@ -1,0 +1,63 @@
+"""A sweep of twelve jobs, two of which fail, whose driver is killed twice: by each launcher, each job is done once."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from src.runs.folder import RunFolder
+from src.runs.metrics_csv import read_metrics
+from src.runs.sweep import read_sweep
+from tests.support.paths import ROOT, TINY
+
+# With one image there is no batch of two: these two jobs fail.
+VALUES = ("data.dataset.num_train=1,2,3,4,5,6", "seed=0,1")
+LAUNCHERS = {
+    "basic": (),
+    "joblib": ("hydra.launcher.n_jobs=2",),
+    "submitit_local": ("hydra.sweeper.max_batch_size=2",),
+}
+
+
+def finished(runs: Path) -> list[RunFolder]:
+    return [run for path in runs.glob("*/results.json") if (run := RunFolder(path.parent)).read_results().finished]
+
+
+@pytest.mark.parametrize(
+    "launcher",
+    [pytest.param(name, marks=pytest.mark.e2e if name == "basic" else pytest.mark.slow) for name in LAUNCHERS],
+)
+def test_twelve_jobs_through_two_kills_of_the_driver(launcher: str, tmp_path: Path) -> None:
+    small = [word for word in TINY if not word.startswith(("data.dataset.num_train", "model."))]
+    chosen = [f"hydra/launcher={launcher}", *LAUNCHERS[launcher], f"runs={tmp_path / 'runs'}"]
+    command = [sys.executable, "-m", "src.train", "-m", *VALUES, *small, *chosen]
+    runs, log = tmp_path / "runs", tmp_path / "log"
+    for enough in (2, 6, None):
+        with log.open("a") as file:
+            driver = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file)
+        while driver.poll() is None and (enough is None or len(finished(runs)) < enough):
+            time.sleep(0.05)
+        if enough is not None:
+            assert driver.poll() is None, log.read_text()
+            driver.kill()
+        driver.wait()
+    assert driver.returncode == 1, log.read_text()
+    (folder,) = runs.glob("sweeps/*")
+    sweep = read_sweep(folder)
+    failed = {job.number: job.note.error for job in sweep.jobs if job.state == "failed"}
+    assert failed.keys() == {0, 1}
+    assert all("data.batch_size=2 is more than the 1 training images" in str(why) for why in failed.values())
+    assert [job.state for job in sweep.jobs if job.number not in failed] == ["done"] * 10
+    assert len(finished(runs)) == 10
+    for run in finished(runs):
+        sessions = json.loads(run.environment.read_text())["sessions"]
+        assert len([session for session in sessions if "ended" in session]) == 1, "it was trained to its end once"
+        assert [row["epoch"] for row in read_metrics(run.metrics) if "val/miou" in row] == [0]
+    printed = log.read_text()
+    table = (folder / "summary.md").read_text()
+    assert printed.endswith(f"{table}\n{folder / 'summary.png'}\n") or table in printed
+    assert table.count("| failed |") == 2
+    assert table.count("| done |") == 10
