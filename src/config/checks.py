@@ -20,7 +20,7 @@ PRECISIONS = (
     "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true", "32", "16", "bf16", "64",
     "transformer-engine", "transformer-engine-float16",
 )  # fmt: skip
-AUTO = "auto"  # as trainer.precision: src.config.precision chooses
+AUTO = "auto"  # as trainer.precision: src.config.precision chooses; as trainer.sync_batchnorm: src.config.build
 # Options of Lightning's trainer that work here. `conf/trainer` states most of them.
 TRAINER = (
     "accelerator", "accumulate_grad_batches", "benchmark", "check_val_every_n_epoch", "detect_anomaly", "deterministic",
@@ -168,7 +168,7 @@ def check_ranges(cfg: DictConfig) -> None:
     share = cfg.data.class_uniform
     if not isinstance(share, int | float) or isinstance(share, bool) or not 0 <= share <= 1:
         raise UserError(f"data.class_uniform={share}: must be 0 to 1")
-    if cfg.trainer.sync_batchnorm != "auto" and not isinstance(cfg.trainer.sync_batchnorm, bool):
+    if cfg.trainer.sync_batchnorm != AUTO and not isinstance(cfg.trainer.sync_batchnorm, bool):
         raise UserError(f"trainer.sync_batchnorm={cfg.trainer.sync_batchnorm}: must be auto, true or false")
     _check_size("data.crop_size", cfg.data.crop_size)
     check_inference(cfg.inference)

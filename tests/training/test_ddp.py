@@ -33,7 +33,6 @@ def test_two_processes_stay_one_network_and_leave_one_run(cli, tmp_path: Path) -
     ]  # fmt: skip
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    assert "BatchNorm is over each process's own batches (SyncBatchNorm exists only on GPUs)" in result.stdout
     states = [
         [torch.load(tmp_path / "ranks" / f"rank_{rank}_epoch_{epoch}.pt", weights_only=True) for rank in range(2)]
         for epoch in range(3)
