@@ -1,6 +1,7 @@
 """The checks of a configuration that need neither data nor torch, so that a wrong value is answered in a second."""
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -11,7 +12,7 @@ from src.config.flat import flatten, to_dict
 from src.config.kinds import is_number
 from src.crf.settings import DenseCRF
 from src.errors import UserError, whole
-from src.machine import num_cores
+from src.machine import has_launcher, num_cores
 
 LARGEST_SEED = 2**32 - 1  # of numpy and Lightning
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
@@ -97,6 +98,12 @@ def _check_machine(trainer: DictConfig) -> None:
         # As a number or its text; -1 stands for all.
         count = int(devices) if isinstance(devices, str) and devices.lstrip("-").isdigit() else devices
         whole("trainer.devices", count if count != -1 else 1, 1, also="auto, -1, a list of numbers")
+    nodes = whole("trainer.num_nodes", trainer.get("num_nodes", 1), 1)
+    if nodes > 1 and not has_launcher() and "SLURM_NTASKS" not in os.environ:
+        raise UserError(
+            f"trainer.num_nodes={nodes}: nothing has started this command on the others; start it on each node by "
+            "torchrun, or by srun (docs/training.md, Several nodes)"
+        )
     whole("trainer.accumulate_grad_batches", trainer.accumulate_grad_batches, 1)
     whole("trainer.log_every_n_steps", trainer.log_every_n_steps, 1)
     whole("trainer.num_sanity_val_steps", trainer.num_sanity_val_steps, 0)
@@ -245,12 +252,13 @@ def check_one_device(cfg: DictConfig) -> None:
     """Raises UserError if a learning rate range test could run on several devices."""
     if has_several_devices(cfg):
         raise UserError(
-            f"src.find_lr runs on one device, and trainer.devices={cfg.trainer.devices}; set trainer.devices=1, and "
-            "trainer.accumulate_grad_batches to the number of devices for the same total batch"
+            f"src.find_lr runs on one device, and trainer.devices={cfg.trainer.devices}, trainer.num_nodes="
+            f"{cfg.trainer.num_nodes}; set trainer.devices=1 trainer.num_nodes=1, and trainer.accumulate_grad_batches "
+            "to the number of devices for the same total batch"
         )
 
 
 def has_several_devices(cfg: DictConfig) -> bool:
     """Returns whether a run may use more than one device."""
     devices = cfg.trainer.devices
-    return devices == "auto" or devices not in (1, "1", [0])
+    return devices == "auto" or devices not in (1, "1", [0]) or cfg.trainer.get("num_nodes", 1) > 1
