@@ -1,5 +1,6 @@
 """Two nodes, on one machine, by the lines of docs/training.md."""
 
+import os
 import re
 import shlex
 import signal
@@ -48,7 +49,9 @@ class Nodes:
         command += ["trainer.accelerator=cpu", f"trainer.max_epochs={epochs}", "callbacks.panels=null", "name=x"]
         log = self.stack.enter_context((self.folder / f"{self.count}.log").open("w"))
         self.count += 1
-        process = subprocess.Popen([*command, f"runs={self.folder}/{runs}"], cwd=ROOT, stdout=log, stderr=log)
+        ((name, value),) = re.findall(r"^export (\w+)=(\w+)$", text, re.MULTILINE)
+        options = {"cwd": ROOT, "stdout": log, "stderr": log, "env": {**os.environ, name: value}}
+        process = subprocess.Popen([*command, f"runs={self.folder}/{runs}"], **options)
         self.stack.enter_context(process)
         self.stack.callback(process.kill)
         wait_until(lambda: is_open(self.port), 120)
