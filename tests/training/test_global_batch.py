@@ -107,8 +107,9 @@ def test_the_activations_of_timms_layers_stay_on_gpus_too() -> None:
 
 @pytest.mark.slow
 def test_two_commands_of_four_images_train_as_one_of_eight(tmp_path: Path) -> None:
-    """Ten steps with the defaults' network, losses and AdamW."""
+    """Ten steps of the default network, losses and AdamW, which needs float64: it magnifies rounding errors."""
     words = [word for word in TINY[1:] if not word.startswith(("data.batch_size", "data.dataset.num_train"))]
+    words = [word.replace("32-true", "64-true") for word in words]
     ranks = {1: ["data.batch_size=8"], 2: ["data.batch_size=4", "trainer=ddp", "trainer.accelerator=cpu"]}
     states = []
     for devices, own in ranks.items():
