@@ -116,18 +116,18 @@ def main() -> None:
         whole, began = Path(name) / "whole", time.monotonic()
         disturb(options.command, whole, math.inf, 0, number, rng)
         seconds = time.monotonic() - began
-        expected, kills, rounds, wrong = left(whole), 0, 0, []
+        print(f"{options.command}: {seconds:.0f} s undisturbed", flush=True)
+        expected, kills, rounds = left(whole), 0, 0
+        tolerance = TOLERANCE.get(options.command, 0.0)
         while kills < options.kills:
+            rounds += 1
             folder = Path(name) / f"round{rounds}"
             kills += disturb(options.command, folder, seconds, options.kills - kills, number, rng)
-            wrong += differences(expected, left(folder), TOLERANCE.get(options.command, 0.0))
-            rounds += 1
-    if wrong or not expected:
-        raise SystemExit(f"not the same after {kills} kills: {', '.join(wrong) or 'there is nothing'}")
-    bound = f"to {TOLERANCE[options.command]}" if options.command in TOLERANCE else "bitwise"
-    print(
-        f"{options.command}: the same {bound} after {kills} times SIG{options.signal}; {len(expected)} files compared"
-    )
+            wrong = differences(expected, left(folder), tolerance)
+            if wrong or not expected:
+                raise SystemExit(f"not the same after {kills} kills: {', '.join(wrong) or 'there is nothing'}")
+            same = f"the same to {tolerance}" if tolerance else "bitwise the same"
+            print(f"{kills} times SIG{options.signal}, {rounds} rounds: {len(expected)} files are {same}", flush=True)
 
 
 if __name__ == "__main__":

@@ -96,12 +96,17 @@ def ensure_home() -> None:
         os.environ["HOME"] = tempfile.mkdtemp(prefix="streetseg-home-")
 
 
+def has_launcher() -> bool:
+    """Returns whether a launcher of several processes (Lightning's, torchrun) has started this one."""
+    return any(name in os.environ for name in ("WORLD_SIZE", "MASTER_ADDR", "TORCHELASTIC_RUN_ID"))
+
+
 def drop_stray_ranks() -> None:
     """Removes ranks that no launcher gave: without a number of processes, this process is the only one.
 
     A stray RANK=1 of a shell would otherwise make it wait, or train without a log and a checkpoint.
     """
-    if not any(name in os.environ for name in ("WORLD_SIZE", "MASTER_ADDR", "TORCHELASTIC_RUN_ID")):
+    if not has_launcher():
         for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK"):
             os.environ.pop(name, None)
 

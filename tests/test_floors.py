@@ -12,7 +12,7 @@ SRC = ROOT / "src"
 # From the ground up. A module imports from its own room and from lower floors, never from a room beside or above it.
 FLOORS = (
     {"errors", "labels"},
-    {"metrics", "crf", "upsampling", "files", "machine"},
+    {"metrics", "crf", "upsampling", "collective", "files", "machine"},
     {"models"},
     {"data", "losses", "inference"},
     {"runs", "task"},

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from src.config.checks import has_several_devices
+from src.config.checks import AUTO, has_several_devices
 from src.config.flat import literal, to_dict
 from src.config.precision import settle_precision
 from src.data.folds import Folds
@@ -80,12 +80,11 @@ def build(
     from src.callbacks.early_stopping import EarlyStopping
     from src.callbacks.progress import Lines
     from src.callbacks.pruning import Pruning
-    from src.training.fit import begin, synchronises_batchnorm
+    from src.training.fit import begin
 
     trainer = cfg.trainer
-    trainer.sync_batchnorm = synchronises_batchnorm(
-        trainer.sync_batchnorm, trainer.accelerator, several_devices=has_several_devices(cfg)
-    )
+    if trainer.sync_batchnorm == AUTO:
+        trainer.sync_batchnorm = has_several_devices(cfg)
     begin(cfg.seed, cfg.rank_timeout)
     data = build_data(cfg.datamodule, source, pack=None)  # the source has its pack already
     task = build_task(cfg, continues=continues)

@@ -1,6 +1,7 @@
 """The checks of a configuration that need neither data nor torch, so that a wrong value is answered in a second."""
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -11,7 +12,7 @@ from src.config.flat import flatten, to_dict
 from src.config.kinds import is_number
 from src.crf.settings import DenseCRF
 from src.errors import UserError, whole
-from src.machine import num_cores
+from src.machine import has_launcher, num_cores
 
 LARGEST_SEED = 2**32 - 1  # of numpy and Lightning
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps", "tpu")
@@ -20,7 +21,7 @@ PRECISIONS = (
     "32-true", "16-mixed", "bf16-mixed", "16-true", "bf16-true", "64-true", "32", "16", "bf16", "64",
     "transformer-engine", "transformer-engine-float16",
 )  # fmt: skip
-AUTO = "auto"  # as trainer.precision: src.config.precision chooses
+AUTO = "auto"  # as trainer.precision: src.config.precision chooses; as trainer.sync_batchnorm: src.config.build
 # Options of Lightning's trainer that work here. `conf/trainer` states most of them.
 TRAINER = (
     "accelerator", "accumulate_grad_batches", "benchmark", "check_val_every_n_epoch", "detect_anomaly", "deterministic",
@@ -97,6 +98,12 @@ def _check_machine(trainer: DictConfig) -> None:
         # As a number or its text; -1 stands for all.
         count = int(devices) if isinstance(devices, str) and devices.lstrip("-").isdigit() else devices
         whole("trainer.devices", count if count != -1 else 1, 1, also="auto, -1, a list of numbers")
+    nodes = whole("trainer.num_nodes", trainer.get("num_nodes", 1), 1)
+    if nodes > 1 and not has_launcher() and "SLURM_NTASKS" not in os.environ:
+        raise UserError(
+            f"trainer.num_nodes={nodes}: nothing has started this command on the others; start it on each node by "
+            "torchrun, or by srun (docs/training.md, Several nodes)"
+        )
     whole("trainer.accumulate_grad_batches", trainer.accumulate_grad_batches, 1)
     whole("trainer.log_every_n_steps", trainer.log_every_n_steps, 1)
     whole("trainer.num_sanity_val_steps", trainer.num_sanity_val_steps, 0)
@@ -168,7 +175,7 @@ def check_ranges(cfg: DictConfig) -> None:
     share = cfg.data.class_uniform
     if not isinstance(share, int | float) or isinstance(share, bool) or not 0 <= share <= 1:
         raise UserError(f"data.class_uniform={share}: must be 0 to 1")
-    if cfg.trainer.sync_batchnorm != "auto" and not isinstance(cfg.trainer.sync_batchnorm, bool):
+    if cfg.trainer.sync_batchnorm != AUTO and not isinstance(cfg.trainer.sync_batchnorm, bool):
         raise UserError(f"trainer.sync_batchnorm={cfg.trainer.sync_batchnorm}: must be auto, true or false")
     _check_size("data.crop_size", cfg.data.crop_size)
     check_inference(cfg.inference)
@@ -245,12 +252,13 @@ def check_one_device(cfg: DictConfig) -> None:
     """Raises UserError if a learning rate range test could run on several devices."""
     if has_several_devices(cfg):
         raise UserError(
-            f"src.find_lr runs on one device, and trainer.devices={cfg.trainer.devices}; set trainer.devices=1, and "
-            "trainer.accumulate_grad_batches to the number of devices for the same total batch"
+            f"src.find_lr runs on one device, and trainer.devices={cfg.trainer.devices}, trainer.num_nodes="
+            f"{cfg.trainer.num_nodes}; set trainer.devices=1 trainer.num_nodes=1, and trainer.accumulate_grad_batches "
+            "to the number of devices for the same total batch"
         )
 
 
 def has_several_devices(cfg: DictConfig) -> bool:
     """Returns whether a run may use more than one device."""
     devices = cfg.trainer.devices
-    return devices == "auto" or devices not in (1, "1", [0])
+    return devices == "auto" or devices not in (1, "1", [0]) or cfg.trainer.get("num_nodes", 1) > 1

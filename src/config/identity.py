@@ -27,6 +27,7 @@ NEUTRAL = {
     "inference.crop": None,
     "inference.crf": None,
     "early_stopping.patience": None,
+    "trainer.num_nodes": 1,
 }
 
 

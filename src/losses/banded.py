@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from src.collective import sum_over_ranks
 from src.errors import UserError
 from src.labels import IGNORE_INDEX
 from src.upsampling import RowUpsampling
@@ -35,9 +36,12 @@ class Term(nn.Module, ABC):
     Attributes:
         by_pixel: whether statistics are a map `(B, h, W)`, whose bands are joined; else they are sums, whose bands are
             added up.
+        adds_up: whether, in training on several devices, the statistics are summed over them, which makes the loss that
+            of the whole batch; else it is the mean of the devices' losses.
     """
 
     by_pixel = False
+    adds_up = True
 
     def pixel_weights(self, mask: Tensor) -> Tensor | None:
         """Weights `(B, H, W)` that depend only on the labels `(B, H, W)`; None if all pixels weigh the same."""
@@ -171,6 +175,9 @@ def score(
     with torch.autocast(logits.device.type, enabled=False):
         bands = Bands(terms, logits, mask, weights, align_corners)
         statistics: tuple[Tensor, ...] = _Statistics.apply(logits, mask, bands)  # pyright: ignore[reportAssignmentType]
+        if torch.is_grad_enabled():  # in a validation the ranks have unequal numbers of batches
+            pairs = zip(terms.values(), statistics, strict=True)
+            statistics = tuple(sum_over_ranks(made) if term.adds_up else made for term, made in pairs)
         return {name: term.finish(made) for (name, term), made in zip(terms.items(), statistics, strict=True)}
 
 

@@ -32,6 +32,7 @@ class Dice(Term):
         self.smooth = smooth
         self.squared = squared
         self.per = per
+        self.adds_up = per == "batch"
 
     def statistics(self, rows: Rows, weights: Tensor | None) -> Tensor:
         """I, P and T of each image and class: `(3, B, K)`."""

@@ -26,6 +26,7 @@ class OHEM(Term):
     """
 
     by_pixel = True
+    adds_up = False
 
     def __init__(self, threshold: float = 0.7, min_kept: int = 100_000) -> None:
         super().__init__()

@@ -72,9 +72,7 @@ def batchnorm_notes(cfg: dict[str, Any], task: SegmentationTask, trainer: Traine
     images = cfg["data"]["batch_size"] * (trainer.world_size if synchronised else 1)
     notes = []
     if several and not synchronised:
-        on_cpu = trainer.strategy.root_device.type == "cpu"
-        why = "SyncBatchNorm exists only on GPUs" if on_cpu else "trainer.sync_batchnorm=true would join them"
-        notes.append(f"note: BatchNorm is over each process's own batches ({why})")
+        notes.append("note: BatchNorm is over each process's own batches; trainer.sync_batchnorm=true would join them")
     if images < SMALL_BATCH:
         where = " per device" if several and not synchronised else ""
         # Initial statistics cannot be frozen: they would normalise nothing.

@@ -6,10 +6,8 @@ from functools import partial
 from typing import Any
 
 import lightning as L
-import torch
 
 from src.data.datamodule import SegmentationDataModule
-from src.errors import UserError
 from src.evaluation.checkpoint import check_continues
 from src.evaluation.cost import note_cost
 from src.evaluation.extras import Extras
@@ -38,24 +36,6 @@ def begin(seed: int, rank_timeout: float) -> None:
     quieten()
     register(rank_timeout)
     L.seed_everything(seed, verbose=False)
-
-
-def synchronises_batchnorm(given: bool | str, accelerator: str, *, several_devices: bool) -> bool:
-    """Returns whether BatchNorm is over the batches of all devices.
-
-    Args:
-        given: `trainer.sync_batchnorm`: true, false or `auto`, which is true on several GPUs.
-        accelerator: `trainer.accelerator`; `auto` takes GPUs if there are any.
-
-    Raises:
-        UserError: true on several CPUs, which have no SyncBatchNorm.
-    """
-    has_gpus = accelerator != "cpu" and torch.cuda.is_available()
-    if given == "auto":
-        return several_devices and has_gpus
-    if given and several_devices and not has_gpus:
-        raise UserError("trainer.sync_batchnorm=true: SyncBatchNorm exists only on GPUs; set it to auto or false")
-    return bool(given)
 
 
 def fit(

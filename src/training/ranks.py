@@ -24,6 +24,7 @@ from src.errors import UserError
 from src.machine import describe_end, is_stopped
 from src.processes.signals import stop
 from src.runs.folder import RunFolder
+from src.training.sync_batchnorm import LayerSync
 
 GRACE = 10.0  # seconds for this process to find by itself that another one has ended; on a GPU it may wait for longer
 START = 300.0  # seconds for all ranks to start: on a cold disk the imports take minutes
@@ -67,6 +68,11 @@ class Strategy(DDPStrategy):
     def __init__(self, patience: float, **options: Any) -> None:
         super().__init__(timeout=timedelta(seconds=max(patience, START)), **options)
         self.patience = patience
+
+    def setup(self, trainer: L.Trainer) -> None:
+        if self._layer_sync is not None:  # trainer.sync_batchnorm
+            self._layer_sync = LayerSync(self.root_device)
+        super().setup(trainer)
 
     def setup_distributed(self) -> None:
         super().setup_distributed()

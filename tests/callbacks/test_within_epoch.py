@@ -12,6 +12,7 @@ from typing import Any
 
 import lightning as L
 import pytest
+import torch
 
 from src.callbacks.averaging import ExponentialAverage, StochasticAverage
 from src.callbacks.checkpoints import BestAndLast
@@ -19,7 +20,7 @@ from src.callbacks.csv_logger import CSVLogger
 from src.callbacks.progress import Lines
 from src.data.datamodule import SegmentationDataModule
 from src.errors import UserError
-from src.evaluation.checkpoint import load_weights
+from src.evaluation.checkpoint import WITHIN, load_weights
 from src.machine import SIGNALS
 from src.processes.signals import StoppedError, stop
 from src.runs.metrics_csv import read_metrics
@@ -144,6 +145,40 @@ def test_no_checkpoint_within_an_epoch_before_its_time(tmp_path: Path) -> None:
     with pytest.raises(KilledError):
         train(tmp_path, [StopAt(1, 3)], every_minutes=10)
     assert checkpoint(tmp_path)["global_step"] == 5, "that of the end of the first epoch"
+
+
+def test_only_one_rank_gets_the_sums_of_all_back() -> None:
+    callback, state = BestAndLast("unused", "val/miou"), {WITHIN: {"losses": {"mean_value": torch.tensor(6.0)}}}
+    for is_first, expected in ((True, 6.0), (False, 0.0)):
+        task = small_task()
+        trainer: Any = SimpleNamespace(is_global_zero=is_first, loggers=[])
+        callback.on_load_checkpoint(trainer, task, state)
+        assert float(task.mean_loss.mean_value) == expected
+
+
+@pytest.mark.usefixtures("handlers")
+def test_ranks_agree_only_at_the_steps_that_are_logged(tmp_path: Path) -> None:
+    """They would wait for each other at each step. At batch 4 the other rank has got a signal."""
+    asked, batch = [], 0
+
+    def reduce(numbers: torch.Tensor, reduce_op: str) -> torch.Tensor:
+        if reduce_op == "sum":
+            return numbers
+        asked.append(batch)
+        return numbers.maximum(torch.tensor([int(signal.SIGTERM) if batch == 4 else 0, 0]))
+
+    trainer: Any = SimpleNamespace(
+        world_size=2, log_every_n_steps=2, accumulate_grad_batches=1, is_global_zero=False, current_epoch=0,
+        strategy=SimpleNamespace(reduce=reduce, root_device=torch.device("cpu")), save_checkpoint=lambda path: None,
+        num_training_batches=9,
+    )  # fmt: skip
+    callback, task = BestAndLast(str(tmp_path), "val/miou"), small_task()
+    for batch in range(4):
+        callback.on_train_batch_start(trainer, task, {}, batch)
+    batch = 4
+    with pytest.raises(StoppedError, match="143"):
+        callback.on_train_batch_start(trainer, task, {}, batch)
+    assert asked == [2, 4]
 
 
 def test_minutes_below_zero_are_refused(tmp_path: Path) -> None:

@@ -70,6 +70,8 @@ def cfg(composed: DictConfig) -> DictConfig:
         ("trainer.accelerator", "tup", "trainer.accelerator=tup: must be one of auto, cpu, gpu, cuda, mps, tpu"),
         ("trainer.strategy", "dpp", "trainer.strategy=dpp: must be one of auto, ddp, ddp_find_unused_parameters_true"),
         ("trainer.devices", 0, "trainer.devices=0: must be auto, -1, a list of numbers or a whole number, at least 1"),
+        ("trainer.num_nodes", 0, "trainer.num_nodes=0: must be a whole number, at least 1"),
+        ("trainer.num_nodes", 2, "trainer.num_nodes=2: nothing has started this command on the others; start it on"),
         ("trainer.accumulate_grad_batches", 0, "trainer.accumulate_grad_batches=0: must be a whole number, at least 1"),
         ("trainer.gradient_clip_val", -1, "trainer.gradient_clip_val=-1: must be null or a number above 0"),
         ("trainer.deterministic", "war", "trainer.deterministic=war: must be true, false or warn"),
@@ -212,12 +214,16 @@ def test_a_mandatory_value_that_is_missing(cfg: DictConfig) -> None:
 def test_several_devices(cfg: DictConfig, devices: Any, expected: bool) -> None:
     cfg.trainer.devices = devices
     assert has_several_devices(cfg) is expected
+    cfg.trainer.num_nodes = 2
+    assert has_several_devices(cfg)
 
 
 def test_a_range_test_runs_on_one_device(cfg: DictConfig) -> None:
     check_one_device(cfg)
     cfg.trainer.devices = 2
-    with pytest.raises(UserError, match=r"runs on one device, and trainer\.devices=2; set trainer\.devices=1"):
+    with pytest.raises(
+        UserError, match=r"runs on one device, and trainer\.devices=2, trainer\.num_nodes=1; set trainer"
+    ):
         check_one_device(cfg)
 
 

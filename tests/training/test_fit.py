@@ -1,4 +1,4 @@
-"""The parts of a training that need no command: SyncBatchNorm, and faults in the middle of it."""
+"""Faults in the middle of a training, without a command."""
 
 import errno
 from collections.abc import Callable
@@ -14,35 +14,10 @@ from src.config.messages import user_message
 from src.data.datamodule import SegmentationDataModule
 from src.data.sources.camvid import CamVid
 from src.errors import UserError
-from src.training.fit import synchronises_batchnorm
 from src.training.memory import naming_memory
 from tests.support.helpers import explode_in_second_epoch
 from tests.support.small import checkpoint, differing, fit, sgd, small_data, small_task, small_trainer
 from tests.support.trees import write_camvid
-
-
-@pytest.mark.parametrize(
-    ("given", "devices", "accelerator", "has_cuda", "expected"),
-    [
-        ("auto", 2, "auto", True, True),
-        ("auto", 2, "cpu", True, False),
-        ("auto", 2, "auto", False, False),
-        ("auto", 1, "gpu", True, False),
-        (False, 2, "gpu", True, False),
-        (True, 2, "gpu", True, True),
-    ],
-)
-def test_batchnorm_is_synchronised_on_several_gpus(
-    given: bool | str, devices: int, accelerator: str, has_cuda: bool, expected: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_cuda)
-    assert synchronises_batchnorm(given, accelerator, several_devices=devices > 1) is expected
-
-
-def test_several_cpus_have_no_synchronised_batchnorm() -> None:
-    with pytest.raises(UserError, match=r"trainer\.sync_batchnorm=true: SyncBatchNorm exists only on GPUs; set it to"):
-        synchronises_batchnorm(True, "cpu", several_devices=True)
-    assert synchronises_batchnorm(True, "cpu", several_devices=False), "on one CPU it changes nothing"
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:

@@ -6,13 +6,25 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import torch
 from lightning.pytorch.strategies import StrategyRegistry
 
 from src.errors import UserError
 from src.runs.folder import RunFolder
-from src.training.ranks import Strategy, View, compare, describe_failed, digest_last, register, stopped_ranks
+from src.training.ranks import (
+    Strategy,
+    View,
+    compare,
+    describe_failed,
+    digest_last,
+    naming_lost_ranks,
+    register,
+    stopped_ranks,
+)
 from tests.support.paths import ROOT, TINY
 from tests.support.processes import wait_until
 
@@ -78,6 +90,25 @@ def test_a_stopped_rank_is_found() -> None:
     assert stopped_ranks(3) == {}, "it is this rank"
     rank.kill()
     rank.wait()
+
+
+@pytest.mark.parametrize(
+    ("error", "world_size", "is_lost"),
+    [
+        (RuntimeError("[gloo/pair.cc:547] Connection closed by peer [127.0.0.1]:1"), 2, True),
+        (RuntimeError("Timed out waiting 5000ms for recv operation to complete"), 2, True),
+        (torch.distributed.DistStoreError("no answer"), 2, True),
+        (RuntimeError("shape '[3]' is invalid"), 2, False),
+        (RuntimeError("Connection closed by peer"), 1, False),
+    ],
+)
+def test_only_the_error_of_a_lost_rank_is_taken_for_one(error: RuntimeError, world_size: int, is_lost: bool) -> None:
+    trainer: Any = SimpleNamespace(world_size=world_size, global_rank=1, strategy=SimpleNamespace(launcher=None))
+    message = r"^rank 1 \(on .*\) lost another rank, which ended or gave no answer within 300 seconds from the start"
+    expected = (UserError, message) if is_lost else (RuntimeError, re.escape(str(error)))
+    with pytest.raises(expected[0], match=expected[1]) as caught, naming_lost_ranks(trainer, 7):
+        raise error
+    assert (caught.value is error) is not is_lost
 
 
 def test_lightnings_names_give_the_strategy_that_watches() -> None:
