@@ -24,14 +24,14 @@ OWN = OmegaConf.create({"labels": "own", "crop": None})
 
 
 def test_pixels_by_hand() -> None:
-    """A camera 2 m above the road that looks ahead, focal length 100: (x, z) is in row 20 + 200 / z, from 1."""
-    plane = np.array([[100, 50.123, 0], [0, 20, 200], [0, 1, 0]])
-    rows, columns = birds_eye_pixels(plane, (60, 110))
+    """A camera 2 m above the road that looks ahead, focal length 100: (x, z) is in row 20.321 + 200 / z, from 1."""
+    plane = np.array([[100, 50.123, 0], [0, 20.321, 200], [0, 1, 0]])
+    rows, columns = birds_eye_pixels(plane, (50, 110))
     x, z = np.meshgrid(np.arange(-9.975, 10, 0.05), np.arange(6.025, 46, 0.05))
-    column = 50.123 + 100 * x / z
-    assert len(rows) == ((column >= 1) & (column <= 110)).sum()
-    assert (rows.max(), rows.min()) == (int(20 + 200 / 6.025) - 1, int(20 + 200 / 45.975) - 1), "6 and 46 m ahead"
-    assert (columns.min(), columns.max()) == (0, 108), "109.9 is pixel 109 of the dev-kit"
+    row, column = 20.321 + 200 / z, 50.123 + 100 * x / z
+    assert len(rows) == ((row <= 50) & (column >= 1) & (column <= 110)).sum()
+    assert rows.min() == int(20.321 + 200 / 45.975) - 1, "46 m ahead"
+    assert (rows.max(), columns.min(), columns.max()) == (48, 0, 108), "109.9 is pixel 109 of the dev-kit"
 
 
 def test_pixels_equal_the_devkits(tmp_path: Path) -> None:
