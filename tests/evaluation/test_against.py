@@ -58,6 +58,15 @@ def test_the_nearest_evaluation_is_compared(
     assert f"against {other.path} ({expected[0]}) on the same 2 images" in str(record)
 
 
+def test_an_evaluation_is_not_compared_with_itself(tmp_path: Path) -> None:
+    """As `engine=onnx against=` the same run, when it is repeated."""
+    run = RunFolder(tmp_path)
+    own, plain = (evaluated(run, "best", precision, x=3, y=4) for precision in ("onnx int8", "32-true"))
+    assert compare(run, own, run, [own, plain]).key == plain.key
+    with pytest.raises(UserError, match="none of its evaluations is by the protocol of this one"):
+        compare(run, own, run, [own])
+
+
 def evaluated(run: RunFolder, checkpoint: str, precision: str, **counts: int) -> Evaluation:
     """An evaluation whose images are in its run folder."""
     made = evaluation(checkpoint=checkpoint, precision=precision)
