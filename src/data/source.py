@@ -112,6 +112,14 @@ class Source(ABC):
         """Numbers of instances int `(H, W)`, 0 for none; None if the dataset has none of this sample."""
         return None
 
+    def read_road_plane(self, sample: Sample) -> np.ndarray | None:
+        """The `plane` of `src.metrics.road.birds_eye_pixels`, float `(3, 3)`; None if the dataset has no calibration.
+
+        Raises:
+            DataError: the calibration of this sample is missing or damaged.
+        """
+        return None
+
     def drawing(self, sample: Sample) -> str:
         """The settings that decide a sample that is drawn, not read from files."""
         return sample.name

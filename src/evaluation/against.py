@@ -20,14 +20,16 @@ class AgainstRecord:
 
     run: str  # path of the run that this one is compared with
     key: str  # of its evaluation
+    checkpoint: str  # of its evaluation
     images: int
     result: Paired  # of the mIoU, this run minus the other
 
     def __str__(self) -> str:
         found = self.result
         return (
-            f"mIoU {100 * found.difference:+.2f} points against {self.run} on the same {self.images} images: 95 % "
-            f"interval {100 * found.low:+.2f} to {100 * found.high:+.2f}, p = {found.p:.4f} (permutation test)"
+            f"mIoU {100 * found.difference:+.2f} points against {self.run} ({self.checkpoint}) on the same "
+            f"{self.images} images: 95 % interval {100 * found.low:+.2f} to {100 * found.high:+.2f}, "
+            f"p = {found.p:.4f} (permutation test)"
         )
 
 
@@ -59,17 +61,20 @@ def compare(
     Raises:
         UserError: no evaluation of the other run is by this protocol on these images.
     """
-    own, known = evaluation.protocol, list(candidates)
-    same = [each for each in known if _comparable(each) == _comparable(evaluation)]
+    own, name, known = evaluation.protocol, evaluation.checkpoint.name, list(candidates)
+    itself = evaluation.key if other.path == run.path else None
+    same = [each for each in known if _comparable(each) == _comparable(evaluation) and each.key != itself]
     if not same:
         tags = shortened([each.tag for each in known])
         raise UserError(
             f"against={other.path}: none of its evaluations is by the protocol of this one ({own.labels} {own.split}, "
             f"{own.inference}, data {own.data}); it has {tags}"
         )
-    chosen = next((each for each in same if each.checkpoint.name == evaluation.checkpoint.name), same[0])
+    # That of the same checkpoint if there is one, and among those that of the same precision.
+    chosen = min(same, key=lambda each: (each.checkpoint.name != name, each.protocol.precision != own.precision))
     first, second = find_images(run.path, evaluation.key), find_images(other.path, chosen.key)
-    record = AgainstRecord(str(other.path), chosen.key, len(first.rows), paired(*_aligned(first, second, other.path)))
+    result = paired(*_aligned(first, second, other.path))
+    record = AgainstRecord(str(other.path), chosen.key, chosen.checkpoint.name, len(first.rows), result)
     write_json(run.path / EVALUATIONS / evaluation.key / f"against_{other.path.name}.json", record)
     return record
 

@@ -21,7 +21,7 @@ def describe_details(seen: Seen, source: Source) -> Details:
     scores, bins = dice(matrix), calibration_bins(seen.calibration)
     intervals = [Interval(float(low), float(high)) for low, high in bounds.iou.T]
     groups = category_ious(matrix, classes, source.categories)
-    road = road_figures(seen.road, "perspective") if source.detected else None
+    road = [road_figures(counts, view) for view, counts in seen.road.items()]
     return Details(
         dice=_named(classes, scores),
         mean_dice=float(mean_of_known(scores)),
@@ -41,7 +41,7 @@ def describe_details(seen: Seen, source: Source) -> Details:
         ),
         ece=expected_calibration_error(bins),
         calibration=bins,
-        road=() if road is None else (road,),
+        road=tuple(each for each in road if each is not None),
     )
 
 

@@ -12,12 +12,14 @@ class Extras:
         worst: number of images of lowest mIoU that are kept and drawn.
         boundary: widths in pixels, of boundary IoU and boundary F.
         suspects: number of suspected label errors to list; 0 for none.
+        birdseye: whether KITTI road's figures are computed in bird's-eye view too.
     """
 
     predictions: bool = True
     worst: int = 10
     boundary: tuple[int, ...] = ()
     suspects: int = 0
+    birdseye: bool = False
 
 
 NO_FILES = Extras(predictions=False, worst=0)

@@ -1,6 +1,7 @@
 """Reduces the scores of images, row by row, to counts and ids, so that no scores of a whole image exist."""
 
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from src.metrics.boundary import BoundaryCounts
 from src.metrics.confidence import BINS, THRESHOLDS, calibration_counts, threshold_counts
 from src.metrics.confusion import count_images
 from src.metrics.instances import InstanceCounts
+from src.metrics.road import BIRDS_EYE, PERSPECTIVE, birds_eye_pixels
 from src.reports.pictures import save_png
 from src.runs.per_image import PREDICTIONS
 
@@ -26,7 +28,7 @@ class Seen:
     matrices: dict[int, np.ndarray] = field(default_factory=dict)  # int64 (K, K), by the image's place in the split
     sizes: dict[int, tuple[int, int]] = field(default_factory=dict)  # height and width at which it was counted
     calibration: np.ndarray = field(default_factory=lambda: np.zeros((3, BINS)))
-    road: np.ndarray = field(default_factory=lambda: np.zeros((2, THRESHOLDS + 1), dtype=np.int64))
+    road: dict[str, np.ndarray] = field(default_factory=dict)  # counts int64 (2, THRESHOLDS + 1), by view
     boundary: list[BoundaryCounts] = field(default_factory=list)
     instances: InstanceCounts | None = None
     num_instances: int = 0  # images that have them
@@ -37,7 +39,7 @@ class Seen:
         self.matrices |= other.matrices
         self.sizes |= other.sizes
         self.calibration = self.calibration + other.calibration
-        self.road = self.road + other.road
+        self.road = {view: counts + other.road[view] for view, counts in self.road.items()}
         for own, counts in zip(self.boundary, other.boundary, strict=True):
             own.counts += counts.counts
         if self.instances and other.instances:
@@ -62,6 +64,8 @@ class ImageObserver:
         self.num_classes = source.num_classes
         self.detected = list(source.classes).index(source.detected) if source.detected else None
         self.seen = Seen(boundary=[BoundaryCounts(width, self.num_classes) for width in extras.boundary])
+        views = (PERSPECTIVE, BIRDS_EYE)[: 1 + extras.birdseye] if source.detected else ()
+        self.seen.road = {view: np.zeros((2, THRESHOLDS + 1), dtype=np.int64) for view in views}
         if source.instance_sizes:
             self.seen.instances = InstanceCounts(list(source.classes), source.instance_sizes, source.categories)
 
@@ -70,6 +74,8 @@ class ImageObserver:
         truth = mask.to(torch.uint8).cpu().numpy()
         ids, confidence = np.empty_like(truth), np.empty_like(truth) if self.extras.suspects else None
         matrices = torch.zeros(len(mask), self.num_classes, self.num_classes, dtype=torch.int64, device=mask.device)
+        places = list(islice(self.places, len(mask)))
+        cells = self._find_cells(places, mask) if BIRDS_EYE in self.seen.road else None
         for start, scores in rows:
             band = slice(start, start + scores.shape[2])
             labels, valid = mask[:, band], mask[:, band] < self.num_classes
@@ -79,18 +85,39 @@ class ImageObserver:
             correct = (predicted == labels)[valid]
             self.seen.calibration += calibration_counts(probability[valid], correct).numpy()
             if self.detected is not None:
-                detected, positive = probabilities[:, self.detected], labels == self.detected
-                self.seen.road += threshold_counts(detected[valid], positive[valid]).numpy()
+                self._count_road(probabilities[:, self.detected], labels, start, cells)
             ids[:, band] = predicted.to(torch.uint8).cpu().numpy()
             if confidence is not None:
                 confidence[:, band] = (probability * 255).round().to(torch.uint8).cpu().numpy()
-        for index, matrix in enumerate(matrices.cpu().numpy()):
-            self._finish(truth[index], ids[index], None if confidence is None else confidence[index], matrix)
+        for index, (place, matrix) in enumerate(zip(places, matrices.cpu().numpy(), strict=True)):
+            self._finish(place, truth[index], ids[index], None if confidence is None else confidence[index], matrix)
         return matrices
 
-    def _finish(self, truth: np.ndarray, ids: np.ndarray, confidence: np.ndarray | None, matrix: np.ndarray) -> None:
+    def _find_cells(self, places: list[int], mask: Tensor) -> Tensor:
+        """Finds the pixels of the cells of a batch's bird's-eye views: int64 `(3, N)`, image, row, column."""
+        parts = []
+        for index, place in enumerate(places):
+            plane = self.source.read_road_plane(self.samples[place])
+            assert plane is not None, "src.config.eval_plan refuses datasets without calibration"
+            pixels = birds_eye_pixels(plane, (mask.shape[1], mask.shape[2]))
+            parts.append(np.insert(pixels, 0, index, axis=0))
+        return torch.from_numpy(np.concatenate(parts, axis=1)).to(mask.device)
+
+    def _count_road(self, probability: Tensor, labels: Tensor, start: int, cells: Tensor | None) -> None:
+        """Counts a band of rows, from `start` on, by the probability of the detected class; both `(B, h, W)`."""
+        pixels = {PERSPECTIVE: (labels < self.num_classes).nonzero(as_tuple=True)}
+        if cells is not None:
+            image, row, column = cells[:, (cells[1] >= start) & (cells[1] < start + labels.shape[1])]
+            valid = labels[image, row - start, column] < self.num_classes
+            pixels[BIRDS_EYE] = (image[valid], row[valid] - start, column[valid])
+        for view, chosen in pixels.items():
+            self.seen.road[view] += threshold_counts(probability[chosen], labels[chosen] == self.detected).numpy()
+
+    def _finish(
+        self, place: int, truth: np.ndarray, ids: np.ndarray, confidence: np.ndarray | None, matrix: np.ndarray
+    ) -> None:
         """Counts all that needs a whole image: ids uint8 `(H, W)`, confidence in 255ths."""
-        place, seen = next(self.places), self.seen
+        seen = self.seen
         sample = self.samples[place]
         seen.matrices[place], seen.sizes[place] = matrix, (truth.shape[0], truth.shape[1])
         for counts in seen.boundary:

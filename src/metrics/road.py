@@ -1,17 +1,20 @@
-"""The figures of KITTI's road benchmark (Fritsch et al. 2013): MaxF, AP, precision, recall. Without torch."""
+"""The figures of KITTI's road benchmark (Fritsch et al. 2013): MaxF, AP, precision, recall; its bird's-eye view."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 TINY = 1e-10  # of the dev-kit, which adds it to denominators
+PERSPECTIVE, BIRDS_EYE = "perspective", "bird's-eye"  # views
+# The bird's-eye view of the dev-kit and of the server: metres to the right of the camera, metres ahead, and of a cell.
+RIGHT, AHEAD, CELL = (-10, 10), (6, 46), 0.05
 
 
 @dataclass(frozen=True)
 class RoadFigures:
     """The figures of KITTI's road benchmark; the server's are of the bird's-eye view."""
 
-    view: str  # `perspective` or `bird's-eye`
+    view: str  # `PERSPECTIVE` or `BIRDS_EYE`
     max_f: float
     average_precision: float
     precision: float  # this and the rest at the threshold of MaxF
@@ -48,3 +51,22 @@ def road_figures(counts: np.ndarray, view: str) -> RoadFigures | None:
         false_negative_rate=float(missed[best] / positive.sum()),
         threshold=best / (len(f) - 1),
     )
+
+
+def birds_eye_pixels(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Finds the pixel of each cell of the bird's-eye view, as the dev-kit's `computeBEVLookUpTable`.
+
+    Args:
+        plane: float `(3, 3)`, from (metres to the right, metres ahead, 1) on the road to the homogeneous (column, row)
+            in the image, counted from 1.
+        size: height and width of the image.
+
+    Returns:
+        int64 `(2, N)`: row and column, from 0, of each of the 800x400 cells whose centre lies in the image.
+    """
+    centres = [np.arange(low + CELL / 2, high, CELL).astype(np.float32) for low, high in (RIGHT, AHEAD)]
+    right, ahead = (axis.ravel() for axis in np.meshgrid(*centres))
+    column, row, depth = plane @ np.stack([right, ahead, np.ones_like(right)])
+    places = np.stack([row, column]) / depth
+    inside = (places >= 1).all(0) & (places[0] <= size[0]) & (places[1] <= size[1])
+    return places[:, inside].astype(np.int64) - 1

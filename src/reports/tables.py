@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table as RichTable
 
+from src.metrics.road import PERSPECTIVE
 from src.runs.details import Interval
 from src.runs.marks import mark, notes
 from src.runs.records import KINDS, AverageRecord, Evaluation, FoldsRecord, StageRecord, Summary
@@ -113,8 +114,8 @@ def details_table(evaluation: Evaluation) -> str:
         lines.append(text_table(["category", "IoU", "iIoU"], groups))
     lines += [
         f"{each.view}: MaxF {percent(each.max_f)}{sign}, AP {percent(each.average_precision)}{sign}, precision "
-        f"{percent(each.precision)}{sign}, recall {percent(each.recall)}{sign} at {each.threshold:.3f} (the server's "
-        "figures are in bird's-eye view)"
+        f"{percent(each.precision)}{sign}, recall {percent(each.recall)}{sign} at {each.threshold:.3f}"
+        + (" (the server's figures are in bird's-eye view)" if each.view == PERSPECTIVE else "")
         for each in details.road
     ]
     lines.append(f"expected calibration error {percent(details.ece)}{sign}; intervals are by bootstrap over images")

@@ -42,7 +42,7 @@ class Details:
     road: tuple[RoadFigures, ...] = ()  # by view
 
     def keep(self, earlier: "Details") -> "Details":
-        """Returns these figures with those boundaries of an earlier measurement of the same that this one left out."""
-        widths = {each.width for each in self.boundary}
-        others = [each for each in earlier.boundary if each.width not in widths]
-        return replace(self, boundary=tuple(sorted((*self.boundary, *others), key=lambda each: each.width)))
+        """Adds the boundaries and views of an earlier measurement of the same that this one left out."""
+        boundary = {each.width: each for each in (*earlier.boundary, *self.boundary)}
+        road = {each.view: each for each in (*earlier.road, *self.road)}
+        return replace(self, boundary=tuple(boundary[width] for width in sorted(boundary)), road=tuple(road.values()))

@@ -115,3 +115,6 @@ def test_datasets_train_from_their_layout(cli, tmp_path: Path, data: str, option
     if data == "cityscapes_kitti":
         cli("eval", f"run={tmp_path}/runs/run", "accelerator=cpu", "split=kitti_val")
         assert "cityscapes-19 kitti_val (2 images)" in (tmp_path / "runs" / "run" / "results.json").read_text()
+    if data == "kitti_road":
+        cli("eval", f"run={tmp_path}/runs/run", "accelerator=cpu", "birdseye=true")
+        assert "bird's-eye" in (tmp_path / "runs" / "run" / "results.json").read_text()

@@ -1,4 +1,4 @@
-"""The images of two runs are joined by their names, whatever their order."""
+"""The images of two runs are joined by their names, whatever their order; of several evaluations the nearest counts."""
 
 from pathlib import Path
 
@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 
 from src.errors import UserError
-from src.evaluation.against import _aligned
-from src.runs.per_image import ImageFacts, PerImage, describe_images
+from src.evaluation.against import _aligned, compare
+from src.runs.folder import RunFolder
+from src.runs.per_image import EVALUATIONS, ImageFacts, PerImage, describe_images, write_images
+from src.runs.records import Evaluation
+from tests.support.records import evaluation
 
 
 def images(**counts: int) -> PerImage:
@@ -26,3 +29,46 @@ def test_images_are_joined_by_name() -> None:
 def test_a_missing_image_is_named() -> None:
     with pytest.raises(UserError, match=r"^against=other: its evaluation lacks images of this one \(y\); repeat it$"):
         _aligned(images(x=1, y=2), images(x=3), Path("other"))
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "precision", "expected"),
+    [
+        ("best", "32-true", ("best", "32-true")),
+        ("best", "int8", ("best", "int8")),
+        ("last", "int8", ("last", "32-true")),
+        ("soup", "int8", ("best", "int8")),
+        ("soup", "bf16", ("last", "32-true")),
+    ],
+)
+def test_the_nearest_evaluation_is_compared(
+    tmp_path: Path, checkpoint: str, precision: str, expected: tuple[str, str]
+) -> None:
+    """By checkpoint, then by precision; the first of several that are as near."""
+    run, other = RunFolder(tmp_path / "a"), RunFolder(tmp_path / "b")
+    own = evaluated(run, checkpoint, precision, x=3, y=4)
+    known = [
+        evaluated(other, "last", "32-true", x=1, y=2),
+        evaluated(other, "best", "32-true", x=1, y=2),
+        evaluated(other, "best", "int8", x=1, y=2),
+    ]
+    (chosen,) = (each for each in known if (each.checkpoint.name, each.protocol.precision) == expected)
+    record = compare(run, own, other, known)
+    assert (record.key, record.checkpoint) == (chosen.key, expected[0])
+    assert f"against {other.path} ({expected[0]}) on the same 2 images" in str(record)
+
+
+def test_an_evaluation_is_not_compared_with_itself(tmp_path: Path) -> None:
+    """As `engine=onnx against=` the same run, when it is repeated."""
+    run = RunFolder(tmp_path)
+    own, plain = (evaluated(run, "best", precision, x=3, y=4) for precision in ("onnx int8", "32-true"))
+    assert compare(run, own, run, [own, plain]).key == plain.key
+    with pytest.raises(UserError, match="none of its evaluations is by the protocol of this one"):
+        compare(run, own, run, [own])
+
+
+def evaluated(run: RunFolder, checkpoint: str, precision: str, **counts: int) -> Evaluation:
+    """An evaluation whose images are in its run folder."""
+    made = evaluation(checkpoint=checkpoint, precision=precision)
+    write_images(run.path / EVALUATIONS / made.key, images(**counts))
+    return made

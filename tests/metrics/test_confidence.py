@@ -7,6 +7,7 @@ import torch
 from src.metrics.calibration import calibration_bins, expected_calibration_error
 from src.metrics.confidence import calibration_counts, threshold_counts
 from src.metrics.road import road_figures
+from tests.support.devkit import road_figures_of_devkit
 
 
 def test_calibration_by_hand() -> None:
@@ -26,38 +27,6 @@ def test_honest_probabilities_are_calibrated() -> None:
     assert expected_calibration_error(bins) < 0.01
 
 
-def devkit(probabilities: list[np.ndarray], truths: list[np.ndarray]) -> dict[str, float]:
-    """evaluateRoad.py's evalExp and pxEval_maximizeFMeasure, written out by threshold; 255 is not valid."""
-    thresholds = np.array(range(256)) / 255.0
-    total = dict.fromkeys(("FN", "FP", "pos", "neg"), 0)
-    fn, fp = np.zeros(256), np.zeros(256)
-    for probability, truth in zip(probabilities, truths, strict=True):
-        positive, negative = truth == 0, truth == 1
-        for index, threshold in enumerate(thresholds):
-            fn[index] += (probability[positive] < threshold).sum()
-            fp[index] += (probability[negative] >= threshold).sum()
-        total["pos"] += positive.sum()
-        total["neg"] += negative.sum()
-    tp = total["pos"] - fn
-    recall, precision = tp / float(total["pos"]), tp / (tp + fp + 1e-10)
-    invalid = (recall == 0) & (precision == 0)
-    recall, precision, place = recall[~invalid], precision[~invalid], thresholds[~invalid]
-    average, counter = 0, 0
-    for step in np.arange(0, 1.1, 0.1):
-        found = np.nonzero(recall >= step)[0]
-        if len(found) == 0:
-            continue
-        average += max(precision[found])
-        counter += 1
-    f = 2 * (precision * recall) / (precision + recall + 1e-10)
-    best = f.argmax()
-    return {
-        "max_f": f[best], "average_precision": average / counter, "precision": precision[best],
-        "recall": recall[best], "threshold": place[best],
-        "false_positive_rate": fp[~invalid][best] / total["neg"], "false_negative_rate": 1 - recall[best],
-    }  # fmt: skip
-
-
 @pytest.mark.parametrize("skill", [0.2, 1.0])
 def test_road_figures_equal_the_devkits(skill: float) -> None:
     """Also with probabilities that lie on thresholds exactly."""
@@ -75,7 +44,7 @@ def test_road_figures_equal_the_devkits(skill: float) -> None:
         counts += threshold_counts(chosen, torch.from_numpy(truth == 0)[valid]).numpy()
     found = road_figures(counts, "perspective")
     assert found is not None
-    for key, value in devkit(probabilities, truths).items():
+    for key, value in road_figures_of_devkit(probabilities, truths).items():
         assert getattr(found, key) == pytest.approx(value, abs=1e-12), key
     assert 0.4 < found.max_f < 0.95
 

@@ -33,6 +33,7 @@ DETAILS = Details(
     calibration=BINS,
     road=(RoadFigures("perspective", 0.91, 0.92, 0.93, 0.89, 0.01, 0.11, 0.5),),
 )
+BIRDS_EYE = RoadFigures("bird's-eye", 0.81, 0.82, 0.83, 0.79, 0.02, 0.21, 0.5)
 
 
 def test_details_come_back_and_records_of_before_have_none(tmp_path: Path) -> None:
@@ -55,11 +56,12 @@ def test_a_later_measurement_adds_details_to_the_trainings_own(tmp_path: Path) -
     run.add_evaluation(own, finished=True)
     run.add_evaluation(replace(own, miou=0.1, details=DETAILS), finished=False)
     assert run.read_results().own.miou == own.miou, "figures stay"
-    wider = replace(DETAILS, boundary=(replace(DETAILS.boundary[0], width=5),))
+    wider = replace(DETAILS, boundary=(replace(DETAILS.boundary[0], width=5),), road=(BIRDS_EYE,))
     run.add_evaluation(replace(own, details=wider), finished=False)
     details = run.read_results().own.details
     assert details is not None
     assert [each.width for each in details.boundary] == [3, 5]
+    assert details.road == (*DETAILS.road, BIRDS_EYE)
 
 
 def test_the_table_has_every_figure_with_its_mark() -> None:
@@ -69,6 +71,9 @@ def test_the_table_has_every_figure_with_its_mark() -> None:
         "43.21 %", "87.65 %", "MaxF 91.00 %", "AP 92.00 %", "expected calibration error 6.50 %",
     ):  # fmt: skip
         assert part in table, part
+    perspective, birds_eye = "at 0.500 (the server's figures are in bird's-eye view)", "bird's-eye: MaxF 81.00 %"
+    both = details_table(replace(evaluation(), details=replace(DETAILS, road=(*DETAILS.road, BIRDS_EYE))))
+    assert (both.count(perspective), both.count(birds_eye)) == (1, 1)
     tainted = details_table(replace(evaluation(taints=[Taint("trained", 1)]), details=DETAILS))
     for part in ("70.00 to 85.00 %†", "MaxF 91.00 %†", "error 6.50 %†"):
         assert part in tainted

@@ -65,6 +65,19 @@ def write_kitti(root: Path, numbers: tuple[int, ...] = (0, 2, 4, 5, 1, 3), size:
     return root
 
 
+def kitti_calibration(size: tuple[int, int], number: int) -> dict[str, np.ndarray]:
+    """Returns the calibration of a camera 1.6 m above the road that looks down a little, as KITTI's files have it."""
+    focal, pitch = 0.6 * size[1], np.radians(2 + number % 3)
+    turn = np.array([[1, 0, 0], [0, np.cos(pitch), np.sin(pitch)], [0, -np.sin(pitch), np.cos(pitch)]])
+    yaw = np.array([[0.9998, 0.02, 0], [-0.02, 0.9998, 0], [0, 0, 1]])
+    return {
+        "P2": np.array([focal, 0, size[1] / 2, 4.5, 0, focal, size[0] / 2 - 2, 0.2, 0, 0, 1, 0.003]),
+        "R0_rect": yaw.ravel(),
+        "Tr_velo_to_cam": np.eye(3, 4).ravel(),
+        "Tr_cam_to_road": np.hstack([turn, [[0.1], [-1.6], [0.3]]]).ravel(),
+    }
+
+
 def write_kitti_road(root: Path, size: tuple[int, int] = (48, 80)) -> Path:
     """Writes KITTI road's layout with its four colours: per category two frames of train, one of val, one of test."""
     rng = np.random.default_rng(0)
@@ -74,6 +87,10 @@ def write_kitti_road(root: Path, size: tuple[int, int] = (48, 80)) -> Path:
             images, truth = root / "training" / "image_2", root / "training" / "gt_image_2"
             name = f"{number:06d}.png"
             write_pair(images / f"{category}_{name}", truth / f"{category}_road_{name}", size, colours, rng)
+            calibration = root / "training" / "calib" / f"{category}_{number:06d}.txt"
+            calibration.parent.mkdir(exist_ok=True)
+            lines = [f"{key}: {' '.join(map(str, each))}" for key, each in kitti_calibration(size, number).items()]
+            calibration.write_text("\n".join([*lines, ""]))
             if category == "um":
                 write_mask(truth / f"um_lane_{name}", size, colours, rng)
     write_image(root / "testing" / "image_2" / "um_000000.png", size, rng)

@@ -97,6 +97,25 @@ class KittiRoad(FileSource):
     def read_labels(self, mask: Path) -> np.ndarray:
         return read_colours(mask, COLOURS)
 
+    def read_road_plane(self, sample: Sample) -> np.ndarray:
+        """From `calib/NAME.txt` beside `image_2`: P2, R0_rect and Tr_cam_to_road, as the dev-kit's BirdsEyeView.py."""
+        assert sample.image is not None
+        path = sample.image.parents[1] / "calib" / f"{sample.image.stem}.txt"
+        if not path.is_file():
+            raise DataError(path, "missing calibration", "no such file; unpack all of data_road.zip")
+        try:
+            lines = (line.partition(":") for line in path.read_text().splitlines())
+            values = {key.strip(): [float(number) for number in numbers.split()] for key, _, numbers in lines}
+            projection = np.reshape(values["P2"], (3, 4))
+            rectify, to_road = np.eye(4), np.eye(4)
+            rectify[:3, :3] = np.reshape(values["R0_rect"], (3, 3))
+            to_road[:3] = np.reshape(values["Tr_cam_to_road"], (3, 4))
+            # The road is at height 0: its column drops out.
+            return (projection @ rectify @ np.linalg.inv(to_road))[:, [0, 2, 3]]
+        except (KeyError, ValueError, np.linalg.LinAlgError) as error:
+            text = f"no calibration with P2, R0_rect and Tr_cam_to_road ({error}); unpack data_road.zip again"
+            raise DataError(path, "damaged calibration", text) from error
+
 
 def day(path: Path) -> str:
     """The day a frame was recorded on, by its size; the size itself if it is none of KITTI's.
