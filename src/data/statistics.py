@@ -44,11 +44,6 @@ class Statistics:
         return self.pixels / self.pixels.sum()
 
     @property
-    def ignored_share(self) -> float:
-        """Share of the pixels labelled 255 in all pixels."""
-        return float(self.ignored.sum() / (self.ignored.sum() + self.counts.sum()))
-
-    @property
     def presence(self) -> np.ndarray:
         """Whether an image has any pixel of a class: bool `(N, K)`."""
         return self.counts > 0

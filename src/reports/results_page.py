@@ -11,9 +11,9 @@ from src.reports.reproduction import TableRow, TableSpec, write_table
 from src.reports.results_csv import ResultRow, read_rows
 from src.reports.tables import markdown
 
-# `<!-- runs: NAME, NAME -->` stands above a table of runs, `<!-- classes: ... -->` above one of their classes, and
-# `<!-- table: NAME -->` above a table of a report.
-BLOCK = re.compile(r"(<!-- (runs|classes|table): ([^\n]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
+# `<!-- runs: NAME, NAME -->` stands above a table of runs, `<!-- evaluations: ... -->` above one of all their
+# evaluations, `<!-- classes: ... -->` above one of their classes, and `<!-- table: NAME -->` above a table of a report.
+BLOCK = re.compile(r"(<!-- (runs|evaluations|classes|table): ([^\n]*?) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def fill(page: str, folder: Path, read_spec: Callable[[str], TableSpec]) -> str:
@@ -37,6 +37,8 @@ def fill(page: str, folder: Path, read_spec: Callable[[str], TableSpec]) -> str:
                 raise UserError(f"{head.strip()}: there is no {path}; copy table.csv of python -m src.reproduce there")
             return f"{head}{write_table(read_spec(names), given)}\n{end}"
         chosen = [_find(rows, name.strip()) for name in names.split(",")]
+        if kind == "evaluations":
+            return f"{head}{run_table([row for each in chosen for row in rows if row.run == each.run])}\n{end}"
         return f"{head}{class_table(chosen) if kind == 'classes' else run_table(chosen)}\n{end}"
 
     return BLOCK.sub(table, page)

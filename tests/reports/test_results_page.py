@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,16 @@ def test_tables_are_filled_from_the_csvs(tmp_path: Path) -> None:
     assert "| High | .5800, .6200 | .6000 |" in text
     assert re.sub(r"\|.*\n|\n.*Protocol.*", "", text).startswith("a\n<!-- runs")
     assert fill(text, tmp_path, lambda _: SPEC) == text
+
+
+def test_all_evaluations_of_a_run_are_rows(tmp_path: Path) -> None:
+    first, *others = read_rows(ROOT / "results" / "runs.csv", ResultRow)
+    mirrored = replace(first, is_own=False, inference="whole at own size, flip", miou=0.7777)
+    write_rows(tmp_path / "runs.csv", ResultRow, [first, *others, mirrored])
+    text = fill(f"<!-- evaluations: {first.run} -->\n<!-- end -->", tmp_path, lambda _: SPEC)
+    lines = [line for line in text.splitlines() if line.startswith(f"| {first.run} ")]
+    assert [line.split(" | ")[1] for line in lines] == [f"{first.miou:.4f}", "0.7777"]
+    assert "whole at own size, flip" in lines[1]
 
 
 def test_a_run_that_was_never_collected_is_named(tmp_path: Path) -> None:
