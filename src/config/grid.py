@@ -26,7 +26,7 @@ from src.config.words import settle_paths
 from src.errors import UserError, whole
 from src.runs.sweep import Plan
 
-NETWORK = {"model", "backbone", "experiment"}  # groups that decide which network a job builds
+NETWORK = {"model", "backbone"}  # groups whose choices may not fit together
 
 
 class RecipeSweeper(Sweeper):
