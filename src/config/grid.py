@@ -26,7 +26,7 @@ from src.config.words import settle_paths
 from src.errors import UserError, whole
 from src.runs.sweep import Plan
 
-NETWORK = {"model", "backbone", "experiment"}  # groups that decide which network a job builds
+NETWORK = {"model", "backbone"}  # groups whose choices may not fit together
 
 
 class RecipeSweeper(Sweeper):
@@ -40,7 +40,7 @@ class RecipeSweeper(Sweeper):
         self.params = dict(params or {})
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.config, self.folder, self.loader = config, Path(config.hydra.sweep.dir), hydra_context.config_loader
+        self.composed, self.folder, self.loader = config, Path(config.hydra.sweep.dir), hydra_context.config_loader
         self.start: Launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
@@ -94,7 +94,7 @@ class Grid(RecipeSweeper):
         kept = [job for job in jobs if _differing(job, factors) not in dropped]
         plan_sweep(Plan([key.lstrip("+~") for key in factors], len(kept), dropped))
         size = self.batch or len(kept)
-        with following_sweep(self.config):
+        with following_sweep(self.composed):
             batches = [self.start.launch(kept[first : first + size], first) for first in range(0, len(kept), size)]
         return [result.return_value for batch in batches for result in batch]  # raises the error of a failed job
 
@@ -106,7 +106,7 @@ class Grid(RecipeSweeper):
         before = HydraConfig.instance().cfg
         try:
             for job in jobs:
-                cfg = self.loader.load_sweep_config(self.config, list(job))
+                cfg = self.loader.load_sweep_config(self.composed, list(job))
                 HydraConfig.instance().set_config(cfg)
                 with open_dict(cfg):
                     cfg.pop("hydra")

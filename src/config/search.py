@@ -61,7 +61,7 @@ class Search(RecipeSweeper):
             )
         plan_sweep(Plan([key.lstrip("+~") for key in space], self.trials))
         fixed = [each.input_line or "" for each in overrides if not each.is_sweep_override()]
-        with following_sweep(self.config):
+        with following_sweep(self.composed):
             while (number := self._next(study, space, folder)) is not None:
                 with claimed(folder, number) as is_own:
                     if is_own:

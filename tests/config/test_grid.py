@@ -56,7 +56,7 @@ def sweeper(folder: Path, *words: str) -> Iterator[Any]:
         )
         options = {key: value for key, value in cfg.hydra.sweeper.items() if key != "_target_"}
         found = {"Grid": Grid, "Optuna": Search}[cfg.hydra.sweeper["_target_"].rpartition(".")[2][:-7]](**options)
-        found.config, found.loader, found.folder, found.start = cfg, loader, folder, Launcher()
+        found.composed, found.loader, found.folder, found.start = cfg, loader, folder, Launcher()
         yield found
 
 

@@ -46,7 +46,7 @@ class Launcher:
 
 def search(folder: Path, work: Callable[[int, dict[str, str]], Any], trials: int = 20) -> tuple[Search, Launcher]:
     found = Search(trials, startup_trials=5, prune=True, seed=0)
-    found.folder, found.loader, found.config = folder, None, None
+    found.folder, found.loader, found.composed = folder, None, None
     launcher = found.start = Launcher(folder, work)
     return found, launcher
 

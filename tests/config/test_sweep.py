@@ -1,14 +1,19 @@
-"""The words of a sweep in the tags of its runs."""
+"""The words of a sweep in the tags of its runs, and jobs that outlive the command that started them."""
 
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import RunMode
+from omegaconf import OmegaConf
 
+from src import files
 from src.config.dashboards import tags
-from src.config.sweep import swept_words
+from src.config.sweep import SweepSummary, swept_words
+from src.errors import UserError
 from src.runs.sweep import Plan, write_plan
 from tests.support.compose import composed
 
@@ -25,3 +30,24 @@ def test_a_run_is_tagged_with_what_its_sweep_varies(tmp_path: Path, monkeypatch:
         assert tags(cfg) == ("streets", "fcn", "tiny", "optimizer.lr=0.1", "+seed=3")
         hydra.mode = RunMode.RUN
         assert swept_words() == []
+
+
+def test_a_job_waits_for_one_of_an_earlier_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(files, "LOCK_POLL_S", 0.01)
+    caplog.set_level("INFO")
+    folder = tmp_path / "3"
+    folder.mkdir()
+    earlier = files.lock(folder / files.LOCK, "")
+    threading.Timer(0.1, earlier.close).start()
+    launcher = {"_target_": "elsewhere"}
+    hydra = {"mode": RunMode.MULTIRUN, "sweep": {"dir": str(tmp_path)}, "launcher": launcher, "overrides": {"task": []}}
+    config = OmegaConf.create({"hydra": {**hydra, "runtime": {"output_dir": str(folder)}}})
+    SweepSummary().on_job_start(config)
+    assert earlier.closed
+    assert caplog.text.count("a job of an earlier start of this sweep still runs; waits for its end") == 1
+    with pytest.raises(UserError, match="busy"):
+        files.lock(folder / files.LOCK, "busy")
+    SweepSummary().on_job_end(config, JobReturn(status=JobStatus.COMPLETED))
+    files.lock(folder / files.LOCK, "busy").close()
