@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 GRACE = 10.0  # seconds for this process to find by itself that another one has ended; on a GPU it may wait for longer
 START = 300.0  # seconds for all ranks to start: on a cold disk the imports take minutes
 SEEN = 10.0  # seconds for a shared disk to show on every node what rank 0 has written
+SLOW = 10.0  # seconds after which a rank says that it waits for others to start
 LOST = ("timed out", "timeout", "connection", "broken pipe", "peer", "socket")  # in torch's errors of a lost rank
 AGAIN = "the same command continues the run"
 
@@ -77,7 +78,7 @@ class Strategy(DDPStrategy):
         super().setup(trainer)
 
     def setup_distributed(self) -> None:
-        note = threading.Timer(SEEN, log.info, ("waits up to %g s for all %d ranks to start", START, self.world_size))
+        note = threading.Timer(SLOW, log.info, ("waits up to %g s for all %d ranks to start", START, self.world_size))
         note.daemon = True
         note.start()
         super().setup_distributed()
