@@ -74,6 +74,8 @@ class SegmentationTask(L.LightningModule):
         self.mean_loss = MeanMetric(
             nan_strategy="disable"
         )  # of the epoch; `bad_step` knows of values that are not finite
+        # Lightning's own mean (2.6.6) is wrong if ranks have unequal numbers of images: it truncates their average.
+        self.validation_loss = MeanMetric(nan_strategy="disable")
         self.confusion = ConfusionMatrix(len(self.classes))
         self.matrix = None
         self.observer = None
@@ -120,8 +122,8 @@ class SegmentationTask(L.LightningModule):
             return
         scores = predict_scores(self.network, image, protocol)
         self.confusion.update(count_images(scores.argmax(dim=1), mask, len(self.classes)))
-        loss = self.loss((scores,), mask)["loss"]
-        self.log("val/loss", loss, on_epoch=True, sync_dist=True, batch_size=len(scores))
+        self.validation_loss.update(self.loss((scores,), mask)["loss"], len(scores))
+        self.log("val/loss", self.validation_loss, on_step=False, on_epoch=True)
 
     def on_validation_epoch_end(self) -> None:
         self.matrix = self.confusion.compute().cpu()

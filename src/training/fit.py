@@ -66,9 +66,9 @@ def fit(
         for dashboard in dashboards:
             stack.enter_context(dashboard)
             dashboard.count_epochs(partial(share_of_epoch, trainer))
-        if taints := find_taints(data, data.validation_split, leakage_before(run.path)):
-            if is_first_process():
-                log.info("note: %s figures of this training's validation: %s", MARK, "; ".join(map(str, taints)))
+        # Another rank may be on a node that does not see this folder, which `Ranks` reports once all have started.
+        if is_first_process() and (taints := find_taints(data, data.validation_split, leakage_before(run.path))):
+            log.info("note: %s figures of this training's validation: %s", MARK, "; ".join(map(str, taints)))
             for dashboard in dashboards:
                 dashboard.mark(taints)
         trainer.fit(task, data, ckpt_path=run.last if last else None, weights_only=True)

@@ -1,6 +1,7 @@
 """The processes (ranks) of a training on several devices: none waits for a lost one without a word."""
 
 import hashlib
+import logging
 import os
 import signal
 import socket
@@ -26,9 +27,11 @@ from src.processes.signals import stop
 from src.runs.folder import RunFolder
 from src.training.sync_batchnorm import LayerSync
 
+log = logging.getLogger(__name__)
 GRACE = 10.0  # seconds for this process to find by itself that another one has ended; on a GPU it may wait for longer
 START = 300.0  # seconds for all ranks to start: on a cold disk the imports take minutes
 SEEN = 10.0  # seconds for a shared disk to show on every node what rank 0 has written
+SLOW = 10.0  # seconds after which a rank says that it waits for others to start
 LOST = ("timed out", "timeout", "connection", "broken pipe", "peer", "socket")  # in torch's errors of a lost rank
 AGAIN = "the same command continues the run"
 
@@ -75,7 +78,11 @@ class Strategy(DDPStrategy):
         super().setup(trainer)
 
     def setup_distributed(self) -> None:
+        note = threading.Timer(SLOW, log.info, ("waits up to %g s for all %d ranks to start", START, self.world_size))
+        note.daemon = True
+        note.start()
         super().setup_distributed()
+        note.cancel()
         c10d = torch.distributed.distributed_c10d
         limit = getattr(c10d, "set_timeout", None) or c10d._set_pg_timeout  # its name before torch 2.15
         limit(timedelta(seconds=self.patience))

@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from src.losses.combined import CombinedLoss
 from src.losses.cross_entropy import CrossEntropy
 from src.losses.dice import Dice
+from src.runs.metrics_csv import read_metrics
 from src.training.sync_batchnorm import CPUSyncBatchNorm, LayerSync
 from tests.support.paths import ROOT, TINY
 from tests.support.small import differing
@@ -111,7 +112,7 @@ def test_two_commands_of_four_images_train_as_one_of_eight(tmp_path: Path) -> No
     words = [word for word in TINY[1:] if not word.startswith(("data.batch_size", "data.dataset.num_train"))]
     words = [word.replace("32-true", "64-true") for word in words]
     ranks = {1: ["data.batch_size=8"], 2: ["data.batch_size=4", "trainer=ddp", "trainer.accelerator=cpu"]}
-    states = []
+    states, losses = [], []
     for devices, own in ranks.items():
         command = [
             sys.executable, "-m", "src.train", "trainer=cpu", *words, "data.dataset.num_train=80", *own,
@@ -121,5 +122,9 @@ def test_two_commands_of_four_images_train_as_one_of_eight(tmp_path: Path) -> No
         last = torch.load(tmp_path / str(devices) / "checkpoints" / "last.ckpt", weights_only=True)
         assert last["global_step"] == 10
         states.append(last["state_dict"])
+        rows = read_metrics(tmp_path / str(devices) / "metrics.csv")
+        losses.append([row[name] for row in rows for name in ("val/loss", "train/loss_epoch") if name in row])
     for name, value in states[0].items():
-        torch.testing.assert_close(value, states[1][name], rtol=0, atol=1e-4, msg=name)
+        torch.testing.assert_close(value, states[1][name], rtol=0, atol=1e-9, msg=name)
+    assert len(losses[0]) == 2
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6), "three images are validated: two and one"
