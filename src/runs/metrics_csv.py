@@ -21,13 +21,15 @@ def read_metrics(path: Path) -> list[Row]:
         text = path.read_bytes().decode()
     except (UnicodeDecodeError, FileNotFoundError, IsADirectoryError) as error:
         raise damaged(path, error) from error
-    reader, rows = csv.DictReader(io.StringIO(text, newline="")), []
-    if "step" not in (reader.fieldnames or ()) or not text.endswith("\n"):
+    reader, rows = csv.reader(io.StringIO(text, newline="")), []
+    keys = next(reader, [])
+    if "step" not in keys or not text.endswith("\n"):
         raise damaged(path, "it is cut off or has no column step")
-    for row in reader:
+    for cells in filter(None, reader):
         try:
-            rows.append({key: _number(key, text) for key, text in row.items() if text != ""})
-        except (ValueError, TypeError, OverflowError) as error:
+            row: Row = {key: float(cell) for key, cell in zip(keys, cells, strict=True) if cell}
+            rows.append(row | {key: int(row[key]) for key in ("step", "epoch") if key in row})
+        except (ValueError, OverflowError) as error:
             raise damaged(path, f"line {reader.line_num}: {error}") from error
     return rows
 
@@ -39,10 +41,6 @@ def epochs_done(path: Path) -> int:
     except UserError:  # the training itself names a damaged file
         rows = []
     return 1 + max((int(row["epoch"]) for row in rows), default=-1)
-
-
-def _number(key: str, text: str) -> float:
-    return int(float(text)) if key in ("step", "epoch") else float(text)
 
 
 def holds(rows: list[Row], recorded: list[Row]) -> bool:

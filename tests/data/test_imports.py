@@ -418,6 +418,11 @@ def test_what_cannot_be_imported_is_refused(tmp_path: Path) -> None:
     refused("no export that is known by its files")
     (tmp_path / "x.json").write_text("{")
     refused("is no JSON")
+    (tmp_path / "brush").mkdir()
+    Image.fromarray(np.zeros(SIZE, dtype=np.uint8)).save(tmp_path / "brush/task-1-annotation-2-by-3-tag-car-0.png")
+    refused(
+        "Label Studio exported as PNG, which name a task and no image; export the project as JSON", tmp_path / "brush"
+    )
 
 
 def test_colours_of_pascal_voc() -> None:

@@ -84,6 +84,11 @@ def _recognise(path: Path, file: Path | None) -> str:
         return "cvat"
     if path.is_dir() and (path / "meta.json").is_file():
         return "supervisely"
+    if path.is_dir() and any(path.glob("task-*-annotation-*.png")):
+        raise UserError(
+            f"input={path}: these are brush masks that Label Studio exported as PNG, which name a task and no image; "
+            "export the project as JSON, which has the same masks"
+        )
     first = file or next((each for each in walk(path) if each.suffix in (".json", ".txt")), None)
     if first is not None and first.suffix == ".txt":
         return "yolo"

@@ -3,25 +3,27 @@
 import json
 import math
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from src.reports.page.columns import interval
 from src.reports.page.content import Content, ReportRow, ReportRun
 from src.reports.page.gallery import Gallery, group_of
 from src.runs.marks import mark
-from src.runs.metrics_csv import series
 
 MOST_POINTS = 240  # of a curve
 # Parts of a configuration that repeat others, or that say where things are.
 COPIES = ("task", "datamodule", "callbacks", "logger", "run_dir")
 # So that no text of a user ends the script element, and no old reader ends a line.
-ESCAPES = str.maketrans({sign: f"\\u{ord(sign):04x}" for sign in "<>&\u2028\u2029"})
+ESCAPED = "<>&\u2028\u2029"
 
 
 def as_script(content: Content) -> str:
     """Returns the JSON of `payload` for a script element: no character in it can end the element."""
     text = json.dumps(_plain(payload(content)), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.translate(ESCAPES)
+    for sign in ESCAPED:  # str.translate is slow on megabytes
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return text
 
 
 def payload(content: Content) -> dict[str, Any]:
@@ -126,26 +128,25 @@ def _gallery(gallery: Gallery) -> dict[str, Any]:
 
 def _curves(run: ReportRun) -> dict[str, Any]:
     """Returns the curves of a run by name: steps, epochs done, values; points within an epoch are spread over it."""
-    keys = sorted({key for row in run.metrics for key in row} - {"step", "epoch"})
+    points: dict[str, list[tuple[float, float, float]]] = {}
+    for row in run.metrics:
+        for key, value in row.items():
+            if key not in ("step", "epoch") and not math.isnan(value):
+                points.setdefault(key, []).append((row["step"], row["epoch"], value))
     curves = {}
-    for key in keys:
-        steps, values = series(run.metrics, key)
-        begun, _ = series(run.metrics, key, by="epoch")
+    for key in sorted(points):
+        steps, begun, values = zip(*points[key], strict=True)
         counts, seen = Counter(begun), Counter()
         epochs = []
         for epoch in begun:
             seen[epoch] += 1
             epochs.append(epoch + seen[epoch] / counts[epoch])
         places = _thinned(values)
-        curves[key] = [
-            [steps[place] for place in places],
-            [epochs[place] for place in places],
-            [values[place] for place in places],
-        ]
+        curves[key] = [[axis[place] for place in places] for axis in (steps, epochs, values)]
     return curves
 
 
-def _thinned(values: list[float]) -> list[int]:
+def _thinned(values: Sequence[float]) -> list[int]:
     """Returns the places of at most about `MOST_POINTS` values, the last and the highest among them."""
     stride = math.ceil(len(values) / MOST_POINTS)
     if stride <= 1:
@@ -156,10 +157,11 @@ def _thinned(values: list[float]) -> list[int]:
 
 def _plain(value: Any) -> Any:
     """Returns a value as strict JSON has it: numbers of six digits, None for those that are not finite."""
-    if value is None or isinstance(value, (str, int)):
-        return value
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
+    if isinstance(value, (list, tuple)):
+        # Most values are whole numbers in lists: they need no call.
+        return [inner if type(inner) is int else _plain(inner) for inner in value]
     if isinstance(value, dict):
         return {str(key): _plain(inner) for key, inner in value.items()}
-    return [_plain(inner) for inner in value] if isinstance(value, (list, tuple)) else str(value)
+    return value if value is None or isinstance(value, (str, int)) else str(value)
