@@ -126,7 +126,7 @@ class SweepSummary(Callback):
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         if config.hydra.mode == RunMode.MULTIRUN:
             folder, words = Path(config.hydra.runtime.output_dir), list(config.hydra.overrides.task)
-            # Jobs of Slurm outlive their sweep: the same command, given again, must not fail because they train.
+            # Jobs of launchers outlive a killed sweep: the same command, given again, must not fail because they train.
             _locks[folder] = wait_for_lock(
                 folder / LOCK, f"{folder}: a job of an earlier start of this sweep still runs; waits for its end"
             )
