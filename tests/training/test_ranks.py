@@ -1,17 +1,20 @@
 """The ranks of a training: what each sees, and the words for one that is lost."""
 
+import logging
 import re
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch.strategies import StrategyRegistry
+from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
 
 from src.errors import UserError
 from src.runs.folder import RunFolder
@@ -117,6 +120,21 @@ def test_lightnings_names_give_the_strategy_that_watches() -> None:
         strategy = StrategyRegistry.get(name)
         assert isinstance(strategy, Strategy)
         assert strategy.patience == 7
+
+
+@pytest.mark.parametrize(("seconds", "notes"), [(0.5, ["waits up to 300 s for all 1 ranks to start"]), (0, [])])
+def test_a_rank_that_waits_for_others_says_so(
+    seconds: float, notes: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("src.training.ranks.SLOW", 0.1)
+    monkeypatch.setattr(DDPStrategy, "setup_distributed", lambda self: time.sleep(seconds))
+    limits: list[timedelta] = []
+    monkeypatch.setattr(torch.distributed.distributed_c10d, "set_timeout", limits.append, raising=False)
+    with caplog.at_level(logging.INFO):
+        Strategy(7).setup_distributed()
+        time.sleep(0.2)
+    assert caplog.messages == notes
+    assert limits == [timedelta(seconds=7)]
 
 
 @pytest.mark.e2e
