@@ -151,10 +151,13 @@ def test_a_lost_rank_ends_the_others_with_its_name(sent: signal.Signals, words: 
         "trainer.max_epochs=10000", "callbacks.panels=null", "rank_timeout=5", f"runs={tmp_path}", "name=x",
     ]  # fmt: skip
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
-        wait_until(RunFolder(tmp_path / "x").last.is_file, 180)
-        (rank,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        subprocess.run(["kill", f"-{sent}", rank], check=True)
-        _, errors = process.communicate(timeout=60)
+        try:
+            wait_until(RunFolder(tmp_path / "x").last.is_file, 180)
+            (rank,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            subprocess.run(["kill", f"-{sent}", rank], check=True)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()  # it would train for hours if this test fails
     assert process.returncode == 1
     assert re.search(rf"^error: rank 1 \(pid {rank}\) {words}", errors, re.MULTILINE), errors
     wait_until(lambda: not Path(f"/proc/{rank}/cwd").exists(), 2)
