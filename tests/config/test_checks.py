@@ -74,8 +74,8 @@ def cfg(composed: DictConfig) -> DictConfig:
         (
             "trainer.num_nodes",
             2,
-            "trainer.num_nodes=2: nothing has started this command on the others; start it on each node by torchrun, or "
-            "by srun (docs/training.md, Several nodes)",
+            "trainer.num_nodes=2: nothing has started this command on the others; start it on each node by torchrun, "
+            "or by srun (docs/training.md, Several nodes)",
         ),
         ("trainer.accumulate_grad_batches", 0, "trainer.accumulate_grad_batches=0: must be a whole number, at least 1"),
         ("trainer.gradient_clip_val", -1, "trainer.gradient_clip_val=-1: must be null or a number above 0"),
