@@ -152,7 +152,7 @@ def test_a_lost_rank_ends_the_others_with_its_name(sent: signal.Signals, words: 
     ]  # fmt: skip
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
         try:
-            wait_until(RunFolder(tmp_path / "x").last.is_file, 180)
+            wait_until(RunFolder(tmp_path / "x").last.is_file, 600)
             (rank,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
             subprocess.run(["kill", f"-{sent}", rank], check=True)
             _, errors = process.communicate(timeout=60)
