@@ -34,7 +34,7 @@ SMALL = (
 COMMANDS = {
     "train": ("src.train", "trainer.max_epochs=6"),
     "ddp": ("src.train", "trainer.max_epochs=6", "trainer.strategy=ddp", "trainer.devices=2"),
-    "stages": ("src.stages", "data.num_folds=2", "stages.first.epochs=2", "stages.second.epochs=1"),
+    "stages": ("src.stages", "stages=two", "data.num_folds=2", "stages.first.epochs=2", "stages.second.epochs=1"),
     "sweep": ("src.train", "-m", "seed=0,1", "trainer.max_epochs=3"),
 }  # fmt: skip
 TOLERANCE = {"ddp": 1e-6}

@@ -2,7 +2,7 @@
 
 import torch
 from lightning.pytorch.plugins import TorchSyncBatchNorm
-from timm.layers import convert_sync_batchnorm
+from timm.layers.norm_act import convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -43,7 +43,9 @@ class CPUSyncBatchNorm(_BatchNorm):
             ValueError: one value per channel in all, as torch does.
         """
         y = self._normalise(input) if self.training else super().forward(input)
-        return self.act(self.drop(y)) if hasattr(self, "act") else y
+        for name in ("drop", "act"):
+            y = getattr(self, name, nn.Identity())(y)
+        return y
 
     def _normalise(self, input: Tensor) -> Tensor:
         x = input.to(torch.promote_types(input.dtype, torch.float32))

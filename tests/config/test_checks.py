@@ -71,7 +71,12 @@ def cfg(composed: DictConfig) -> DictConfig:
         ("trainer.strategy", "dpp", "trainer.strategy=dpp: must be one of auto, ddp, ddp_find_unused_parameters_true"),
         ("trainer.devices", 0, "trainer.devices=0: must be auto, -1, a list of numbers or a whole number, at least 1"),
         ("trainer.num_nodes", 0, "trainer.num_nodes=0: must be a whole number, at least 1"),
-        ("trainer.num_nodes", 2, "trainer.num_nodes=2: nothing has started this command on the others; start it on"),
+        (
+            "trainer.num_nodes",
+            2,
+            "trainer.num_nodes=2: nothing has started this command on the others; start it on each node by torchrun, "
+            "or by srun (docs/training.md, Several nodes)",
+        ),
         ("trainer.accumulate_grad_batches", 0, "trainer.accumulate_grad_batches=0: must be a whole number, at least 1"),
         ("trainer.gradient_clip_val", -1, "trainer.gradient_clip_val=-1: must be null or a number above 0"),
         ("trainer.deterministic", "war", "trainer.deterministic=war: must be true, false or warn"),

@@ -66,7 +66,7 @@ def test_a_node_that_was_killed_comes_back(tmp_path: Path) -> None:
     with ExitStack() as stack:
         nodes = Nodes(stack, tmp_path)
         first, second = nodes.start("runs"), nodes.start("runs")
-        wait_until(run.last.is_file, 300)
+        wait_until(run.last.is_file, 600)
         second.send_signal(signal.SIGKILL)
         wait_until(lambda: "lost another rank" in nodes.log(0), 60)
         again = nodes.start("runs")
@@ -80,7 +80,7 @@ def test_nodes_that_see_other_folders_of_runs_say_so(tmp_path: Path) -> None:
     with ExitStack() as stack:
         nodes = Nodes(stack, tmp_path)
         pair = nodes.start("one"), nodes.start("one")
-        wait_until(RunFolder(tmp_path / "one" / "x").last.is_file, 300)
+        wait_until(RunFolder(tmp_path / "one" / "x").last.is_file, 600)
         for process in pair:
             process.kill()
             process.wait()

@@ -1,17 +1,20 @@
 """The ranks of a training: what each sees, and the words for one that is lost."""
 
+import logging
 import re
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch.strategies import StrategyRegistry
+from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
 
 from src.errors import UserError
 from src.runs.folder import RunFolder
@@ -119,6 +122,21 @@ def test_lightnings_names_give_the_strategy_that_watches() -> None:
         assert strategy.patience == 7
 
 
+@pytest.mark.parametrize(("seconds", "notes"), [(0.5, ["waits up to 300 s for all 1 ranks to start"]), (0, [])])
+def test_a_rank_that_waits_for_others_says_so(
+    seconds: float, notes: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("src.training.ranks.SLOW", 0.1)
+    monkeypatch.setattr(DDPStrategy, "setup_distributed", lambda self: time.sleep(seconds))
+    limits: list[timedelta] = []
+    monkeypatch.setattr(torch.distributed.distributed_c10d, "set_timeout", limits.append, raising=False)
+    with caplog.at_level(logging.INFO):
+        Strategy(7).setup_distributed()
+        time.sleep(0.2)
+    assert caplog.messages == notes
+    assert limits == [timedelta(seconds=7)]
+
+
 @pytest.mark.e2e
 @pytest.mark.parametrize(
     ("sent", "words"),
@@ -133,10 +151,13 @@ def test_a_lost_rank_ends_the_others_with_its_name(sent: signal.Signals, words: 
         "trainer.max_epochs=10000", "callbacks.panels=null", "rank_timeout=5", f"runs={tmp_path}", "name=x",
     ]  # fmt: skip
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
-        wait_until(RunFolder(tmp_path / "x").last.is_file, 180)
-        (rank,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        subprocess.run(["kill", f"-{sent}", rank], check=True)
-        _, errors = process.communicate(timeout=60)
+        try:
+            wait_until(RunFolder(tmp_path / "x").last.is_file, 600)
+            (rank,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+            subprocess.run(["kill", f"-{sent}", rank], check=True)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()  # it would train for hours if this test fails
     assert process.returncode == 1
     assert re.search(rf"^error: rank 1 \(pid {rank}\) {words}", errors, re.MULTILINE), errors
     wait_until(lambda: not Path(f"/proc/{rank}/cwd").exists(), 2)
