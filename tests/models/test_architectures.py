@@ -108,6 +108,7 @@ def check_export(network: Network) -> None:
             assert_same(exported(image)[0], network(image)[0])
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("name", SOON)
 def test_export_of_two_networks_at_another_size(name: str) -> None:
     torch.manual_seed(0)

@@ -353,8 +353,8 @@ def test_a_failing_job_of_a_sweep_does_not_stop_the_others(fails, tmp_path: Path
     assert "job 0 failed (data.batch_size=5): data.batch_size=5 is more than the 4 training images" in table
 
 
-@pytest.mark.e2e
-@pytest.mark.parametrize("launcher", ["joblib", pytest.param("submitit_local", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
 def test_a_sweep_by_a_launcher(launcher: str, tmp_path: Path) -> None:
     """Two jobs side by side, one of which fails: the table is printed, and the status is not 0."""
     command = [
