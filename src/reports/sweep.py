@@ -5,6 +5,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
+from rich.console import Group
 from rich.markup import escape
 from rich.table import Table as RichTable
 
@@ -76,17 +77,21 @@ def ended(sweep: Sweep, job: Job) -> str:
     return f"job {job.number} ({' '.join(_own(sweep, job))}): {job.state}{figure}{reason}; {progress(sweep)}"
 
 
-def live_table(sweep: Sweep, clean: Callable[[str], str]) -> RichTable:
-    """Tabulates the running and the failed jobs, above the line of `progress`; `clean` makes texts printable."""
+def live_state(sweep: Sweep, clean: Callable[[str], str]) -> Group:
+    """Puts the line of `progress` below a table of the running and the failed jobs, if there are any.
+
+    Args:
+        clean: makes a text printable, which has what users named.
+    """
     header = ["job", *sweep.plan.factors, "epochs done", "state"]
-    table = RichTable(*(escape(clean(name)) for name in header), caption=escape(clean(progress(sweep))))
+    table, line = RichTable(*(escape(clean(name)) for name in header)), escape(clean(progress(sweep)))
     for job in sweep.jobs:
         if job.is_running or (job.has_begun and job.state == "failed"):
             epochs = str(epochs_done(RunFolder(Path(job.note.run)).metrics)) if job.note.run else ""
             state = "running" if job.is_running else f"failed: {job.note.error}"
             cells = [str(job.number), *_levels(sweep, job), epochs, state]
             table.add_row(*(escape(clean(cell)) for cell in cells))
-    return table
+    return Group(table, line) if table.row_count else Group(line)
 
 
 def draw_summary(sweep: Sweep, folder: Path) -> Path | None:

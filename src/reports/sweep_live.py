@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.live import Live
 
 from src.errors import UserError
-from src.reports.sweep import ended, live_table
+from src.reports.sweep import ended, live_state
 from src.runs.sweep import read_sweep
 
 EVERY_S = 2.0  # seconds between looks at the folders
@@ -49,7 +49,7 @@ def _follow(folder: Path, live: Live | None, clean: Callable[[str], str], over: 
         except UserError:  # a damaged record: the job that it belongs to, or the table at the end, names it
             continue
         if live:
-            live.update(live_table(sweep, clean), refresh=True)
+            live.update(live_state(sweep, clean), refresh=True)
         for job in sweep.jobs:
             if not live and job.has_begun and job.state != "not finished" and job.number not in seen:
                 print(clean(ended(sweep, job)), flush=True)

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from src.config.messages import printable
 from src.reports import sweep_live
-from src.reports.sweep import live_table, progress
+from src.reports.sweep import live_state, progress
 from src.runs.folder import RunFolder
 from src.runs.sweep import PLAN, Plan, note_job, read_sweep, write_plan
 from tests.support.records import evaluation
@@ -37,7 +37,7 @@ def make(folder: Path) -> None:
 
 def shown(folder: Path) -> str:
     stream = io.StringIO()
-    Console(file=stream, width=150).print(live_table(read_sweep(folder), printable))
+    Console(file=stream, width=150).print(live_state(read_sweep(folder), printable))
     return stream.getvalue()
 
 
@@ -59,6 +59,11 @@ def test_the_table_has_the_running_and_the_failed_jobs(tmp_path: Path) -> None:
         ["4", "4", "", "running"],
     ]
     assert "3 queued, about 0:12:00 left" in shown(tmp_path / "sweep")
+
+
+def test_without_a_running_or_failed_job_there_is_no_table(tmp_path: Path) -> None:
+    write_plan(tmp_path / "sweep", Plan(["seed"], 8))
+    assert shown(tmp_path / "sweep") == "sweep: 0 of 8 jobs done; 8 queued\n"
 
 
 def test_jobs_of_a_start_that_was_killed_are_queued_until_they_begin_again(tmp_path: Path) -> None:
