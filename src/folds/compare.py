@@ -203,7 +203,7 @@ class AverageComparison:
         records = []
         for candidate in candidates:
             # The figures that decide settled which members it has, or that it won: not so if it has all members.
-            is_chosen = (candidate == winner and len(allowed) > 1) or candidate.name not in (MEAN, ENSEMBLE)
+            is_chosen = (candidate == winner and not self.keeps_ensemble) or candidate.name not in (MEAN, ENSEMBLE)
             names = tuple(self.members[index].name for index in candidate.members)
             selection = self.describe(candidate, self.selection, is_chosen=is_chosen)
             official = self.describe(candidate, [self.official], is_chosen=is_chosen) if self.official else None

@@ -130,6 +130,7 @@ def test_an_ensemble_of_different_networks_is_kept(tmp_path: Path) -> None:
     assert ensemble.members == ("run0", "run1", "run2")
     assert ensemble.official is not None
     assert ensemble.official.protocol.taints == ()
+    assert [taint.how for taint in ensemble.selection.protocol.taints] == ["trained"]
     assert [taint.how for taint in best.selection.protocol.taints] == ["trained", "chosen"]
     assert plan.run.read_results().own.matrix == ensemble.official.matrix
     assert leakage_before(plan.run.path).chosen == frozenset()
