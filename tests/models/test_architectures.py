@@ -100,24 +100,13 @@ def test_recorded_parameters_and_strides(model: str) -> None:
         assert tuple(deepest) == (256 // header.encoder_stride, 384 // header.encoder_stride)
 
 
-def check_export(network: Network) -> None:
+@pytest.mark.slow
+def test_export_at_another_size(network: Network) -> None:
     exported = export_program(network).module()
     for size in [(134, 262), (160, 288)]:
         image = images(1, size)
         with torch.no_grad():
             assert_same(exported(image)[0], network(image)[0])
-
-
-@pytest.mark.e2e
-@pytest.mark.parametrize("name", SOON)
-def test_export_of_two_networks_at_another_size(name: str) -> None:
-    torch.manual_seed(0)
-    check_export(build(name, K).eval())
-
-
-@pytest.mark.slow
-def test_export_at_another_size(network: Network) -> None:
-    check_export(network)
 
 
 def check_onnx(network: Network, path: Path) -> None:
