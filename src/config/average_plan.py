@@ -104,6 +104,7 @@ def open_runs(cfg: DictConfig) -> list[OpenedRun]:
         UserError: neither or both given; fewer than two runs, or one twice; a run that is not finished, or that differs
             from the first in labels, network, normalisation, data or protocol.
     """
+    one_of("keep", cfg.keep, KEPT)
     if (cfg.runs is None) == (cfg["from"] is None):
         raise UserError("give runs=[runs/A,runs/B,...] or from=FOLDER of run folders, and not both")
     if cfg.runs is not None:
@@ -117,7 +118,6 @@ def open_runs(cfg: DictConfig) -> list[OpenedRun]:
         given = ", ".join(map(str, paths)) or "none"
         raise UserError(f"an average needs two runs or more, each once; given: {given}")
     runs = [open_run_to_average(cfg, path) for path in paths]
-    one_of("keep", cfg.keep, KEPT)
     for other in runs[1:]:
         check_same(runs[0], other, SHARED[1:] if cfg.keep == "ensemble" else SHARED)
     return runs
@@ -240,6 +240,7 @@ def winner_config(cfg: DictConfig, runs: Sequence[OpenedRun], run: RunFolder, qu
         **{key: cfg[key] for key in ("keep", "select_on", "holdout", "top_k", "batchnorm_images")},
     }
     if cfg.keep == "ensemble":
+        # Each without its first weights: `load_run` has removed them.
         networks = [deepcopy(each.config.task.network) for each in runs]
         config.task.network = {"_target_": ENSEMBLE, "networks": networks}
         config.choices.model = f"ensemble of {_names(each.config.choices.get('model') for each in runs)}"

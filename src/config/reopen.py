@@ -45,10 +45,9 @@ def load_run(cfg: DictConfig) -> tuple[RunFolder, DictConfig]:
 
 def forget_weights(network: DictConfig) -> None:
     """Removes the weights that a network once started from, which a checkpoint replaces, so that none are fetched."""
-    for member in network.get("networks", [network]):  # those of an ensemble
-        for key in flatten(to_dict(member)):
-            if key.rpartition(".")[2] == "weights":
-                OmegaConf.update(member, key, None)
+    for key in flatten(to_dict(network)):
+        if key.rpartition(".")[2] == "weights":
+            OmegaConf.update(network, key, None)
 
 
 def _change_data(given: DictConfig, config: DictConfig) -> None:

@@ -16,7 +16,6 @@ from src.config import cli
 from src.config.average_plan import OpenedRun, check_same, open_run_to_average, plan_average, question_digest
 from src.config.complete import complete
 from src.config.open import open_run
-from src.config.reopen import forget_weights
 from src.config.saved import config_text
 from src.data.datamodule import SegmentationDataModule
 from src.data.folds import Split
@@ -296,13 +295,6 @@ def open_two(folders: Path) -> list[OpenedRun]:
     data = {"root": "run", "pack": "run", "num_workers": "run"}
     cfg = OmegaConf.create({"inference": {}, "accelerator": "auto", "precision": "run", "data": data})
     return [open_run_to_average(cfg, folders / f"fold{fold}") for fold in range(2)]
-
-
-def test_no_network_of_an_ensemble_fetches_its_first_weights() -> None:
-    members = [{"architecture": {"backbone": {"name": name, "weights": "imagenet"}}} for name in ("resnet18", "mit_b0")]
-    ensemble = OmegaConf.create({"networks": members})
-    forget_weights(ensemble)
-    assert [each.architecture.backbone.weights for each in ensemble.networks] == [None, None]
 
 
 def test_other_label_sets_are_named(opened: list[OpenedRun]) -> None:
