@@ -1,6 +1,7 @@
 """A sweep over all combinations of values, each of which is checked before the first job begins."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,25 @@ class RecipeSweeper(Sweeper):
         recipe = parser.parse_overrides([f"{key}={value}" for key, value in self.params.items()])
         return [*(each for each in recipe if each.key_or_group not in keys), *given]
 
+    @contextmanager
+    def checked(self, job: Sequence[str]) -> Iterator[DictConfig]:
+        """Composes a job and checks its values; yields its configuration, while that of Hydra is set."""
+        before = HydraConfig.instance().cfg
+        cfg = self.loader.load_sweep_config(self.composed, list(job))
+        try:
+            HydraConfig.instance().set_config(cfg)
+            with open_dict(cfg):
+                cfg.pop("hydra")
+            check_recipe()
+            settle_paths(cfg)
+            check_kinds(cfg)
+            if "trainer" in cfg:  # of a training
+                check_given(cfg)
+                check_ranges(cfg)
+            yield cfg
+        finally:
+            HydraConfig.instance().cfg = before
+
 
 class Grid(RecipeSweeper):
     """Runs a job per combination, after all of them were composed and their values checked.
@@ -103,23 +123,10 @@ class Grid(RecipeSweeper):
         pairs = bool(NETWORK & {key.lstrip("+~").partition(".")[0].partition("@")[0] for key in factors})
         known: dict[str, str | None] = {}
         impossible: dict[str, str] = {}
-        before = HydraConfig.instance().cfg
-        try:
-            for job in jobs:
-                cfg = self.loader.load_sweep_config(self.composed, list(job))
-                HydraConfig.instance().set_config(cfg)
-                with open_dict(cfg):
-                    cfg.pop("hydra")
-                check_recipe()
-                settle_paths(cfg)
-                check_kinds(cfg)
-                if "trainer" in cfg:  # of a training
-                    check_given(cfg)
-                    check_ranges(cfg)
+        for job in jobs:
+            with self.checked(job) as cfg:
                 if pairs and (why := _no_network(cfg, known)):
                     impossible[_differing(job, factors)] = why
-        finally:
-            HydraConfig.instance().cfg = before
         if impossible:
             first = ": ".join(next(iter(impossible.items())))
             if len(impossible) == len(jobs):

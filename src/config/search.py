@@ -1,5 +1,6 @@
 """A search by optuna in the place of Hydra's sweep: chooses the words of each job by the figures of those before it."""
 
+import importlib.util
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,6 +28,7 @@ class Search(RecipeSweeper):
 
     The journal is a file, so that a search that was killed goes on: a trial without an end whose process is gone is
     trained on, with the same words, from its last checkpoint. Several processes may run the same command at a time.
+    Before the first, each choice and both ends of each interval are checked.
     A search maximises what the command returns, the val/miou of the best checkpoint.
 
     Args:
@@ -37,7 +39,8 @@ class Search(RecipeSweeper):
         params: as of `RecipeSweeper`.
 
     Raises:
-        UserError: optuna is missing, or no word has several values; a trial failed, after all others were run.
+        UserError: optuna is missing, no word has several values, or one of them is wrong, before the first trial; a
+            trial failed, after all others were run.
     """
 
     def __init__(
@@ -50,17 +53,24 @@ class Search(RecipeSweeper):
 
     def sweep(self, arguments: list[str]) -> float:
         """Runs the search; returns the best figure."""
-        folder = self.folder
-        folder.mkdir(parents=True, exist_ok=True)
-        study, faults = open_study(folder, self.startup_trials if self.prune else None), 0
+        if importlib.util.find_spec("optuna") is None:
+            raise UserError(
+                "hydra/sweeper=optuna: needs the package optuna; pip install it into this program's environment"
+            )
         overrides = self.overrides(arguments)
         space = {each.get_key_element(): distribution(each) for each in overrides if each.is_sweep_override()}
         if not space:
             raise UserError(
                 "hydra/sweeper=optuna: no word has several values, such as optimizer.lr=interval(1e-4,1e-2)"
             )
-        plan_sweep(Plan([key.lstrip("+~") for key in space], self.trials))
         fixed = [each.input_line or "" for each in overrides if not each.is_sweep_override()]
+        for words in corners(space):
+            with self.checked([*fixed, *words]):
+                pass
+        folder = self.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        plan_sweep(Plan([key.lstrip("+~") for key in space], self.trials))
+        study, faults = open_study(folder, self.startup_trials if self.prune else None), 0
         with following_sweep(self.composed):
             while (number := self._next(study, space, folder)) is not None:
                 with claimed(folder, number) as is_own:
@@ -108,6 +118,15 @@ class Search(RecipeSweeper):
         if is_pruned:
             note_job(folder / str(number), is_pruned=True)
         return int(not is_pruned)
+
+
+def corners(space: Mapping[str, "BaseDistribution"]) -> list[list[str]]:
+    """Returns the words of as few trials as have each choice, and both ends of each interval, at least once."""
+    values = {key: getattr(each, "choices", None) or (each.low, each.high) for key, each in space.items()}  # pyright: ignore
+    return [
+        [f"{key}={levels[number % len(levels)]}" for key, levels in values.items()]
+        for number in range(max(map(len, values.values())))
+    ]
 
 
 def distribution(override: Override) -> "BaseDistribution":

@@ -1,7 +1,6 @@
 """The study of a search by optuna, in a file of the sweep's folder."""
 
 import fcntl
-import importlib.util
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,14 +45,7 @@ def open_study(folder: Path, startup_trials: int | None) -> "Study":
 
     Args:
         startup_trials: number before the first that is pruned, by the median of those before it; None: none is.
-
-    Raises:
-        UserError: optuna is not installed.
     """
-    if importlib.util.find_spec("optuna") is None:
-        raise UserError(
-            "hydra/sweeper=optuna: needs the package optuna; pip install it into this program's environment"
-        )
     import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend

@@ -174,6 +174,24 @@ def test_a_wrong_value_is_refused_before_the_first_job(word: str, tmp_path: Path
         assert found.start.jobs == []
 
 
+@pytest.mark.parametrize(
+    ("word", "why"),
+    [
+        ("optimizer.lr=interval(-1,1)", r"optimizer\.lr=-1"),
+        ("optimizer.lr=interval(0.1,1) data.batch_size=range(2,-2,-1)", r"data\.batch_size=-1"),
+        ("loss=ce,cce", "cce"),
+        ("optimizer.lrate=interval(0.1,1)", "lrate"),
+        ("optimizer.lr=interval(0.1,1) trainer.max_epochs=x", r"trainer\.max_epochs"),
+    ],
+)
+def test_a_wrong_value_is_refused_before_the_first_trial(word: str, why: str, tmp_path: Path) -> None:
+    with sweeper(tmp_path, "hydra/sweeper=optuna") as found:
+        with pytest.raises(Exception, match=why):
+            found.sweep(word.split())
+        assert found.start.jobs == []
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_error_of_the_first_failed_job_is_raised_after_all_batches(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 
 from src.callbacks.pruning import Pruning
-from src.config.search import Search, distribution
+from src.config.search import Search, corners, distribution
 from src.errors import UserError
 from src.runs.study import Place, claimed, open_study
 from src.runs.sweep import read_sweep
@@ -47,6 +48,7 @@ class Launcher:
 def search(folder: Path, work: Callable[[int, dict[str, str]], Any], trials: int = 20) -> tuple[Search, Launcher]:
     found = Search(trials, startup_trials=5, prune=True, seed=0)
     found.folder, found.loader, found.composed = folder, None, None
+    found.checked = lambda job: nullcontext()
     launcher = found.start = Launcher(folder, work)
     return found, launcher
 
@@ -131,6 +133,24 @@ def test_failed_trials_are_an_error_at_the_end(tmp_path: Path) -> None:
 )
 def test_the_values_of_a_word(word: str, expected: str) -> None:
     assert str(distribution(OverridesParser.create().parse_override(word))) == expected
+
+
+def test_each_choice_and_both_ends_are_checked() -> None:
+    words = ["model=unet,fcn,dpt", "optimizer.lr=interval(1,2)", "data.batch_size=range(2,8,3)", "a=b,c"]
+    space = {word.partition("=")[0]: distribution(OverridesParser.create().parse_override(word)) for word in words}
+    assert corners(space) == [
+        ["model=unet", "optimizer.lr=1.0", "data.batch_size=2", "a=b"],
+        ["model=fcn", "optimizer.lr=2.0", "data.batch_size=5", "a=c"],
+        ["model=dpt", "optimizer.lr=1.0", "data.batch_size=2", "a=b"],
+    ]
+
+
+def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    found, _ = search(tmp_path / "search", peak)
+    with pytest.raises(UserError, match=r"^hydra/sweeper=optuna: needs the package optuna; pip install it"):
+        found.sweep(WORDS)
+    assert not (tmp_path / "search").exists()
 
 
 def test_words_without_a_choice_are_refused(tmp_path: Path) -> None:
