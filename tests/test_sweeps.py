@@ -17,6 +17,7 @@ VALUES = ("data.dataset.num_train=1,2,3,4,5,6", "seed=0,1")
 LAUNCHERS = {
     "basic": (),
     "joblib": ("hydra.launcher.n_jobs=2",),
+    "ray": (),
     "submitit_local": ("hydra.sweeper.max_batch_size=2",),
 }
 

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
@@ -196,6 +197,9 @@ def check_selection(cfg: DictConfig, runs: Sequence[OpenedRun]) -> None:
         raise UserError(f"select_on={cfg.select_on}: must be one of {', '.join(SELECTIONS)}")
     whole("top_k", cfg.top_k, 2)
     whole("batchnorm_images", cfg.batchnorm_images, 1)
+    for word in HydraConfig.get().overrides.task:
+        if word.partition("=")[0] in ("top_k", "batchnorm_images") and not _is_one_network(runs):
+            raise UserError(f"{word}: is for averages of weights, and these are different networks; leave it out")
     source = runs[0].source
     without = next((each.run.path for each in runs if each.config.data.num_folds is None), None)
     if cfg.select_on == "fold_val" and without is not None:

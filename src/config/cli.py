@@ -70,7 +70,7 @@ def launch(function: Callable[[DictConfig], Any], config_name: str) -> None:
         # The same in every job of a sweep, and the next time: the folder of the sweep is named by it.
         os.environ[SWEEP_VARIABLE] = digest(sys.argv[1:])
         if any(word in MULTIRUN for word in sys.argv[1:]):
-            register_sweepers()
+            register_plugins()
         main = hydra.main(version_base="1.3", config_path=str(CONF), config_name=config_name)(job)
         # Hydra prints its errors, at length, and exits, unless this is set; then it raises them.
         check_options(sys.argv[1:])
@@ -88,12 +88,12 @@ def launch(function: Callable[[DictConfig], Any], config_name: str) -> None:
         sys.exit(1)
 
 
-def register_sweepers() -> None:
-    """Makes the sweepers of `src.plugins` known to Hydra, which takes only classes of a package hydra_plugins."""
+def register_plugins() -> None:
+    """Makes the classes of `src.plugins` known to Hydra, which takes only those of a package hydra_plugins."""
     if str(PLUGINS) not in sys.path:
         sys.path.append(str(PLUGINS))
-    for sweeper in importlib.import_module("hydra_plugins.streetseg").SWEEPERS:
-        Plugins.instance().register(sweeper)
+    for plugin in importlib.import_module("hydra_plugins.streetseg").PLUGINS:
+        Plugins.instance().register(plugin)
 
 
 def accept_any_text() -> None:

@@ -407,6 +407,8 @@ def test_an_ensemble_of_two_networks_is_a_run(folds: Path, cli, fails) -> None:
     given = (f"runs=[{folds}/fold0,{other}]", "select_on=official_val", CPU, f"out={run}")
     assert "or their probabilities by keep=ensemble" in fails("aggregate", *given)
     assert "keep=both: must be one of network, ensemble" in fails("aggregate", *given, "keep=both")
+    for word in ("top_k=2", "batchnorm_images=8"):
+        assert f"{word}: is for averages of weights, and these" in fails("aggregate", *given, "keep=ensemble", word)
     miou = cli("aggregate", *given, "keep=ensemble")
     assert [each.name for each in record(run).candidates] == ["best run", "averaged probabilities"]
     assert summarise(RunFolder(run)).model == "ensemble of unet_small"

@@ -1,6 +1,7 @@
-"""The sweepers of this project, in a package of the only name that Hydra takes them from."""
+"""The sweepers and the launcher of this project, in a package of the only name that Hydra takes them from."""
 
 from src.config.grid import Grid
+from src.config.ray_jobs import RayJobs
 from src.config.search import Search
 
 
@@ -12,4 +13,8 @@ class OptunaSweeper(Search):
     """`hydra/sweeper=optuna`."""
 
 
-SWEEPERS = (GridSweeper, OptunaSweeper)
+class RayLauncher(RayJobs):
+    """`hydra/launcher=ray`."""
+
+
+PLUGINS = (GridSweeper, OptunaSweeper, RayLauncher)
