@@ -142,7 +142,7 @@ def plot_table(spec: TableSpec, rows: Sequence[TableRow], path: Path) -> None:
 
     lines = make_lines(spec, rows)
     has_cost = _has(lines, "gflops")
-    height = 1.2 + 0.42 * len(lines)
+    height = 1.5 + 0.42 * len(lines)
     size = (13, max(4, height)) if has_cost else (7.5, height)
     figure, panels = plt.subplots(1, 2 if has_cost else 1, figsize=size, layout="constrained", squeeze=False)
     axes: Any = panels[0][0]
@@ -156,7 +156,7 @@ def plot_table(spec: TableSpec, rows: Sequence[TableRow], path: Path) -> None:
     axes.set_yticks(range(len(lines)), [line.label for line in lines])
     axes.set(xlabel="mIoU on val", xlim=(0, None), ylim=(len(lines) - 0.5, -0.5))  # the first line on top
     axes.grid(axis="x", alpha=0.3)
-    axes.legend(fontsize="small", loc="lower left")
+    figure.legend(fontsize="small", ncols=3, loc="outside lower center")
     if has_cost:
         cost = panels[0][1]
         for index, line in enumerate(lines):
