@@ -1,6 +1,6 @@
 """Kills a command at random moments, starts it again each time, and compares what it leaves with an undisturbed one.
 
-python scripts/chaos.py [--command train|ddp|stages|sweep] [--kills 20] [--seed 0] [--signal KILL|TERM|USR1]
+python scripts/chaos.py [--command train|ddp|stages|sweep|ray] [--kills 20] [--seed 0] [--signal KILL|TERM|USR1]
 
 All train on built-in data with two data processes and a checkpoint after every step. The whole process tree gets the
 signal. If the command ends before there were enough kills, it begins once more in another folder. All best and last
@@ -36,6 +36,7 @@ COMMANDS = {
     "ddp": ("src.train", "trainer.max_epochs=6", "trainer.strategy=ddp", "trainer.devices=2"),
     "stages": ("src.stages", "stages=two", "data.num_folds=2", "stages.first.epochs=2", "stages.second.epochs=1"),
     "sweep": ("src.train", "-m", "seed=0,1", "trainer.max_epochs=3"),
+    "ray": ("src.train", "-m", "seed=0,1", "trainer.max_epochs=3", "hydra/launcher=ray"),
 }  # fmt: skip
 TOLERANCE = {"ddp": 1e-6}
 VARYING = ("train/images_per_s", "train/step_s", "train/memory_gib")
@@ -43,7 +44,7 @@ VARYING = ("train/images_per_s", "train/step_s", "train/memory_gib")
 
 def start(command: str, folder: Path, log: Path) -> subprocess.Popen:
     module, *words = COMMANDS[command]
-    named = [] if command == "sweep" else ["name=run"]
+    named = [] if "-m" in words else ["name=run"]
     with log.open("a") as file:
         line = [sys.executable, "-m", module, *words, *SMALL, *named, f"runs={folder}"]
         return subprocess.Popen(line, cwd=ROOT, stdout=file, stderr=file, start_new_session=True)

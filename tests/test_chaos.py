@@ -10,7 +10,7 @@ from tests.support.paths import ROOT
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["train", "ddp", "stages", "sweep"])
+@pytest.mark.parametrize("command", ["train", "ddp", "stages", "sweep", "ray"])
 def test_five_kills_change_nothing(command: str) -> None:
     words = [sys.executable, str(ROOT / "scripts" / "chaos.py"), "--command", command, "--kills", "5"]
     result = subprocess.run(words, capture_output=True, text=True, check=False)

@@ -9,6 +9,7 @@ import pytest
 
 from src.runs.folder import RunFolder
 from src.runs.metrics_csv import read_metrics
+from src.runs.study import open_study
 from src.runs.sweep import read_sweep
 from tests.support.paths import ROOT, TINY
 
@@ -26,14 +27,9 @@ def finished(runs: Path) -> list[RunFolder]:
     return [run for path in runs.glob("*/results.json") if (run := RunFolder(path.parent)).read_results().finished]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_twelve_jobs_through_two_kills_of_the_driver(launcher: str, tmp_path: Path) -> None:
-    small = [word for word in TINY if not word.startswith(("data.dataset.num_train", "model."))]
-    chosen = [f"hydra/launcher={launcher}", *LAUNCHERS[launcher], f"runs={tmp_path / 'runs'}"]
-    command = [sys.executable, "-m", "src.train", "-m", *VALUES, *small, *chosen]
-    runs, log = tmp_path / "runs", tmp_path / "log"
-    for enough in (2, 6, None):
+def run_with_kills(command: list[str], runs: Path, log: Path, kills: tuple[int, ...]) -> subprocess.Popen:
+    """Kills a command as soon as so many of its runs are finished, starts it again each time, and waits for its end."""
+    for enough in (*kills, None):
         with log.open("a") as file:
             driver = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file)
         while driver.poll() is None and (enough is None or len(finished(runs)) < enough):
@@ -42,6 +38,17 @@ def test_twelve_jobs_through_two_kills_of_the_driver(launcher: str, tmp_path: Pa
             assert driver.poll() is None, log.read_text()
             driver.kill()
         driver.wait()
+    return driver
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_twelve_jobs_through_two_kills_of_the_driver(launcher: str, tmp_path: Path) -> None:
+    small = [word for word in TINY if not word.startswith(("data.dataset.num_train", "model."))]
+    chosen = [f"hydra/launcher={launcher}", *LAUNCHERS[launcher], f"runs={tmp_path / 'runs'}"]
+    command = [sys.executable, "-m", "src.train", "-m", *VALUES, *small, *chosen]
+    runs, log = tmp_path / "runs", tmp_path / "log"
+    driver = run_with_kills(command, runs, log, (2, 6))
     assert driver.returncode == 1, log.read_text()
     (folder,) = runs.glob("sweeps/*")
     sweep = read_sweep(folder)
@@ -57,3 +64,26 @@ def test_twelve_jobs_through_two_kills_of_the_driver(launcher: str, tmp_path: Pa
     assert printed.endswith(f"{table}\n{folder / 'summary.png'}\n") or table in printed
     assert table.count("| failed |") == 2
     assert table.count("| done |") == 10
+
+
+@pytest.mark.slow
+def test_a_search_of_twenty_trials_through_two_kills(tmp_path: Path) -> None:
+    small = [word for word in TINY if not word.startswith("trainer.max_epochs")]
+    words = ["optimizer.lr=tag(log,interval(1e-6,1e-1))", "trainer.max_epochs=5", f"runs={tmp_path / 'runs'}"]
+    chosen = ["hydra/sweeper=optuna", "hydra.sweeper.trials=20", *words, *small]
+    command = [sys.executable, "-m", "src.train", "-m", *chosen]
+    runs, log = tmp_path / "runs", tmp_path / "log"
+    driver = run_with_kills(command, runs, log, (4, 9))
+    assert driver.returncode == 0, log.read_text()
+    (folder,) = runs.glob("sweeps/*")
+    trials = open_study(folder, None).get_trials()
+    states = [trial.state.name for trial in trials]
+    assert len(states) == 20
+    assert set(states) == {"COMPLETE", "PRUNED"}
+    assert states.count("PRUNED") >= 7
+    assert len({trial.params["optimizer.lr"] for trial in trials}) == 20
+    for trial, job in zip(trials, read_sweep(folder).jobs, strict=True):
+        assert job.state == ("pruned" if trial.state.name == "PRUNED" else "done")
+        epochs = [row["epoch"] for row in read_metrics(RunFolder(Path(str(job.note.run))).metrics) if "val/miou" in row]
+        assert epochs == list(range(len(epochs))), "each epoch once"
+        assert len(epochs) == 5 or job.state == "pruned"
