@@ -4,8 +4,9 @@ import hashlib
 import platform
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from importlib.metadata import version
 from typing import Any
@@ -18,6 +19,7 @@ PACKAGES = (
     "torch", "lightning", "torchmetrics", "segmentation-models-pytorch", "timm", "albumentations",
     "opencv-python-headless", "numpy", "hydra-core", "wandb",
 )  # fmt: skip
+_BEGAN_AT, _BEGAN = datetime.now(UTC), time.monotonic()  # of this process
 
 
 def describe_session(module: str, words: Sequence[str] | None = None, *, continues: bool) -> Session:
@@ -36,8 +38,9 @@ def describe_session(module: str, words: Sequence[str] | None = None, *, continu
 
 
 def time_now() -> str:
-    """Returns the time in UTC as sessions record it."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    """Returns the time in UTC as sessions record it. Within a process it never goes back, whatever the clock does."""
+    elapsed = timedelta(seconds=time.monotonic() - _BEGAN)
+    return (_BEGAN_AT + elapsed).isoformat(timespec="seconds")
 
 
 def differences(earlier: Session, now: Session) -> list[str]:

@@ -1,5 +1,6 @@
 """A training that was stopped in the middle of an epoch goes on with the next sample, bitwise as if it had not been."""
 
+import itertools
 import logging
 import os
 import signal
@@ -145,6 +146,15 @@ def test_no_checkpoint_within_an_epoch_before_its_time(tmp_path: Path) -> None:
     with pytest.raises(KilledError):
         train(tmp_path, [StopAt(1, 3)], every_minutes=10)
     assert checkpoint(tmp_path)["global_step"] == 5, "that of the end of the first epoch"
+
+
+def test_an_interval_passes_although_the_clock_goes_backwards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    minutes, hours = itertools.count(step=4), itertools.count(step=-1)
+    clock = SimpleNamespace(monotonic=lambda: 60.0 * next(minutes), time=lambda: 3600.0 * next(hours))
+    monkeypatch.setattr("src.callbacks.checkpoints.time", clock)
+    with pytest.raises(KilledError):
+        train(tmp_path, [StopAt(0, 3)], every_minutes=10)
+    assert checkpoint(tmp_path)["global_step"] == 3, "12 minutes after the start"
 
 
 def test_only_one_rank_gets_the_sums_of_all_back() -> None:

@@ -166,12 +166,22 @@ def test_the_backbones_that_a_network_does_not_take_are_left_out(recorded: Path)
     assert len(pairs) + len(read_sweep(recorded).plan.dropped) == 2 * COUNTS["backbones"]
 
 
-@pytest.mark.parametrize("word", ["seed=0,x", "optimizer.lr=1,0", "loss=ce,cce"])
-def test_a_wrong_value_is_refused_before_the_first_job(word: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("word", "why"),
+    [
+        ("seed=0,x", r"^seed=x: must be a"),
+        ("optimizer.lr=1,0", r"^optimizer\.lr=0.*must be a number"),
+        ("loss=ce,cce", "cce"),
+        ("data=streets,camvid", r"data\.root"),
+    ],
+)
+def test_a_wrong_value_is_refused_before_the_first_job(word: str, why: str, tmp_path: Path) -> None:
     with sweeper(tmp_path, word) as found:
-        with pytest.raises(Exception, match=r"must be a number|cce"):
+        before = HydraConfig.instance().cfg
+        with pytest.raises(Exception, match=why):
             found.sweep([word])
         assert found.start.jobs == []
+        assert HydraConfig.instance().cfg is before
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,17 @@
 """A run that is continued by other code or versions logs a note, and records it."""
 
 import re
+import time
+from datetime import datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from src.runs import sessions
 from src.runs.folder import RunFolder
 from src.runs.sessions import code_digest, describe_session, differences
+from src.runs.summary import minutes_of
 
 
 @pytest.fixture
@@ -55,6 +59,14 @@ def test_a_folder_without_weights_is_begun_anew(run: RunFolder, caplog, monkeypa
     monkeypatch.setattr(sessions, "code_digest", lambda: "0123456789ab")
     run.note_session()
     assert not caplog.text
+
+
+def test_a_clock_that_goes_backwards_makes_no_session_shorter(run: RunFolder, monkeypatch) -> None:
+    monotonic = time.monotonic
+    monkeypatch.setattr(sessions, "datetime", SimpleNamespace(now=lambda zone: datetime(1999, 1, 1, tzinfo=zone)))
+    monkeypatch.setattr(sessions, "time", SimpleNamespace(monotonic=lambda: monotonic() + 90))
+    run.note_end()
+    assert minutes_of(run.read_environment()["sessions"]) == 1.5
 
 
 def test_another_commit_of_the_same_code_is_no_difference() -> None:
