@@ -42,6 +42,11 @@ class TableSpec:
     reported: dict[str, dict[str, float]]  # the report's figures of a line, by the keys of `REPORTED`
     compare: tuple[tuple[str, str], ...]  # pairs of lines
 
+    @property
+    def has_miou(self) -> bool:
+        """Whether the report gives the mIoU of any line."""
+        return any("miou" in figures for figures in self.reported.values())
+
 
 @dataclass(frozen=True)
 class Line:
@@ -97,16 +102,19 @@ def write_table(spec: TableSpec, rows: Sequence[TableRow]) -> str:
 
 
 def _difference_table(spec: TableSpec, found: Sequence[Difference]) -> str:
+    header = ["comparison", "points of mIoU", "95 % interval (Tukey, all pairs of the table)", "p", "reading"]
     rows = []
     for each in found:
         pair = f"{spec.labels[each.line]} against {spec.labels[each.against]}"
         reading = ("higher" if each.mean > 0 else "lower") if each.is_shown else "no difference shown"
         points = [f"{100 * value:+.1f}" for value in (each.mean, each.low, each.high)]
-        printed = [spec.reported.get(name, {}).get("miou", math.nan) for name in (each.line, each.against)]
-        reported = "" if any(map(math.isnan, printed)) else f"{100 * (printed[0] - printed[1]):+.1f}"
-        rows.append([pair, points[0], f"{points[1]} to {points[2]}", f"{each.p:.3f}", reading, reported])
-    interval = "95 % interval (Tukey, all pairs of the table)"
-    return markdown(["comparison", "points of mIoU", interval, "p", "reading", f"{spec.report}, points"], rows)
+        rows.append([pair, points[0], f"{points[1]} to {points[2]}", f"{each.p:.3f}", reading])
+    if spec.has_miou:
+        header.append(f"{spec.report}, points")
+        for each, row in zip(found, rows, strict=True):
+            printed = [spec.reported.get(name, {}).get("miou", math.nan) for name in (each.line, each.against)]
+            row.append("" if any(map(math.isnan, printed)) else f"{100 * (printed[0] - printed[1]):+.1f}")
+    return markdown(header, rows)
 
 
 def _sources(rows: Sequence[TableRow]) -> list[str]:
@@ -151,7 +159,10 @@ def plot_table(spec: TableSpec, rows: Sequence[TableRow], path: Path) -> None:
         axes.plot(line.summary.mean, place, "|", color="C0", markersize=22, markeredgewidth=2.5)
         if "miou" in spec.reported.get(line.name, {}):
             axes.plot(spec.reported[line.name]["miou"], place, "D", color="black", fillstyle="none")
-    for marker, colour, label in (("o", "C0", "one run"), ("|", "C0", "mean"), ("D", "black", spec.report)):
+    legend = [("o", "C0", "one run"), ("|", "C0", "mean")]
+    if spec.has_miou:
+        legend.append(("D", "black", spec.report))
+    for marker, colour, label in legend:
         axes.plot([], [], marker, color=colour, fillstyle="none" if marker == "D" else "full", label=label)
     axes.set_yticks(range(len(lines)), [line.label for line in lines])
     axes.set(xlabel="mIoU on val", xlim=(0, None), ylim=(len(lines) - 0.5, -0.5))  # the first line on top

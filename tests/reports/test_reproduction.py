@@ -1,6 +1,7 @@
 """Tables of reports made anew: values by hand, the CSV and back, lines that were not run, the plot."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,13 @@ def test_the_table_has_each_run_its_mean_its_spread_and_the_report() -> None:
     assert text[8].startswith("| High against Low | +28.0 | +15.8 to +40.2 | 0.010 | higher | +15.0 |")
     assert "Never against" not in "\n".join(text)
     assert text[-1] == f"Protocol: val, whole. Machine: M. Commit: {'c' * 10}. Date: 2026-11-26."
+
+
+def test_a_report_without_figures_has_no_column() -> None:
+    text = write_table(replace(SPEC, reported={"low": {"pixel_accuracy": 0.8}}), ROWS)
+    assert "R9 mIoU" not in text
+    assert "R9, points" not in text
+    assert "| High against Low | +28.0 | +15.8 to +40.2 | 0.010 | higher |\n" in text
 
 
 def test_one_seed_shows_nothing() -> None:
