@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,12 +28,12 @@ def finished(runs: Path) -> list[RunFolder]:
     return [run for path in runs.glob("*/results.json") if (run := RunFolder(path.parent)).read_results().finished]
 
 
-def run_with_kills(command: list[str], runs: Path, log: Path, kills: tuple[int, ...]) -> subprocess.Popen:
-    """Kills a command as soon as so many of its runs are finished, starts it again each time, and waits for its end."""
+def run_with_kills(command: list[str], count: Callable[[], int], log: Path, kills: tuple[int, ...]) -> subprocess.Popen:
+    """Kills a command as soon as `count` has reached each number, starts it again each time, and waits for its end."""
     for enough in (*kills, None):
         with log.open("a") as file:
             driver = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file)
-        while driver.poll() is None and (enough is None or len(finished(runs)) < enough):
+        while driver.poll() is None and (enough is None or count() < enough):
             time.sleep(0.05)
         if enough is not None:
             assert driver.poll() is None, log.read_text()
@@ -48,7 +49,7 @@ def test_twelve_jobs_through_two_kills_of_the_driver(launcher: str, tmp_path: Pa
     chosen = [f"hydra/launcher={launcher}", *LAUNCHERS[launcher], f"runs={tmp_path / 'runs'}"]
     command = [sys.executable, "-m", "src.train", "-m", *VALUES, *small, *chosen]
     runs, log = tmp_path / "runs", tmp_path / "log"
-    driver = run_with_kills(command, runs, log, (2, 6))
+    driver = run_with_kills(command, lambda: len(finished(runs)), log, (2, 6))
     assert driver.returncode == 1, log.read_text()
     (folder,) = runs.glob("sweeps/*")
     sweep = read_sweep(folder)
@@ -73,7 +74,8 @@ def test_a_search_of_twenty_trials_through_two_kills(tmp_path: Path) -> None:
     chosen = ["hydra/sweeper=optuna", "hydra.sweeper.trials=20", *words, *small]
     command = [sys.executable, "-m", "src.train", "-m", *chosen]
     runs, log = tmp_path / "runs", tmp_path / "log"
-    driver = run_with_kills(command, runs, log, (4, 9))
+    saved = lambda: len(list(runs.glob("*/checkpoints/last.ckpt")))  # noqa: E731
+    driver = run_with_kills(command, saved, log, (2, 5))
     assert driver.returncode == 0, log.read_text()
     (folder,) = runs.glob("sweeps/*")
     trials = open_study(folder, None).get_trials()
