@@ -121,9 +121,12 @@ def main() -> None:
         expected, kills, rounds = left(whole), 0, 0
         tolerance = TOLERANCE.get(options.command, 0.0)
         while kills < options.kills:
-            rounds += 1
+            rounds, began = rounds + 1, time.monotonic()
             folder = Path(name) / f"round{rounds}"
-            kills += disturb(options.command, folder, seconds, options.kills - kills, number, rng)
+            found = disturb(options.command, folder, seconds, options.kills - kills, number, rng)
+            if found == 0:  # the machine has become faster since
+                seconds = time.monotonic() - began
+            kills += found
             wrong = differences(expected, left(folder), tolerance)
             if wrong or not expected:
                 raise SystemExit(f"not the same after {kills} kills: {', '.join(wrong) or 'there is nothing'}")
