@@ -84,13 +84,14 @@ def cluster(address: str | None) -> Iterator[Any]:
         settings |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     os.environ.update({name: value for name, value in settings.items() if name not in os.environ})
     import ray
+    from ray.exceptions import AuthenticationError
 
     options = {"log_to_driver": False, "logging_level": "WARNING"} | ({} if address else OWN_CLUSTER)
     try:
         if address and address != "auto" and not reachable(f"ray://{address}"):
             raise ConnectionError  # Ray would try for minutes
         ray.init(address or "local", **options)
-    except (ConnectionError, ray.exceptions.AuthenticationError) as error:
+    except (ConnectionError, AuthenticationError) as error:
         raise UserError(
             f"hydra.launcher.address={address}: no Ray cluster answers there, or one with another token "
             "(RAY_AUTH_TOKEN); start one with `ray start --head`, or leave the address out for one on this machine"
