@@ -70,7 +70,7 @@ class Search(RecipeSweeper):
         folder = self.folder
         folder.mkdir(parents=True, exist_ok=True)
         plan_sweep(Plan([key.lstrip("+~") for key in space], self.trials))
-        study, faults = open_study(folder, self.startup_trials if self.prune else None), 0
+        study, faults = open_study(folder, None), 0  # it is the trainings that prune
         with following_sweep(self.composed):
             while (number := self._next(study, space, folder)) is not None:
                 with claimed(folder, number) as is_own:

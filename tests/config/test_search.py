@@ -111,6 +111,14 @@ def test_a_trial_of_a_living_process_is_left_to_it(tmp_path: Path) -> None:
     assert [number for number, _ in launcher.seen] == [1, 2]
 
 
+def test_a_trial_that_a_process_beside_this_one_has_finished_is_not_trained_again(tmp_path: Path) -> None:
+    study = open_study(tmp_path, None)
+    study.tell(study.ask(), 0.5)
+    found, launcher = search(tmp_path, peak)
+    assert found._run(study, 0, [], tmp_path) == 0
+    assert launcher.seen == []
+
+
 def test_failed_trials_are_an_error_at_the_end(tmp_path: Path) -> None:
     found, launcher = search(
         tmp_path, lambda number, values: ValueError("x") if number == 1 else peak(number, values), 4
