@@ -114,10 +114,10 @@ def _run(job: Mapping[str, Any], place: Mapping[str, Any], overrides: Sequence[s
 
 
 def _result(ray: Any, task: Any) -> JobReturn:
-    """Waits for a job. One whose process or machine was lost too often has failed; the others go on."""
+    """Waits for a job. One that the cluster could not run, or has lost too often, has failed; the others go on."""
     try:
         return ray.get(task)
     except ray.exceptions.RayError as error:
         result = JobReturn(status=JobStatus.FAILED)
-        result.return_value = UserError(f"Ray has lost a job: {error}")
+        result.return_value = UserError(f"the Ray cluster did not end a job: {error}")
         return result
