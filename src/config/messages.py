@@ -126,7 +126,9 @@ def _with_nearest(message: str, config_name: str) -> str:
     if found := re.search(r"Could not find '(hydra/\w+|[^/']+)/([^']*)'", message):
         group, given = found.groups()
         options = set(re.findall(r"\t(\S+)", message.partition("Config search path")[0]))
-        options = _choices(group) or {name for name in options if not name.startswith("_")}
+        options = {name for name in options if not name.startswith("_")}
+        own = _choices(group)
+        options = own | options if group.startswith("hydra/") else own or options
         return f"{group}={given} is unknown; {_nearest(given, options)}"
     if found := re.search(r"Ambiguous value for argument '(.*?)'\s+1\. ", message, re.DOTALL):
         key, _, value = found.group(1).partition("=")

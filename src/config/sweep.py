@@ -87,11 +87,15 @@ def train_in_own_process(folder: RunFolder) -> None:
 
 
 def check_recipe() -> None:
-    """Raises UserError if a recipe of conf/sweep was chosen, and this job has no value for one of its keys.
+    """Raises UserError if a word for a sweep was given without -m, under which alone Hydra reads it.
 
-    Hydra reads a sweeper's keys only under -m, and would train once with the defaults.
+    Of a recipe of conf/sweep, this is so if the job has no value for one of its keys: it would train with the defaults.
     """
     hydra = HydraConfig.get()
+    if hydra.mode != RunMode.MULTIRUN:
+        for word in hydra.overrides.hydra:
+            if word.lstrip("+~").startswith(("hydra/launcher", "hydra/sweeper", "hydra.launcher", "hydra.sweeper")):
+                raise UserError(f"{word}: is for the jobs of a sweep, for which -m is needed; or leave it out")
     given = {word.lstrip("+~").partition("=")[0] for word in hydra.overrides.task}
     params = hydra.sweeper.get("params") or {}
     if all(key.lstrip("+~") in given for key in params):
