@@ -19,7 +19,7 @@ from src.config.flat import digest
 from src.config.kinds import check_kinds
 from src.config.messages import CONF, printable, user_message
 from src.config.resolvers import register_resolvers
-from src.config.sweep import check_recipe, end_sweep
+from src.config.sweep import check_sweep_words, end_sweep
 from src.config.words import PLAIN, check_options, gather_words, prepare_word, settle_paths
 from src.machine import SWEEP_VARIABLE, drop_stray_ranks, ensure_home, environment
 from src.processes.orphans import end_with_parent
@@ -56,7 +56,7 @@ def launch(function: Callable[[DictConfig], Any], config_name: str) -> None:
     def job(cfg: DictConfig) -> Any:
         with environment(FULL_ERROR, full):
             try:
-                check_recipe()
+                check_sweep_words()
                 settle_paths(cfg)
                 check_kinds(cfg)
                 return function(cfg)

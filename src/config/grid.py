@@ -22,7 +22,7 @@ from src.config.flat import to_dict
 from src.config.kinds import check_kinds
 from src.config.messages import printable, user_message
 from src.config.reopen import forget_weights
-from src.config.sweep import check_recipe, following_sweep, plan_sweep
+from src.config.sweep import check_sweep_words, following_sweep, plan_sweep
 from src.config.words import settle_paths
 from src.errors import UserError, whole
 from src.runs.sweep import Plan
@@ -63,7 +63,7 @@ class RecipeSweeper(Sweeper):
             HydraConfig.instance().set_config(cfg)
             with open_dict(cfg):
                 cfg.pop("hydra")
-            check_recipe()
+            check_sweep_words()
             settle_paths(cfg)
             check_kinds(cfg)
             if "trainer" in cfg:  # of a training

@@ -86,7 +86,7 @@ def train_in_own_process(folder: RunFolder) -> None:
         raise UserError(f"{why or f'python -m {shlex.join(command)}: {describe_end(status)}'}{place}")
 
 
-def check_recipe() -> None:
+def check_sweep_words() -> None:
     """Raises UserError if a word for a sweep was given without -m, under which alone Hydra reads it.
 
     Of a recipe of conf/sweep, this is so if the job has no value for one of its keys: it would train with the defaults.

@@ -19,7 +19,7 @@ from src.config import sweep as record
 from src.config.grid import Grid
 from src.config.kinds import check_kinds
 from src.config.search import Search
-from src.config.sweep import check_recipe
+from src.config.sweep import check_sweep_words
 from src.errors import UserError
 from src.runs.sweep import read_sweep
 from tests.support.compose import composed
@@ -229,7 +229,7 @@ def test_a_recipe_without_m_is_an_error_and_not_ignored(fails) -> None:
 
 def test_a_job_of_a_recipe_can_be_repeated_by_its_own_command() -> None:
     with composed("train", "sweep=learning_rates", "optimizer=adam", "optimizer.lr=0.1"):
-        check_recipe()
+        check_sweep_words()
 
 
 def test_recipes_are_no_values(tmp_path: Path) -> None:
