@@ -150,6 +150,11 @@ def predict_rows(network: Network | Ensemble, image: Tensor, protocol: Protocol,
         start, rows = stop, max(1, band_bytes * (stop - start) // (4 * band.numel()))
 
 
+def most_likely(scores: Tensor) -> Tensor:
+    """Returns the class of the highest score, int64 `(B, H, W)`, the first of equals; scores `(B, K, H, W)`."""
+    return scores.max(dim=1).indices  # argmax(dim=1) is the same and, on a CPU, several times slower
+
+
 def _mean_scores(views: list["_View"], start: int, stop: int) -> Tensor:
     """Returns rows of the logits of one view, or of the logarithm of the mean probabilities of several."""
     if len(views) == 1:

@@ -13,7 +13,7 @@ from torchmetrics import MeanMetric
 
 from src.data.dataset import derive_seed
 from src.errors import UserError
-from src.inference import Protocol, Rows, fit_labels, predict_rows, predict_scores
+from src.inference import Protocol, Rows, fit_labels, most_likely, predict_rows, predict_scores
 from src.metrics.confusion import ConfusionMatrix, count_images
 from src.metrics.figures import figures
 from src.models.ensemble import Ensemble
@@ -121,7 +121,7 @@ class SegmentationTask(L.LightningModule):
             self.confusion.update(self.observer(predict_rows(self.network, image, protocol), mask))
             return
         scores = predict_scores(self.network, image, protocol)
-        self.confusion.update(count_images(scores.argmax(dim=1), mask, len(self.classes)))
+        self.confusion.update(count_images(most_likely(scores), mask, len(self.classes)))
         self.validation_loss.update(self.loss((scores,), mask)["loss"], len(scores))
         self.log("val/loss", self.validation_loss, on_step=False, on_epoch=True)
 
@@ -145,7 +145,7 @@ class SegmentationTask(L.LightningModule):
     def predict_ids(self, image: Tensor) -> Tensor:
         """Predicts ids uint8 `(B, H, W)` on the CPU of images uint8 `(B, 3, H, W)` on any device, at their own size."""
         bands = predict_rows(self.network, image.to(self.device), self.protocol.at_own_size)
-        return torch.cat([scores.argmax(dim=1).to(torch.uint8).cpu() for _, scores in bands], dim=1)
+        return torch.cat([most_likely(scores).to(torch.uint8).cpu() for _, scores in bands], dim=1)
 
     def configure_optimizers(self) -> dict:
         assert isinstance(self.network, Network)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from src.errors import UserError
-from src.inference import Protocol, fit_labels, predict_rows, predict_scores, resize
+from src.inference import Protocol, fit_labels, most_likely, predict_rows, predict_scores, resize
 from src.models.network import Network
 from src.models.sliding import resized_rows
 from src.upsampling import upsample
@@ -46,6 +46,12 @@ def test_upsampling_is_exact_at_any_size(stride: int, size: tuple[int, int]) -> 
     result = upsample(logits, size, align_corners=False)
     inner = tuple(max(0, side - stride) for side in size)
     torch.testing.assert_close(result[..., : inner[0], : inner[1]], full[..., : inner[0], : inner[1]])
+
+
+@pytest.mark.parametrize("classes", [1, 2, 11, 150])
+def test_the_most_likely_class_is_the_first_of_equals(classes: int) -> None:
+    scores = torch.randint(0, 5, (2, classes, 17, 33)).float()
+    assert np.array_equal(most_likely(scores).numpy(), scores.numpy().argmax(axis=1)), "which takes the first"
 
 
 def test_whole_image_equals_the_network() -> None:

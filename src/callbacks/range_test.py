@@ -7,6 +7,7 @@ import lightning as L
 import torch
 from torch import Tensor, nn
 
+from src.inference import most_likely
 from src.metrics.confusion import ConfusionMatrix, count_images
 from src.metrics.figures import figures
 from src.task import SegmentationTask
@@ -42,7 +43,7 @@ class RangeTest(L.Callback):
         # One image at a time: logits of full size are large.
         for logits, truth in zip(scores.split(1), mask.split(1), strict=True):
             full = upsample(logits.float(), tuple(truth.shape[-2:]), align_corners)
-            self._matrix.update(count_images(full.argmax(dim=1), truth, self._matrix.num_classes))
+            self._matrix.update(count_images(most_likely(full), truth, self._matrix.num_classes))
         self._losses.append(float(losses["loss"].detach()))
 
     def on_train_batch_start(self, trainer: L.Trainer, task: SegmentationTask, *args: Any) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from src.evaluation.engine import Engine, Run
 from src.evaluation.exported import Examples, ExportCheck, ExportLoss, ExportOptions, Read, spread
-from src.inference import Protocol, fit_labels, predict_rows, resize
+from src.inference import Protocol, fit_labels, most_likely, predict_rows, resize
 from src.metrics.confusion import count_images
 from src.metrics.figures import figures
 from src.metrics.intervals import paired
@@ -69,7 +69,7 @@ def measure_loss(
         for counts, network in zip(matrices, (head.network, engine), strict=True):
             with torch.inference_mode():
                 if options.head == "logits":
-                    ids = torch.cat([scores.argmax(1) for _, scores in predict_rows(network, image, seen)], dim=1)
+                    ids = torch.cat([most_likely(scores) for _, scores in predict_rows(network, image, seen)], dim=1)
                 else:
                     output = head(image) if network is head.network else network(image)[0]
                     ids = output if options.head == "labels" else output.argmax(1)

@@ -11,7 +11,7 @@ from torch import Tensor
 from src.data.source import Sample, Source
 from src.evaluation.extras import Extras
 from src.evaluation.suspects import Suspect, find_suspects, keep_largest
-from src.inference import Rows
+from src.inference import Rows, most_likely
 from src.metrics.boundary import BoundaryCounts
 from src.metrics.confidence import BINS, THRESHOLDS, calibration_counts, threshold_counts
 from src.metrics.confusion import count_images
@@ -80,7 +80,7 @@ class ImageObserver:
             band = slice(start, start + scores.shape[2])
             labels, valid = mask[:, band], mask[:, band] < self.num_classes
             probabilities = scores.softmax(dim=1)
-            predicted, probability = scores.argmax(dim=1), probabilities.amax(dim=1)
+            predicted, probability = most_likely(scores), probabilities.amax(dim=1)
             matrices += count_images(predicted, labels, self.num_classes)
             correct = (predicted == labels)[valid]
             self.seen.calibration += calibration_counts(probability[valid], correct).numpy()

@@ -20,7 +20,7 @@ from src.evaluation.engine import use_engine
 from src.evaluation.exported import EngineFile
 from src.evaluation.quiet import quieten
 from src.evaluation.wanted import Wanted
-from src.inference import predict_rows
+from src.inference import most_likely, predict_rows
 from src.machine import num_cores
 from src.task import SegmentationTask
 
@@ -109,7 +109,7 @@ class Segmenter:
     def _segment(self, batch: Tensor) -> list[Segmented]:
         ids, confidence, probabilities = [], [], []
         for _, scores in predict_rows(self.task.network, batch.to(self.fabric.device), self.protocol):
-            found = scores.argmax(dim=1)
+            found = most_likely(scores)
             ids.append(self._table[found.cpu()] if self.wanted.left_out else found.to(torch.uint8).cpu())
             if {"confidence", "probabilities"} & set(self.wanted.outputs):
                 each = scores.softmax(dim=1)
