@@ -17,8 +17,8 @@ from omegaconf import DictConfig
 
 from src.config.flat import digest
 from src.config.kinds import check_kinds
-from src.config.messages import CONF, printable, user_message
-from src.config.resolvers import register_resolvers
+from src.config.messages import printable, user_message
+from src.config.resolvers import CONF, register_resolvers
 from src.config.sweep import check_sweep_words, end_sweep
 from src.config.words import PLAIN, check_options, gather_words, prepare_word, settle_paths
 from src.machine import SWEEP_VARIABLE, drop_stray_ranks, ensure_home, environment

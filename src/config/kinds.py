@@ -11,6 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from src.config.flat import flatten, to_dict
+from src.config.messages import unknown_choice
+from src.config.resolvers import choices_of
 from src.config.words import TEXTS
 from src.errors import UserError, shortened
 
@@ -41,9 +43,13 @@ WHOLE = (
 def check_kinds(cfg: DictConfig) -> None:
     """Raises UserError for a value of the command line that is of another kind than its key takes, or has no effect.
 
-    The kind of a value is that of the default which the same choices of groups have.
+    The kind of a value is that of the default which the same choices of groups have. A yaml whose name begins with an
+    underscore is a part of choices, and none itself.
     """
     hydra = HydraConfig.get()
+    for group, choice in hydra.runtime.choices.items():
+        if str(choice).rpartition("/")[2].startswith("_"):
+            raise UserError(unknown_choice(group, choice, choices_of(group)))
     groups = {choice.partition("@")[0] for choice in hydra.runtime.choices}
     words = list(hydra.overrides.task)
     values = [word for word in words if word[0] not in "+~" and word.partition("=")[0].partition("@")[0] not in groups]

@@ -13,11 +13,10 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf.errors import ConfigAttributeError, OmegaConfBaseException
 
 from src.config.flat import flatten, to_dict
+from src.config.resolvers import CONF, choices_of
 from src.config.words import shell_word
 from src.errors import UserError, shortened
-from src.files import HOME
 
-CONF = HOME / "conf"
 # Errors of the operating system that a user can mend.
 REFUSALS = {
     errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ENOTDIR,
@@ -104,21 +103,17 @@ def _wrong_choice() -> str | None:
         key, _, value = word.partition("=")
         group = key.lstrip("+~").partition("@")[0]
         is_name = re.fullmatch(r"[A-Za-z_'\"(][^\[\]{}]*|\d\w*[A-Za-z_]\w*|.*,.*", value) and value != "null"
-        if _choices(group) and (key.startswith("~") or not is_name or value.startswith("[")):
+        if choices_of(group) and (key.startswith("~") or not is_name or value.startswith("[")):
             if group == "experiment" and value == "null":
                 continue
-            allowed = shortened(sorted(_choices(group)), MOST)
+            allowed = shortened(sorted(choices_of(group)), MOST)
             return f"{word}: {group} takes the name of one of its choices: {allowed}"
     return None
 
 
-def _choices(group: str) -> set[str]:
-    """Returns the choices of a group in conf/, as they are written; none if there is no such group."""
-    folder = CONF / group
-    if not group or not folder.is_dir():
-        return set()
-    files = [path.relative_to(folder).with_suffix("") for path in folder.glob("**/*.yaml")]
-    return {path.as_posix() for path in files if not path.name.startswith("_")}
+def unknown_choice(group: str, given: str, options: set[str]) -> str:
+    """Describes a choice that a group does not have."""
+    return f"{group}={given} is unknown; {_nearest(given, options)}"
 
 
 def _with_nearest(message: str, config_name: str) -> str:
@@ -127,9 +122,8 @@ def _with_nearest(message: str, config_name: str) -> str:
         group, given = found.groups()
         options = set(re.findall(r"\t(\S+)", message.partition("Config search path")[0]))
         options = {name for name in options if not name.startswith("_")}
-        own = _choices(group)
-        options = own | options if group.startswith("hydra/") else own or options
-        return f"{group}={given} is unknown; {_nearest(given, options)}"
+        own = choices_of(group)
+        return unknown_choice(group, given, own | options if group.startswith("hydra/") else own or options)
     if found := re.search(r"Ambiguous value for argument '(.*?)'\s+1\. ", message, re.DOTALL):
         key, _, value = found.group(1).partition("=")
         return (

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from src.config.flat import to_dict
-from src.config.messages import CONF
+from src.config.resolvers import CONF
 from src.errors import UserError
 from src.models.statistics import IMAGENET, Statistics, pretrained_statistics
 

@@ -14,8 +14,8 @@ from omegaconf import DictConfig
 from src.config.checks import check_given
 from src.config.flat import to_dict
 from src.config.fold_plan import workers
-from src.config.messages import CONF
 from src.config.reopen import forget_weights
+from src.config.resolvers import CONF
 from src.config.saved import load_config
 from src.config.words import quoted
 from src.errors import UserError, whole

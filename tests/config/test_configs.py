@@ -37,6 +37,14 @@ def composed(root: Path, *overrides: str, config: str = "train") -> DictConfig:
     return cfg
 
 
+def test_the_help_of_src_train_lists_every_choice_that_it_takes_and_no_other() -> None:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        text = compose("train", return_hydra_config=True).hydra.help.template
+    lines = re.findall(r"^(\w+): (.+)$", text.partition("== Groups")[2], re.M)
+    taken = {file for file in FILES if re.fullmatch(r"(?!stages|table|hydra)\w+/(\w+/)*(?!_)[^/]+", file)}
+    assert {f"{group}/{name}" for group, names in lines for name in names.split(", ")} == taken
+
+
 @pytest.mark.parametrize("choice", GROUPS)
 @pytest.mark.usefixtures("no_random_weights")
 def test_every_choice_composes_and_instantiates(choice: str, tmp_path: Path) -> None:
