@@ -48,7 +48,7 @@ format: setup
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
 
-# Every entry point once, on built-in data, in a folder of its own.
+# The commands on built-in data, in a folder of its own.
 smoke: setup
 	OMP_NUM_THREADS=1 $(PY) scripts/smoke.py
 

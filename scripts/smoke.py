@@ -1,6 +1,7 @@
-"""Runs every command once on built-in data, as a user would, two at a time.
+"""Runs the commands on built-in data, as a user would, two at a time.
 
-The tests train every network (tests/config/test_recipes.py); a sweep here trains one for each kind of backbone.
+Left out are src.reproduce and src.import_labels; src.crossval and src.aggregate are run within src.stages. The tests
+train the network of every recipe (tests/config/test_recipes.py); a sweep here trains two for each kind of backbone.
 
 python scripts/smoke.py
 """

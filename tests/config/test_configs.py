@@ -45,6 +45,16 @@ def test_the_help_of_src_train_lists_every_choice_that_it_takes_and_no_other() -
     assert {f"{group}/{name}" for group, names in lines for name in names.split(", ")} == taken
 
 
+def test_the_readme_counts_the_choices_of_each_group() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) and (\d+) more: ", (CONF.parent / "README.md").read_text(), re.M)
+    assert {group for group, _, _ in rows} == {"data", "model", "backbone", "loss"}
+    for group, text, more in rows:
+        choices = {path.stem for path in (CONF / group).glob("[!_]*.yaml")}
+        named = set(re.findall(r"`(\w+)`", text))
+        assert named <= choices
+        assert len(choices) == len(named) + int(more), f"README.md, Choices: the number of {group}"
+
+
 @pytest.mark.parametrize("choice", GROUPS)
 @pytest.mark.usefixtures("no_random_weights")
 def test_every_choice_composes_and_instantiates(choice: str, tmp_path: Path) -> None:
