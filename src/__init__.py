@@ -1,6 +1,7 @@
 """Semantic segmentation of street scenes. `python -m src.NAME` runs a command; other modules are no commands."""
 
 import sys
+from pathlib import Path
 
 
 def _refuse_other_modules(words: list[str]) -> None:
@@ -9,7 +10,8 @@ def _refuse_other_modules(words: list[str]) -> None:
     if sys.argv[:1] == ["-m"] and module.startswith("src."):
         from src.files import HOME
 
-        found = sorted(path.stem for path in (HOME / "conf").glob("[!_]*.yaml"))
+        names = sorted(path.stem for path in (HOME / "conf").glob("[!_]*.yaml"))
+        found = [name for name in names if Path(__file__).with_name(f"{name}.py").is_file()]
         if module.removeprefix("src.") not in found:
             sys.exit(f"error: {module} is no command; the commands are {', '.join(f'src.{name}' for name in found)}")
 
