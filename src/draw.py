@@ -16,9 +16,11 @@ def draw_all(cfg: DictConfig) -> int:
     """Draws the figures of `cfg.folder` and of all folders beneath it again; returns their number.
 
     Raises:
-        UserError: there is nothing to draw.
+        UserError: no such folder, or there is nothing to draw.
     """
-    pictures = [path for folder in find_folders(find_run(cfg.folder)) for path in draw(folder).values()]
+    if not (place := find_run(cfg.folder)).is_dir():
+        raise UserError(f"folder={cfg.folder}: no such folder")
+    pictures = [path for folder in find_folders(place) for path in draw(folder).values()]
     if not pictures:
         raise UserError(f"folder={cfg.folder}: no finished run, folds, average or stages in it or beneath it")
     for path in pictures:

@@ -70,7 +70,7 @@ def find_inputs(given: str | Sequence[str], *, recursive: bool = False) -> Found
     """Returns the images of a file, a folder, a pattern (`photos/*.jpg`), a list in a text file, or several paths.
 
     Raises:
-        UserError: as `find_images`; or nothing fits the pattern, or the list is empty.
+        UserError: as `find_images`; or nothing fits the pattern, or the list names no file that is there.
     """
     if not isinstance(given, str):
         return _of_list("input", [Path(each) for each in given])
@@ -127,6 +127,8 @@ def _of_list(key: str, paths: Iterable[Path], base: Path | None = None) -> Found
     unique = list(dict.fromkeys(os.path.abspath(path) for path in paths))
     if not unique:
         raise UserError(f"{key}: names no file")
+    if not any(map(os.path.lexists, unique)):
+        raise UserError(f"{key}: no file is there, the first at {unique[0]}; paths in a list start from its folder")
     base = Path(os.path.abspath(base)) if base else Path(os.path.commonpath([os.path.dirname(each) for each in unique]))
     inner = [os.path.relpath(each, base) for each in unique]
     images = [each for each in inner if each.lower().endswith(IMAGE_SUFFIXES)]

@@ -418,6 +418,9 @@ def test_what_cannot_be_imported_is_refused(tmp_path: Path) -> None:
     refused("no export that is known by its files")
     (tmp_path / "x.json").write_text("{")
     refused("is no JSON")
+    (tmp_path / "noted").mkdir()
+    (tmp_path / "noted/notes.txt").write_text("2 photos of a road")
+    refused("no export that is known by its files", tmp_path / "noted")
     (tmp_path / "brush").mkdir()
     Image.fromarray(np.zeros(SIZE, dtype=np.uint8)).save(tmp_path / "brush/task-1-annotation-2-by-3-tag-car-0.png")
     refused(

@@ -127,6 +127,9 @@ def test_a_list_is_relative_to_its_folder_and_names_what_it_leaves_out(photos: P
     text.write_text("\n")
     with pytest.raises(UserError, match=r"list\.txt: names no file"):
         find_inputs(str(text))
+    text.write_text("photos/a.png\nphotos/b.png")
+    with pytest.raises(UserError, match=r"no file is there, the first at .*photos/a\.png; paths in a list start from"):
+        find_inputs(str(text))
 
 
 def test_several_paths_are_named_below_the_folder_that_all_are_in(photos: Path) -> None:

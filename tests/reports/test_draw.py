@@ -134,3 +134,5 @@ def test_nothing_to_draw_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         draw_beneath(tmp_path)
     assert str(error.value) == f"folder={tmp_path}: no finished run, folds, average or stages in it or beneath it"
+    with pytest.raises(UserError, match="nowhere: no such folder"):
+        draw_beneath(tmp_path / "nowhere")

@@ -11,7 +11,7 @@ from src.data.imports.label_studio import read_label_studio
 from src.data.imports.labelme import read_labelme
 from src.data.imports.shapes import Export, ImageFolder
 from src.data.imports.supervisely import read_supervisely
-from src.data.imports.yolo import read_yolo
+from src.data.imports.yolo import is_yolo, read_yolo
 from src.data.listing import walk
 from src.data.reading import read_text
 from src.errors import UserError
@@ -89,7 +89,7 @@ def _recognise(path: Path, file: Path | None) -> str:
             f"input={path}: these are brush masks that Label Studio exported as PNG, which name a task and no image; "
             "export the project as JSON, which has the same masks"
         )
-    first = file or next((each for each in walk(path) if each.suffix in (".json", ".txt")), None)
+    first = file or next((each for each in walk(path) if each.suffix == ".json" or is_yolo(each)), None)
     if first is not None and first.suffix == ".txt":
         return "yolo"
     content = read_json_file(first) if first is not None and first.suffix == ".json" else None

@@ -1,5 +1,6 @@
 """YOLO's segmentation labels: one text file per image, one line per area: class, then x y ... as shares of the size."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,16 @@ from src.data.imports.shapes import Export, ImageFolder, Shape, ring
 from src.data.reading import read_size, read_text
 from src.errors import UserError
 
+LONGEST = 1 << 20  # bytes of a line
 LISTS = ("data.yaml", "dataset.yaml", "data.yml", "classes.txt", "obj.names")
+
+
+def is_yolo(file: Path) -> bool:
+    """Returns whether a file is one of YOLO's labels by its first line; an image without an area has an empty one."""
+    if file.suffix != ".txt":
+        return False
+    with file.open("rb") as text:
+        return re.fullmatch(rb"(\d+(\s+[-+.\deE]+)+)?\s*", text.readline(LONGEST)) is not None
 
 
 def read_yolo(folder: Path, images: ImageFolder, classes: list[str] | None) -> Export:
