@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +18,7 @@ from src.evaluation.engine import use_engine
 from src.evaluation.exported import EngineFile
 from src.evaluation.extras import NO_FILES, Extras
 from src.evaluation.image_files import ImageFiles
-from src.evaluation.observer import ImageObserver, gather
+from src.evaluation.observer import ImageObserver, count_rows, gather
 from src.evaluation.quiet import quieten
 from src.files import atomic_folder, beside
 from src.machine import NO_FOLDER
@@ -116,8 +117,8 @@ def count(
     Args:
         observer: takes the scores, in place of one that only counts.
     """
-    loader, places = data.eval_dataloader(split), (trainer.global_rank, trainer.world_size)
-    task.observer = observer or ImageObserver(data.source, data.samples(split), None, NO_FILES, *places)
+    loader = data.eval_dataloader(split)
+    task.observer = observer or partial(count_rows, num_classes=data.source.num_classes)
     try:
         trainer.validate(task, dataloaders=loader, verbose=False)
     finally:

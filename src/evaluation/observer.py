@@ -48,6 +48,14 @@ class Seen:
         self.suspects = keep_largest([*self.suspects, *other.suspects], most_suspects)
 
 
+def count_rows(rows: Rows, mask: Tensor, num_classes: int) -> Tensor:
+    """Counts a batch as `ImageObserver` does, and nothing but its confusion matrices, int64 `(B, K, K)`."""
+    matrices = torch.zeros(len(mask), num_classes, num_classes, dtype=torch.int64, device=mask.device)
+    for start, scores in rows:
+        matrices += count_images(most_likely(scores), mask[:, start : start + scores.shape[2]], num_classes)
+    return matrices
+
+
 class ImageObserver:
     """Takes the scores of a split's images, batch by batch in order, as `SegmentationTask.observer`.
 
@@ -78,12 +86,12 @@ class ImageObserver:
         cells = self._find_cells(places, mask) if BIRDS_EYE in self.seen.road else None
         for start, scores in rows:
             band = slice(start, start + scores.shape[2])
-            labels, valid = mask[:, band], mask[:, band] < self.num_classes
+            labels = mask[:, band]
             probabilities = scores.softmax(dim=1)
             predicted, probability = most_likely(scores), probabilities.amax(dim=1)
             matrices += count_images(predicted, labels, self.num_classes)
-            correct = (predicted == labels)[valid]
-            self.seen.calibration += calibration_counts(probability[valid], correct).numpy()
+            counts = calibration_counts(probability, predicted == labels, labels < self.num_classes)
+            self.seen.calibration += counts.numpy()
             if self.detected is not None:
                 self._count_road(probabilities[:, self.detected], labels, start, cells)
             ids[:, band] = predicted.to(torch.uint8).cpu().numpy()

@@ -7,20 +7,22 @@ BINS = 15  # of calibration (Guo et al. 2017)
 THRESHOLDS = 256  # of KITTI's road benchmark: 0/255, 1/255, ..., 1
 
 
-def calibration_counts(confidence: Tensor, correct: Tensor) -> Tensor:
+def calibration_counts(confidence: Tensor, correct: Tensor, counted: Tensor) -> Tensor:
     """Counts labelled pixels by the confidence of their prediction.
 
     Args:
-        confidence: float `(N,)`, the probability of the predicted class.
-        correct: bool `(N,)`.
+        confidence: float `(...)`, the probability of the predicted class.
+        correct: bool, of the same shape.
+        counted: bool, of the same shape: the labelled pixels.
 
     Returns:
         float64 `(3, BINS)`: pixels, sum of confidences, correct pixels of each bin (i / BINS, (i + 1) / BINS].
     """
-    place = ((confidence * BINS).ceil().long() - 1).clamp(0, BINS - 1)
+    place = ((confidence * BINS).ceil().long() - 1).clamp(0, BINS - 1).masked_fill_(~counted, BINS).flatten()
     kind = torch.float32 if confidence.device.type == "mps" else torch.float64
-    weights = (torch.ones_like(confidence, dtype=kind), confidence.to(kind), correct.to(kind))
-    return torch.stack([torch.bincount(place, weight, minlength=BINS) for weight in weights]).cpu().double()
+    weights = (None, confidence.to(kind).flatten(), correct.to(kind).flatten())
+    counts = [torch.bincount(place, weight, minlength=BINS + 1)[:BINS].to(kind) for weight in weights]
+    return torch.stack(counts).cpu().double()
 
 
 def threshold_counts(probability: Tensor, positive: Tensor) -> Tensor:

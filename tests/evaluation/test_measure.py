@@ -13,7 +13,7 @@ from src.errors import UserError
 from src.evaluation import suspects
 from src.evaluation.against import comparable, compare
 from src.evaluation.extras import Extras
-from src.evaluation.measure import evaluate, evaluation_trainer
+from src.evaluation.measure import count, evaluate, evaluation_trainer
 from src.evaluation.suspects import find_suspects, keep_largest
 from src.files import atomic_folder
 from src.inference import Protocol
@@ -54,6 +54,8 @@ def test_an_evaluation_and_the_files_of_its_images(tmp_path: Path) -> None:
     task.eval()
     images = find_images(run.path, evaluation.key)
     assert images.matrices.sum(0).tolist() == evaluation.matrix
+    counted = count(evaluation_trainer("cpu", "32-true", with_progress=False), task, data, "val")
+    assert counted.tolist() == evaluation.matrix
     samples = data.samples("val")
     assert [row.image for row in images.rows] == [data.source.image_id(sample) for sample in samples]
     for row, matrix, sample in zip(images.rows, images.matrices, samples, strict=True):

@@ -13,17 +13,22 @@ from tests.support.devkit import road_figures_of_devkit
 def test_calibration_by_hand() -> None:
     """Bins of a fifteenth: .95 and 1 share the last one, .5 and .53 are in the eighth, (7/15, 8/15]."""
     confidence = torch.tensor([1.0, 0.95, 0.5, 0.53, 0.2])
-    bins = calibration_bins(calibration_counts(confidence, torch.tensor([True, False, True, True, False])).numpy())
+    correct = torch.tensor([True, False, True, True, False])
+    bins = calibration_bins(calibration_counts(confidence, correct, torch.ones(5, dtype=torch.bool)).numpy())
     assert [each.pixels for each in bins] == [0, 0, 1, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 2]
     assert (bins[14].confidence, bins[14].accuracy) == (pytest.approx(0.975), 0.5)
     assert expected_calibration_error(bins) == pytest.approx((2 * 0.475 + 2 * (1 - 0.515) + 0.2) / 5)
+    void = torch.tensor([0.5, 0.95, 0.0])  # pixels without a label
+    more = calibration_counts(torch.cat([confidence, void]), torch.arange(8) % 2 == 0, torch.arange(8) < 5)
+    assert torch.equal(more, calibration_counts(confidence, torch.arange(5) % 2 == 0, torch.arange(5) < 5))
     assert np.isnan(expected_calibration_error(calibration_bins(np.zeros((3, 15)))))
 
 
 def test_honest_probabilities_are_calibrated() -> None:
     torch.manual_seed(0)
     confidence = torch.rand(200_000)
-    bins = calibration_bins(calibration_counts(confidence, torch.rand(200_000) < confidence).numpy())
+    counted = torch.ones(200_000, dtype=torch.bool)
+    bins = calibration_bins(calibration_counts(confidence, torch.rand(200_000) < confidence, counted).numpy())
     assert expected_calibration_error(bins) < 0.01
 
 
