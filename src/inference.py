@@ -98,9 +98,10 @@ def fit_labels(image: Tensor, mask: Tensor, protocol: Protocol) -> tuple[Tensor,
         The image in 0..255, its mask, and the protocol for the two, which counts at the size of the labels.
     """
     size = (image.shape[-2], image.shape[-1])
-    if protocol.labels == "seen" and (seen := protocol.seen_size(size)) != size:
-        image = resize(image, seen)
-        mask = F.interpolate(mask.unsqueeze(1), size=seen, mode="nearest-exact").squeeze(1)
+    if protocol.labels == "seen":
+        if (seen := protocol.seen_size(size)) != size:
+            image = resize(image, seen)
+            mask = F.interpolate(mask.unsqueeze(1), size=seen, mode="nearest-exact").squeeze(1)
         protocol = replace(protocol, size=None, short_side=None)
     if protocol.crop:
         height, width = (min(pair) for pair in zip(protocol.crop, image.shape[-2:], strict=True))

@@ -225,6 +225,13 @@ def test_labels_at_the_size_that_is_seen() -> None:
     assert fit_labels(image, mask, Protocol(crop=(90, 40)))[1].shape == (1, 60, 40), "of a smaller image, all rows"
 
 
+def test_a_crop_of_an_image_that_has_its_size_already_is_seen_as_it_is() -> None:
+    image, mask = torch.randint(0, 256, (1, 3, 64, 96), dtype=torch.uint8), torch.zeros(1, 64, 96, dtype=torch.uint8)
+    for size in ({"short_side": 64}, {"size": (64, 96)}):
+        crop, _, rest = fit_labels(image, mask, Protocol(**size, labels="seen", crop=(32, 32)))
+        assert torch.equal(predict_scores(network(1), crop, rest), image[..., 16:48, 32:64].float())
+
+
 def test_the_tag_of_windows_names_their_weights() -> None:
     assert str(Protocol(window=(8, 9), weights="gaussian")) == "window 8x9 overlap 0.33 gaussian at own size"
     assert str(Protocol(weights="gaussian")) == "whole at own size", "there are no windows"
