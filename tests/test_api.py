@@ -116,3 +116,24 @@ def test_figures_and_configuration_are_those_of_the_run(network: LoadedNetwork, 
 def test_no_image(network: LoadedNetwork, given: object, found: str) -> None:
     with pytest.raises(UserError, match=rf"an image is uint8 \(H, W, 3\), RGB, a PIL image, or a path; given: {found}"):
         network.predict(given)
+
+
+def test_a_picture_is_refused_for_what_its_file_is(network: LoadedNetwork, tmp_path: Path) -> None:
+    """Pillow's own conversion to RGB would clip 16 bits to white, and show what transparent pixels hide."""
+    deep = np.arange(64, dtype=np.uint16).reshape(8, 8) * 1000
+    hidden = np.zeros((8, 8, 4), dtype=np.uint8)
+    for pixels, message in ((deep, "have more than 8 bits"), (hidden, "64 pixels are transparent")):
+        picture = Image.fromarray(pixels)
+        picture.save(tmp_path / "picture.png")
+        for given in (tmp_path / "picture.png", picture):
+            with pytest.raises(UserError, match=message):
+                network.predict(given)
+    whole = network.predict(Image.fromarray(np.full((8, 8, 4), 255, dtype=np.uint8)))
+    assert isinstance(whole, Segmentation)
+    assert np.array_equal(whole.image, np.full((8, 8, 3), 255))
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 3), (4, 0, 3)])
+def test_an_array_without_pixels_is_named(network: LoadedNetwork, shape: tuple[int, ...]) -> None:
+    with pytest.raises(UserError, match=r"given: uint8 \(\d, \d, 3\)"):
+        network.predict(np.zeros(shape, dtype=np.uint8))

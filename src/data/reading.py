@@ -56,6 +56,11 @@ def read_image(path: Path, form: ImageForm = RGB) -> np.ndarray:
                 path, "pixel format", f"{image.mode} pixels have no fourth channel, as data.channels=4 asks"
             )
         return np.asarray(image)
+    return to_rgb(path, image)
+
+
+def to_rgb(path: Path | str, image: Image.Image) -> np.ndarray:
+    """Returns a picture of 8 bits per channel as RGB uint8 `(H, W, 3)`. DataError if pixels are transparent."""
     _check_opaque(path, image)
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
@@ -252,7 +257,7 @@ def _mask_fault(image: Image.Image, data: bytes, packing: str) -> str | None:
     return None
 
 
-def _check_opaque(path: Path, image: Image.Image) -> None:
+def _check_opaque(path: Path | str, image: Image.Image) -> None:
     """Raises DataError if pixels are transparent: a viewer hides the colours that would be read."""
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         alpha = np.asarray(image.convert("RGBA").getchannel("A"))

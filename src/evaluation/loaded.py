@@ -14,7 +14,7 @@ import torch
 from PIL import Image, ImageOps
 
 from src.data.frame import RGB, ImageForm
-from src.data.reading import read_image
+from src.data.reading import read_image, to_rgb
 from src.errors import UserError
 from src.evaluation.checkpoint import load_weights
 from src.evaluation.engine import use_engine
@@ -146,7 +146,7 @@ class LoadedNetwork:
                 only); the path of a file or of a folder.
 
         Raises:
-            UserError: no such file, a damaged one, or an array of another kind.
+            UserError: no such file, a damaged one, an array or a picture of another kind, transparent pixels.
         """
         if isinstance(given, str | Path):
             path = Path(given).expanduser()
@@ -155,9 +155,16 @@ class LoadedNetwork:
             files = find_images(path, recursive=True).files.values()
             return Segmentations({file.relative_to(path).as_posix(): file for file in files}, self._segment_file)
         if isinstance(given, Image.Image) and self.form.channels == RGB.channels:
-            given = np.asarray(ImageOps.exif_transpose(given).convert("RGB"))
+            if given.mode.startswith(("I", "F")):  # which Pillow would clip to 8 bits
+                raise UserError(f"the PIL image: {given.mode} pixels have more than 8 bits; scale them to 0..255")
+            given = to_rgb("the PIL image", ImageOps.exif_transpose(given))
         channels = self.form.channels
-        if not isinstance(given, np.ndarray) or given.dtype != np.uint8 or given.shape[2:] != (channels,):
+        if (
+            not isinstance(given, np.ndarray)
+            or given.dtype != np.uint8
+            or given.shape[2:] != (channels,)
+            or not given.size
+        ):
             found = f"{given.dtype} {given.shape}" if isinstance(given, np.ndarray) else type(given).__name__
             kinds = "RGB, a PIL image, or a path" if channels == RGB.channels else "or a path"
             raise UserError(f"an image is uint8 (H, W, {channels}), {kinds}; given: {found}")
