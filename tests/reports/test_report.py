@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import re
+import shutil
 import statistics
 from dataclasses import replace
 from pathlib import Path
@@ -143,8 +144,6 @@ def test_points_within_an_epoch_are_spread_over_it(content: Content) -> None:
 
 
 def test_damaged_and_unfinished_runs_do_not_stop_the_report(runs: Path, tmp_path: Path) -> None:
-    import shutil
-
     shutil.copytree(runs, tmp_path / "runs")
     (tmp_path / "runs" / "seed0" / "results.json").write_text("{")
     (tmp_path / "runs" / "seed1" / "results.json").unlink()
@@ -158,6 +157,20 @@ def test_damaged_and_unfinished_runs_do_not_stop_the_report(runs: Path, tmp_path
     assert "seed2: has figures, but no config.yaml" in without
     for line in content.left_out:
         assert line in as_markdown(content)
+
+
+def test_a_damaged_record_of_images_or_picture_does_not_stop_the_report(runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(runs, tmp_path / "runs")
+    folders = {name: next((tmp_path / "runs" / name / "evaluations").iterdir()) for name in ("other", "seed0", "seed1")}
+    (folders["other"] / "matrices.npz").unlink()
+    (folders["seed0"] / "images.csv").write_text("image,miou\n1,2\n")
+    picture = sorted((folders["seed1"] / "predictions").rglob("*.png"))[0]
+    picture.write_bytes(picture.read_bytes()[:40])
+    content = read_content([tmp_path / "runs"], "t", 4, 64)
+    assert [run.name for run in content.runs] == ["other", "seed0", "seed1", "seed2", "tainted"]
+    named = sorted(line.partition(": is damaged")[0] for line in content.left_out)
+    assert named == [str(folders["other"] / "matrices.npz"), str(folders["seed0"] / "images.csv"), str(picture)]
+    assert [len(gallery.shots) for gallery in content.galleries] == [2], "of three images"
 
 
 def test_what_is_beneath_a_run_is_no_run_of_its_own(tmp_path: Path) -> None:
@@ -184,8 +197,6 @@ def test_nothing_to_report(tmp_path: Path) -> None:
 
 
 def test_folds_and_averages_have_their_tables(runs: Path, tmp_path: Path) -> None:
-    import shutil
-
     shutil.copytree(runs / "other", tmp_path / "cv" / "fold0")
     record = folds_record(fold_record(0, evaluation(), evaluation(taints=[TAINT])), fold_record(1, None, why="killed"))
     write_json(tmp_path / "cv" / FOLDS, record)
@@ -247,8 +258,6 @@ def test_pictures_are_the_worst_and_fit_the_width(runs: Path) -> None:
 
 @pytest.mark.parametrize("place", ["elsewhere", "predictions/../elsewhere", "/elsewhere"])
 def test_a_prediction_outside_its_folder_is_not_read(runs: Path, tmp_path: Path, place: str) -> None:
-    import shutil
-
     shutil.copytree(runs / "other", tmp_path / "run")
     (table,) = (tmp_path / "run" / "evaluations").glob("*/images.csv")
     shutil.copytree(table.parent / "predictions", table.parent / "elsewhere")  # pictures that could be read

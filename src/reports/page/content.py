@@ -101,6 +101,7 @@ def read_content(folders: Iterable[Path], title: str, num_images: int, width: in
         [(index, named[row.run].folder.path, row.evaluation) for index, row in enumerate(rows) if row.evaluation],
         num_images,
         width,
+        left_out,
     )
     return Content(title, named, rows, folds, averages, stages, galleries, tuple(left_out))
 

@@ -2,19 +2,22 @@
 
 import base64
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from PIL import Image
 
+from src.errors import UserError
 from src.files import damaged
 from src.machine import num_cores
 from src.runs.per_image import EVALUATIONS, PREDICTIONS, WORST, PerImage, read_images
 from src.runs.records import Evaluation
 
+T = TypeVar("T")
 MOST_PREDICTIONS = 600  # of a set of images: the page stays small, whatever the number of runs
 FEWEST = 4  # images of a set, whatever the number of runs
 MOST_CELLS = 400  # of a confusion matrix that name their images: those with most of their truth's pixels
@@ -60,26 +63,37 @@ def group_of(evaluation: Evaluation) -> str:
     return f"{protocol.labels} {protocol.split} ({protocol.images}) {protocol.data}"
 
 
-def read_galleries(rows: Iterable[tuple[int, Path, Evaluation]], num_images: int, width: int) -> tuple[Gallery, ...]:
+def read_galleries(
+    rows: Iterable[tuple[int, Path, Evaluation]], num_images: int, width: int, left_out: list[str]
+) -> tuple[Gallery, ...]:
     """Reads the pictures that evaluations have kept.
 
     Args:
         rows: index in the table of runs, run folder and evaluation.
         num_images: most images of a gallery; fewer if there are many runs.
         width: of the pictures in pixels, at most.
-
-    Raises:
-        UserError: a damaged record or picture.
+        left_out: is added to, a line for each damaged record or picture.
     """
     groups: dict[str, list[Measured]] = {}
     for row, path, evaluation in rows:
         folder = path / EVALUATIONS / evaluation.key
-        if (images := read_images(folder)) is not None:
+        if (images := _noted(left_out, read_images, folder)) is not None:
             groups.setdefault(group_of(evaluation), []).append(Measured(row, evaluation, folder, images))
-    return tuple(_read_gallery(group, found, num_images, width) for group, found in groups.items())
+    return tuple(_read_gallery(group, found, num_images, width, left_out) for group, found in groups.items())
 
 
-def _read_gallery(group: str, measured: Sequence[Measured], num_images: int, width: int) -> Gallery:
+def _noted(left_out: list[str], read: Callable[..., T], *arguments: Any) -> T | None:
+    """Reads what a report can do without; adds a line and returns None if it is damaged."""
+    try:
+        return read(*arguments)
+    except UserError as error:
+        left_out.append(str(error))
+        return None
+
+
+def _read_gallery(
+    group: str, measured: Sequence[Measured], num_images: int, width: int, left_out: list[str]
+) -> Gallery:
     kept: dict[str, list[Path]] = {}  # the files of an image and its truth, of the first evaluation that has them
     for each in measured:
         for number, index in enumerate(each.images.worst(NUM_WORST), start=1):
@@ -95,8 +109,11 @@ def _read_gallery(group: str, measured: Sequence[Measured], num_images: int, wid
     most = min(num_images, max(FEWEST, MOST_PREDICTIONS // len(measured)))
     names = sorted(kept, key=lambda name: (means[name], name))[:most]
     with ThreadPoolExecutor(num_cores()) as pool:
-        shots = pool.map(lambda name: _read_shot(name, kept[name], measured, scores[name], width), names)
-    return Gallery(group, tuple(shots), {each.row: _fill(each.images) for each in measured})
+        found = pool.map(
+            lambda name: _noted(left_out, _read_shot, name, kept[name], measured, scores[name], width), names
+        )
+    shots = tuple(shot for shot in found if shot is not None)
+    return Gallery(group, shots, {each.row: _fill(each.images) for each in measured})
 
 
 def _read_shot(
