@@ -57,6 +57,10 @@ def test_the_best_is_among_the_same_images_and_never_tainted(content: Content) -
     other = replace(content.rows[0].evaluation, protocol=replace(content.rows[0].evaluation.protocol, data="f" * 12))
     apart = replace(content, rows=(replace(content.rows[0], evaluation=other), *content.rows[1:2]))
     assert best_rows(apart) == {}
+    # Their middle only: of the same images, and of fewer pixels.
+    fewer = [[count // 2 for count in counts] for counts in content.rows[0].evaluation.matrix]
+    crop = replace(content.rows[0].evaluation, matrix=fewer)
+    assert best_rows(replace(content, rows=(replace(content.rows[0], evaluation=crop), *content.rows[1:2]))) == {}
 
 
 def test_the_noise_of_the_seed(content: Content, runs: Path) -> None:

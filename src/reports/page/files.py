@@ -22,7 +22,7 @@ from src.reports.page.columns import (
     shown_columns,
 )
 from src.reports.page.content import Content
-from src.reports.page.gallery import group_of
+from src.reports.page.gallery import counted, group_of
 from src.reports.page.payload import as_script
 from src.reports.results_csv import ResultRow, result_row, write_rows
 from src.reports.tables import Table, candidate_cells, fold_cells, stage_cells
@@ -58,7 +58,7 @@ def as_html(content: Content) -> str:
         columns=shown_columns(content),
         numeric={index for row in rows for index, cell in enumerate(row["cells"]) if cell["is_number"]},
         rows=rows,
-        groups={group_of(row.evaluation): _split(row.evaluation) for row in content.rows if row.evaluation is not None},
+        groups={group_of(each): counted(each) for row in content.rows if (each := row.evaluation) is not None},
         notes=all_notes(content),
         left_out=content.left_out,
         seeds=seeds_table(seeds) if seeds else None,
@@ -130,10 +130,6 @@ def _rows(content: Content) -> list[dict[str, Any]]:
 def _sortable(value: Value) -> str:
     """Writes the value that a cell is sorted by; empty if there is none."""
     return "" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value)
-
-
-def _split(evaluation: Any) -> str:
-    return f"{evaluation.protocol.labels} {evaluation.protocol.split} ({evaluation.protocol.images})"
 
 
 def _records(content: Content) -> list[dict[str, Any]]:

@@ -59,8 +59,14 @@ class Gallery:
 
 def group_of(evaluation: Evaluation) -> str:
     """Names the images and labels of an evaluation: figures of one group can be compared."""
+    return f"{counted(evaluation)} {evaluation.protocol.data}"
+
+
+def counted(evaluation: Evaluation) -> str:
+    """Describes what an evaluation counted: of the same images a protocol may count the middle, or another size."""
     protocol = evaluation.protocol
-    return f"{protocol.labels} {protocol.split} ({protocol.images}) {protocol.data}"
+    pixels = sum(map(sum, evaluation.matrix))
+    return f"{protocol.labels} {protocol.split} ({protocol.images}), {pixels:,} pixels"
 
 
 def read_galleries(
