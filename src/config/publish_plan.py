@@ -29,7 +29,8 @@ def plan_publication(cfg: DictConfig) -> "PublishPlan":
     """Plans a publication.
 
     Raises:
-        UserError: a name that is taken or no name, a run that is not finished or published already, missing data.
+        UserError: a name that is taken or no name, a run that is not finished or published already, weights that
+            are not in it, missing data.
     """
     zoo = find_run("zoo" if cfg.zoo is None else cfg.zoo)
     folder = check_name(cfg.name, zoo)
@@ -38,6 +39,10 @@ def plan_publication(cfg: DictConfig) -> "PublishPlan":
         raise UserError(f"run={cfg.run}: is published already; give a run folder that has checkpoints")
     if not run.read_results().finished:
         raise UserError(f"run={cfg.run}: is not finished; repeat the command that began it")
+    if RunFolder.of(run.checkpoint(cfg.checkpoint)).path.resolve() != run.path.resolve():
+        raise UserError(
+            f"checkpoint={cfg.checkpoint}: is not in {run.path}, whose records it would get; give best or last"
+        )
     source, splits = find_splits(cfg, run, config)
     notes = read_notes(cfg.notes)
     published, start = clean_config(config, cfg.name), describe_start(config)

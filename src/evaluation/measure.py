@@ -24,7 +24,7 @@ from src.files import atomic_folder, beside
 from src.machine import NO_FOLDER
 from src.metrics.figures import figures
 from src.runs.folder import RunFolder
-from src.runs.leakage import image_ids, leakage_before
+from src.runs.leakage import image_ids, leakage_of
 from src.runs.per_image import EVALUATIONS
 from src.runs.records import Checkpoint, Evaluation, Leakage, Protocol, Taint, evaluation_key
 from src.task import SegmentationTask
@@ -50,12 +50,13 @@ def evaluate(
     Raises:
         UserError: another process evaluates the same thing, or the engine was made of other weights.
     """
-    checkpoint = Checkpoint(which, *load_weights(task, run.checkpoint(which)))
+    weights = run.checkpoint(which)
+    checkpoint = Checkpoint(which, *load_weights(task, weights))
     described = protocol(trainer, task, data, split)
     if engine is not None:
         task.network = use_engine(engine, task.network)
         described = replace(described, precision=engine.record.options.title)
-    described = replace(described, taints=find_taints(data, split, leakage_before(run.path)))
+    described = replace(described, taints=find_taints(data, split, leakage_of(run, weights)))
     samples = data.samples(split)
     with _folder(trainer, output, evaluation_key(described, which)) as folder:
         observer = ImageObserver(data.source, samples, folder, extras, trainer.global_rank, trainer.world_size)

@@ -58,6 +58,23 @@ def leakage_after(folder: Path) -> Leakage:
     return record.before | Leakage(trained=frozenset(record.trained))
 
 
+def leakage_of(run: RunFolder, weights: Path) -> Leakage:
+    """Leakage by which figures of a run are tainted: `leakage_before`; of another run's weights, `leakage_after` that.
+
+    Logs a note if weights from outside of the run do not say what they were trained on.
+
+    Raises:
+        UserError: the record is damaged or missing.
+    """
+    other = RunFolder.of(weights)
+    if other.path.resolve() == run.path.resolve():
+        return leakage_before(run.path)
+    if has_file(other.path / LEAKAGE):
+        return leakage_after(other.path)
+    log.info("note: %s does not say what it was trained on, and is taken for weights of %s", weights, run.path)
+    return leakage_before(run.path)
+
+
 def _read(folder: Path) -> LeakageRecord:
     path = folder / LEAKAGE
     return read_record(path, LeakageRecord) if has_file(path) else LeakageRecord((), Leakage())

@@ -19,9 +19,9 @@ from src.files import atomic_folder
 from src.inference import Protocol
 from src.metrics.figures import figures
 from src.runs.folder import RunFolder
-from src.runs.leakage import write_leakage
+from src.runs.leakage import image_ids, write_leakage
 from src.runs.per_image import find_images
-from src.runs.records import Evaluation, Leakage
+from src.runs.records import Evaluation, Leakage, Taint
 from src.runs.seal import seal
 from tests.support.small import small_data, small_task
 
@@ -39,11 +39,13 @@ def make_run(path: Path, seed: int = 0) -> RunFolder:
     return run
 
 
-def measure(run: RunFolder, extras: Extras | None = None, protocol: Protocol | None = None) -> Evaluation:
+def measure(
+    run: RunFolder, extras: Extras | None = None, protocol: Protocol | None = None, which: str = "best"
+) -> Evaluation:
     task, data = small_task(), small_data()
     task.protocol = protocol or task.protocol
     trainer = evaluation_trainer("cpu", "32-true", with_progress=False)
-    return evaluate(trainer, task, data, run, "val", "best", run, extras or Extras())
+    return evaluate(trainer, task, data, run, "val", which, run, extras or Extras())
 
 
 def test_an_evaluation_and_the_files_of_its_images(tmp_path: Path) -> None:
@@ -111,6 +113,20 @@ def test_other_protocols_have_other_tags_and_folders(tmp_path: Path) -> None:
     windows = measure(run, protocol=Protocol(window=(32, 32), weights="gaussian", flip=True))
     assert windows.tag.endswith("window 32x32 overlap 0.33 gaussian at own size, flip")
     assert len(list((run.path / "evaluations").glob("val-*"))) == 2
+
+
+def test_weights_of_another_run_have_the_marks_of_that_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run, other = (make_run(tmp_path / name) for name in ("run", "other"))
+    ids = image_ids(small_data().source, small_data().samples("val"))
+    write_leakage(other.path, ids[:1], Leakage(chosen=frozenset(ids)))
+    assert measure(run, which=str(other.best)).protocol.taints == (Taint("trained", 1), Taint("chosen", len(ids)))
+    assert measure(run).protocol.taints == ()
+    copy = tmp_path / "copy" / "best.ckpt"
+    copy.parent.mkdir()
+    shutil.copyfile(run.best, copy)
+    with caplog.at_level("INFO"):
+        assert measure(run, which=str(copy)).protocol.taints == ()
+    assert f"{copy} does not say what it was trained on" in caplog.text
 
 
 def test_two_runs_are_compared_on_the_same_images(tmp_path: Path) -> None:

@@ -266,6 +266,9 @@ def test_what_is_not_published(run: RunFolder, published: RunFolder, tmp_path: P
     zoo = tmp_path / "zoo"
     with composed("publish", *words(published, zoo)) as cfg, pytest.raises(UserError, match="is published already"):
         plan_publication(cfg)
+    foreign = f"checkpoint={published.weights}"
+    with composed("publish", *words(run, zoo), foreign) as cfg, pytest.raises(UserError, match="whose records it"):
+        plan_publication(cfg)
     with composed("publish", *words(run, zoo)) as cfg:
         plan = plan_publication(cfg)
     for constant, value, message in (
