@@ -66,7 +66,8 @@ def evaluate(
         if folder is not None and trainer.is_global_zero:
             ImageFiles(folder, data, samples, task.protocol, extras).write(seen)
     evaluation = describe_evaluation(matrix, task.classes, described, checkpoint)
-    return run.read_results().place(replace(evaluation, details=describe_details(seen, data.source)))
+    earlier = (output or run).read_results()
+    return earlier.place(replace(evaluation, details=describe_details(seen, data.source)))
 
 
 @contextmanager

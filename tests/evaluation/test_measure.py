@@ -2,6 +2,7 @@
 
 import csv
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,12 +41,16 @@ def make_run(path: Path, seed: int = 0) -> RunFolder:
 
 
 def measure(
-    run: RunFolder, extras: Extras | None = None, protocol: Protocol | None = None, which: str = "best"
+    run: RunFolder,
+    extras: Extras | None = None,
+    protocol: Protocol | None = None,
+    which: str = "best",
+    output: RunFolder | None = None,
 ) -> Evaluation:
     task, data = small_task(), small_data()
     task.protocol = protocol or task.protocol
     trainer = evaluation_trainer("cpu", "32-true", with_progress=False)
-    return evaluate(trainer, task, data, run, "val", which, run, extras or Extras())
+    return evaluate(trainer, task, data, run, "val", which, output or run, extras or Extras())
 
 
 def test_an_evaluation_and_the_files_of_its_images(tmp_path: Path) -> None:
@@ -113,6 +118,19 @@ def test_other_protocols_have_other_tags_and_folders(tmp_path: Path) -> None:
     windows = measure(run, protocol=Protocol(window=(32, 32), weights="gaussian", flip=True))
     assert windows.tag.endswith("window 32x32 overlap 0.33 gaussian at own size, flip")
     assert len(list((run.path / "evaluations").glob("val-*"))) == 2
+
+
+def test_a_figure_of_other_data_stands_beside_that_of_the_folder_it_is_written_to(tmp_path: Path) -> None:
+    """That of a network of the zoo, whose own folder has no figures of the split, or other ones."""
+    run, output = make_run(tmp_path / "run"), RunFolder(tmp_path / "output")
+    first = measure(run, output=output)
+    assert not first.protocol.is_other_data
+    output.add_evaluation(replace(first, protocol=replace(first.protocol, data="another")), finished=False)
+    second = measure(run, output=output)
+    output.add_evaluation(second, finished=False)
+    evaluations = output.read_results().evaluations.values()
+    assert [each.protocol.data for each in evaluations] == ["another", first.protocol.data]
+    assert second.tag.endswith(f"other data {first.protocol.data}")
 
 
 def test_weights_of_another_run_have_the_marks_of_that_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
