@@ -62,7 +62,7 @@ def compare(
         UserError: no evaluation of the other run is by this protocol on these images.
     """
     own, name, known = evaluation.protocol, evaluation.checkpoint.name, list(candidates)
-    itself = evaluation.key if other.path == run.path else None
+    itself = evaluation.key if other.path.resolve() == run.path.resolve() else None
     same = [each for each in known if _comparable(each) == _comparable(evaluation) and each.key != itself]
     if not same:
         tags = shortened([each.tag for each in known])

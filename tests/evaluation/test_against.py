@@ -59,12 +59,14 @@ def test_the_nearest_evaluation_is_compared(
 
 
 def test_an_evaluation_is_not_compared_with_itself(tmp_path: Path) -> None:
-    """As `engine=onnx against=` the same run, when it is repeated."""
-    run = RunFolder(tmp_path)
+    """As `engine=onnx against=` the same run, when it is repeated; also if its path is written in another way."""
+    run = RunFolder(tmp_path / "run")
     own, plain = (evaluated(run, "best", precision, x=3, y=4) for precision in ("onnx int8", "32-true"))
     assert compare(run, own, run, [own, plain]).key == plain.key
     with pytest.raises(UserError, match="none of its evaluations is by the protocol of this one"):
         compare(run, own, run, [own])
+    (tmp_path / "link").symlink_to(run.path)
+    assert compare(run, own, RunFolder(tmp_path / "link"), [own, plain]).key == plain.key
 
 
 def evaluated(run: RunFolder, checkpoint: str, precision: str, **counts: int) -> Evaluation:
