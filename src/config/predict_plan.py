@@ -87,8 +87,6 @@ def plan_prediction(cfg: DictConfig) -> Prediction:
     else:
         photos, title = list_photos(cfg, run, config)
     output = Path(cfg.output) if cfg.output else output_folder(run).path / "predictions" / title
-    # Of an output folder within the input, the pictures of an earlier call are no photos.
-    photos = [photo for photo in photos if photo.path is None or not photo.source.startswith(f"{output.resolve()}/")]
     settings = describe_settings(cfg, run, config, wanted)
     if engine is not None:
         settings["engine"] = engine.record.digest

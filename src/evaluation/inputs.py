@@ -6,6 +6,7 @@ import stat
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from src.data.listing import foreign_fault, is_image, list_entries, walk_entries
 from src.data.reading import IMAGE_SUFFIXES, read_image, read_size, read_text
 from src.data.source import Sample, Source
 from src.errors import DataError, UserError, shortened
+from src.evaluation.ledger import RECORD
 from src.evaluation.raster_files import is_raster
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".ts", ".mts", ".wmv")
@@ -83,7 +85,10 @@ def find_inputs(given: str | Sequence[str], *, recursive: bool = False) -> Found
     found = sorted(Path(each) for each in glob.iglob(given, recursive=True))
     if not found:
         raise UserError(f"input={given}: no file fits this pattern; ** stands for folders, at any depth")
-    return _of_list(f"input={given}", [each for each in found if not each.is_dir()], _before_magic(path))
+    base = _before_magic(path)
+    inner = [os.path.relpath(each, base) for each in found if not each.is_dir()]
+    inner, left_out = _without_outputs(f"input={given}", base, inner)
+    return _of_list(f"input={given}", [base / each for each in inner], base, left_out)
 
 
 def find_images(path: Path, *, recursive: bool = False) -> Found:
@@ -111,7 +116,8 @@ def find_images(path: Path, *, recursive: bool = False) -> Found:
             images.append(entry.path.removeprefix(base))
         else:
             (folders if entry.is_dir() else others).append(entry.path.removeprefix(base))
-    left_out = _left_out(f"input={path}", others)
+    images, outputs = _without_outputs(f"input={path}", path, images)
+    left_out = [*_left_out(f"input={path}", _without_outputs("", path, others)[0]), *outputs]
     if folders:
         left_out.append(
             f"input={path}: left out {len(folders)} sub-folders ({shortened(folders)}); recursive=true reads them too"
@@ -122,11 +128,11 @@ def find_images(path: Path, *, recursive: bool = False) -> Found:
     return Found(_by_name(f"input={path}", path, images), tuple(left_out), path.resolve().stem)
 
 
-def _of_list(key: str, paths: Iterable[Path], base: Path | None = None) -> Found:
+def _of_list(key: str, paths: Iterable[Path], base: Path | None = None, lines: Sequence[str] = ()) -> Found:
     """Returns the images among paths; their outputs are named by what follows the folder that all are in."""
     unique = list(dict.fromkeys(os.path.abspath(path) for path in paths))
     if not unique:
-        raise UserError(f"{key}: names no file")
+        raise UserError("; ".join(lines) or f"{key}: names no file")
     if not any(map(os.path.lexists, unique)):
         raise UserError(f"{key}: no file is there, the first at {unique[0]}; paths in a list start from its folder")
     base = Path(os.path.abspath(base)) if base else Path(os.path.commonpath([os.path.dirname(each) for each in unique]))
@@ -135,12 +141,33 @@ def _of_list(key: str, paths: Iterable[Path], base: Path | None = None) -> Found
     left_out = _left_out(key, [each for each in inner if not each.lower().endswith(IMAGE_SUFFIXES)])
     if not images:
         raise UserError(f"{key}: no image ({', '.join(IMAGE_SUFFIXES)}); {'; '.join(left_out)}")
-    return Found(_by_name(key, base, images), tuple(left_out), base.name or "list")
+    return Found(_by_name(key, base, images), (*left_out, *lines), base.name or "list")
 
 
 def _before_magic(pattern: Path) -> Path:
     """Returns the folder before the first part of a pattern that has a wildcard."""
     return next(path for path in pattern.parents if not glob.has_magic(str(path)))
+
+
+def _without_outputs(key: str, base: Path, inner: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Leaves files out that are in output folders of `src.predict` below a folder: pictures of it are no photos.
+
+    Returns:
+        The paths of the others in the folder, and a line about the folders that were left out, if there are any.
+    """
+
+    @cache
+    def outputs_around(folder: str) -> str:
+        if not folder:
+            return ""
+        return outputs_around(os.path.dirname(folder)) or (folder if (base / folder / RECORD).is_file() else "")
+
+    around = [outputs_around(os.path.dirname(each)) for each in inner]
+    kept = [each for each, folder in zip(inner, around, strict=True) if not folder]
+    if len(kept) == len(inner):
+        return kept, []
+    names = shortened(sorted({folder for folder in around if folder}))
+    return kept, [f"{key}: left out {len(inner) - len(kept)} pictures of earlier predictions ({names})"]
 
 
 def _left_out(key: str, others: Sequence[str]) -> list[str]:

@@ -10,6 +10,7 @@ from PIL import Image
 from src.errors import UserError
 from src.evaluation import inputs
 from src.evaluation.inputs import LOOKED_AT, find_images, find_inputs, note_scale, trained_short_side
+from src.evaluation.ledger import RECORD
 from src.inference import Protocol
 
 
@@ -47,6 +48,23 @@ def test_recursive_keeps_the_folders_of_the_images(photos: Path) -> None:
     }
     (line,) = found.left_out
     assert ": c.HEIC, camera.png, drive1/notes.txt; c.HEIC is HEIC" in line
+
+
+def test_pictures_of_earlier_predictions_within_the_input_are_no_photos(photos: Path, tmp_path: Path) -> None:
+    """By whatever path the folder is reached: the outputs of any call, also of another network, are recorded."""
+    (photos / "camera.png").unlink()
+    for output in ("segmented", "drive1/other"):
+        (photos / output / "overlays").mkdir(parents=True)
+        (photos / output / RECORD).touch()
+        Image.new("RGB", (4, 4)).save(photos / output / "overlays" / "a.png")
+    link = tmp_path / "link"
+    link.symlink_to(photos)
+    for folder in (photos, link):
+        for found in (find_images(folder, recursive=True), find_inputs(f"{folder}/**/*.*")):
+            assert list(found.files) == ["a.png", "drive1/b.png", "drive2/b.png"]
+            assert "left out 2 pictures of earlier predictions (drive1/other, segmented)" in found.left_out[-1]
+    assert list(find_images(photos / "segmented" / "overlays").files) == ["a.png"], "asked for by name"
+    assert list(find_inputs([str(photos / "segmented" / "overlays" / "a.png")]).files) == ["a.png"]
 
 
 def test_a_folder_without_images_says_what_it_has(photos: Path) -> None:
