@@ -2,7 +2,7 @@
 
 import csv
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,9 +16,9 @@ from src.errors import DataError, UserError
 from src.evaluation.inputs import is_camera
 from src.evaluation.ledger import Ledger, content_of
 from src.evaluation.optional import need
-from src.evaluation.segmenter import Segmenter
+from src.evaluation.segmenter import Segmented, Segmenter
 from src.evaluation.speed import progress
-from src.evaluation.wanted import FILMED
+from src.evaluation.wanted import FILMED, Wanted
 from src.evaluation.writers import Pictures, draw, write_legend
 from src.files import atomic_path
 from src.processes.signals import StoppedError
@@ -66,17 +66,29 @@ def segment_film(
     films = {kind: writer.folder / f"{name}_{kind}.mp4" for kind in writer.wanted.outputs if kind in FILMED}
     files = [*films.values(), writer.folder / f"{name}_shares.csv"]
     content = "" if is_live else f"{content_of(source)} {num_frames} {' '.join(writer.wanted.outputs)}"
-    if ledger.is_done(name, content, files):
+    place = str(source.resolve())
+    if ledger.is_done(name, content, files) and all(file.is_file() for file in ledger.files_of(place, content)):
         return f"{source} was done before, in {writer.folder}"
-    ledger.begin(name, str(source.resolve()), files)
+    ledger.begin(name, place, files)
     begin = time.perf_counter()
     with ExitStack() as stack:
         temporary = [stack.enter_context(atomic_path(file)) for file in files]
         targets = dict(zip([*films, "shares"], temporary, strict=True))
-        count, fault = _write(source, segmenter, writer, name, targets, num_frames)
+
+        def write_frame(frame: Frame, found: Segmented) -> None:
+            label, kinds = (
+                f"{name}_{frame.number:06d}.png",
+                [kind for kind in writer.wanted.outputs if kind not in FILMED],
+            )
+            if kinds:
+                ledger.begin(label, place, writer.files(label, kinds))
+                writer.write(label, frame.image, found, kinds)
+                ledger.finish(label, place, content, writer.files(label, kinds))
+
+        count, fault = _write(source, segmenter, writer.wanted, targets, num_frames, write_frame)
     write_legend(writer.folder, writer.wanted)
     if fault is None:
-        ledger.finish(name, str(source.resolve()), content, files)
+        ledger.finish(name, place, content, files)
     if isinstance(fault, DataError):
         raise UserError(f"{fault}; the {count} frames before are in {writer.folder}") from fault
     seconds = time.perf_counter() - begin
@@ -91,23 +103,25 @@ def segment_film(
 def _write(
     source: Path,
     segmenter: Segmenter,
-    writer: Pictures,
-    name: str,
+    wanted: Wanted,
     targets: Mapping[str, Path],
     num_frames: int | None,
+    write_frame: Callable[[Frame, Segmented], None],
 ) -> tuple[int, BaseException | None]:
-    """Writes the films and the table; returns the number of frames, and what has ended them before their end."""
+    """Writes the films and the table; returns the number of frames, and what has ended them before their end.
+
+    Args:
+        write_frame: writes the outputs that are a file per frame.
+    """
     import av
     from av.error import FFmpegError
 
-    wanted, is_live = writer.wanted, is_camera(source)
-    single = [kind for kind in wanted.outputs if kind not in FILMED]
+    is_live = is_camera(source)
     films = {kind: path for kind, path in targets.items() if kind in FILMED}
 
     def work(frame: Frame, all_cores: bool) -> Drawn:
         found = segmenter([frame.image], all_cores=all_cores)[0]
-        if single:
-            writer.write(f"{name}_{frame.number:06d}.png", frame.image, found, single)
+        write_frame(frame, found)
         counts = np.bincount(found.ids.ravel(), minlength=256)[: len(wanted.classes)]
         pictures = {kind: draw(kind, frame.image, found.ids, wanted) for kind in films}
         return Drawn(frame, pictures, (counts / found.ids.size).tolist())

@@ -64,6 +64,11 @@ class Ledger:
             return False
         return all(self._key(file) in entry["files"] and file.is_file() for file in files)
 
+    def files_of(self, source: str, content: str) -> list[Path]:
+        """Returns all files that are recorded of a source with this content."""
+        entries = [each for each in self._done.values() if (each["source"], each["content"]) == (source, content)]
+        return [self.folder / key for entry in entries for key in entry["files"]]
+
     def begin(self, name: str, source: str, files: Sequence[Path]) -> None:
         """Records that files are about to be written.
 

@@ -43,9 +43,9 @@ class Pictures:
     folder: Path
     wanted: Wanted
 
-    def files(self, name: str) -> list[Path]:
-        """Returns the paths of the files of one image."""
-        return [self._file(kind, name) for kind in self.wanted.outputs]
+    def files(self, name: str, kinds: Sequence[str] | None = None) -> list[Path]:
+        """Returns the paths of the files of one image, all or some kinds."""
+        return [self._file(kind, name) for kind in (self.wanted.outputs if kinds is None else kinds)]
 
     def _file(self, kind: str, name: str) -> Path:
         return self.folder / kind / (f"{name.removesuffix('.png')}.npz" if kind == "probabilities" else name)

@@ -121,6 +121,22 @@ def test_frames_limits_a_film_and_a_second_call_skips_it(film: Path, tmp_path: P
     assert (out / "drive_shares.csv").read_text() == "mine"
 
 
+def test_files_of_frames_are_kept_and_mended_as_those_of_photos(film: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    segment(film, out, ("labels",))
+    first, second = (out / "labels" / f"drive_00000{number}.png" for number in (0, 1))
+    pixels = first.read_bytes()
+    first.unlink()
+    assert segment(film, out, ("labels",)).startswith("6 frames in "), "one of them was lost"
+    assert first.read_bytes() == pixels
+    assert "was done before" in segment(film, out, ("labels",))
+    second.write_bytes(b"mine")
+    film.write_bytes(film.read_bytes() + b"\0")
+    with pytest.raises(UserError, match=r"drive_000001\.png is not as this program wrote it, .* the 1 frames before"):
+        segment(film, out, ("labels",))
+    assert second.read_bytes() == b"mine"
+
+
 def test_a_file_that_is_no_video_is_named(tmp_path: Path) -> None:
     path = tmp_path / "drive.mp4"
     path.write_bytes(b"text" * 100)
