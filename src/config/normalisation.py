@@ -81,16 +81,15 @@ def _of_source(path: Path) -> Statistics | None:
     """Returns what a weights file was trained with: by the config of its run, or else by the tensors in it."""
     if (found := _of_run(path.parent.parent / "config.yaml")) is not None:
         return found
-    from src.models.weights import read_weights, strip
+    from src.models.weights import normalisation_of, read_weights, strip
 
     try:
-        state = strip(read_weights(path))
+        tensors = normalisation_of(strip(read_weights(path)))
     except UserError:  # raised again when the weights are loaded
         return None
-    if "mean" not in state or "std" not in state:
+    if tensors is None or tensors[0].numel() != 3:
         return None
-    # The tensors are in 0..255 and in single precision.
-    return Statistics(*(tuple(round(v / 255, 6) for v in state[key].flatten().tolist()) for key in ("mean", "std")))
+    return Statistics(*(tuple(round(v / 255, 6) for v in tensor.flatten().tolist()) for tensor in tensors))
 
 
 def _of_run(path: Path) -> Statistics | None:

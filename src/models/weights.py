@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from src.errors import UserError
 from src.models.weight_files import State, read_states
@@ -44,6 +44,27 @@ def strip(state: State, wrappers: Collection[str] = WRAPPERS) -> State:
     """Removes the names of wrappers, in any order and number, from the beginning of every key."""
     prefix = re.compile(rf"^(?:(?:{'|'.join(wrappers)})\.)+")
     return {prefix.sub("", key): value for key, value in state.items()}
+
+
+def is_statistic(tensor: Tensor) -> bool:
+    """Returns whether a tensor has the shape of a mean per channel of images."""
+    return tensor.ndim == 4 and tensor.shape[1] in (3, 4) and tensor.numel() == tensor.shape[1]
+
+
+def normalisation_of(state: State, stripped: str = "") -> tuple[Tensor, Tensor] | None:
+    """Returns mean and standard deviation in 0..255 that stand above a network's tensors; None if there are none.
+
+    Args:
+        state: may hold them in 0..1, as other programs write them.
+        stripped: the names before the network's own.
+    """
+    parts = stripped.split(".")[:-1]
+    for depth in range(len(parts), -1, -1):
+        above = "".join(f"{part}." for part in parts[:depth])
+        mean, std = state.get(f"{above}mean"), state.get(f"{above}std")
+        if mean is not None and std is not None and mean.shape == std.shape and is_statistic(mean):
+            return (mean, std) if std.max() > 1 else (mean * 255, std * 255)
+    return None
 
 
 def load_weights(

@@ -19,7 +19,7 @@ from src.machine import is_first_process
 from src.models.names import rename
 from src.models.network import Network
 from src.models.weight_files import State, read_states
-from src.models.weights import CONTAINERS
+from src.models.weights import CONTAINERS, is_statistic, normalisation_of
 from src.reports.tables import render
 from src.runs.origin import Origin
 from src.runs.seal import check_sound, is_archive
@@ -132,7 +132,7 @@ def plan_transfer(architecture: nn.Module, origin: Origin, class_tensors: set[st
     unused = [name for name in given if name not in expected]
     within = [f"{container} of the file"] if container else []
     names = ", ".join([*within, *([str(renaming)] if str(renaming) else [])])
-    return Transfer(loaded, reshaped, anew, missing, unused, _normalisation(state, renaming.stripped), names)
+    return Transfer(loaded, reshaped, anew, missing, unused, normalisation_of(state, renaming.stripped), names)
 
 
 def _sees_a_fourth_channel(here: Tensor, there: Tensor) -> bool:
@@ -145,16 +145,11 @@ def _sees_a_fourth_channel(here: Tensor, there: Tensor) -> bool:
     )
 
 
-def _is_statistic(tensor: Tensor) -> bool:
-    """Returns whether a tensor has the shape of a mean per channel of images."""
-    return tensor.ndim == 4 and tensor.shape[1] in (3, 4) and tensor.numel() == tensor.shape[1]
-
-
 def _learnt(state: State) -> State:
     """Leaves out the counts of a validation, and mean and standard deviation, which are no network's."""
 
     def is_normalisation(name: str) -> bool:
-        return name.rpartition(".")[2] in ("mean", "std") and _is_statistic(state[name])
+        return name.rpartition(".")[2] in ("mean", "std") and is_statistic(state[name])
 
     return {key: value for key, value in state.items() if not (key.startswith("confusion.") or is_normalisation(key))}
 
@@ -162,17 +157,6 @@ def _learnt(state: State) -> State:
 def _place(container: str) -> int:
     """Returns the place of a state dict's key in the order of preference; unknown keys come last."""
     return CONTAINERS.index(container) if container in CONTAINERS else len(CONTAINERS)
-
-
-def _normalisation(state: State, stripped: str) -> tuple[Tensor, Tensor] | None:
-    """Returns mean and standard deviation in 0..255 that stand above the network's tensors, if the source has them."""
-    parts = stripped.split(".")[:-1]
-    for depth in range(len(parts), -1, -1):
-        above = "".join(f"{part}." for part in parts[:depth])
-        mean, std = state.get(f"{above}mean"), state.get(f"{above}std")
-        if mean is not None and std is not None and mean.shape == std.shape and _is_statistic(mean):
-            return (mean, std) if std.max() > 1 else (mean * 255, std * 255)
-    return None
 
 
 def copy_weights(architecture: nn.Module, transfer: Transfer) -> None:

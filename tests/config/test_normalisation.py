@@ -146,6 +146,25 @@ def test_first_weights_of_another_training_keep_theirs(kind: str, tmp_path: Path
     )
 
 
+@pytest.mark.parametrize(
+    ("mean", "std", "is_taken"),
+    [
+        ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6), True),
+        ((25.5, 51.0, 76.5), (102.0, 127.5, 153.0), True),
+        ((0.1, 0.2, 0.3, 0.4), (0.4, 0.5, 0.6, 0.7), False),
+        ((0.1,), (0.4,), False),
+    ],
+)
+def test_the_buffers_of_another_program_are_read_in_their_own_unit(
+    mean: tuple[float, ...], std: tuple[float, ...], is_taken: bool, tmp_path: Path
+) -> None:
+    """smp's examples of Lightning keep `mean` and `std` in 0..1 beside the network."""
+    buffers = {key: torch.tensor(values).view(1, -1, 1, 1) for key, values in (("mean", mean), ("std", std))}
+    torch.save({"state_dict": {"model.encoder.w": torch.ones(1)} | buffers}, tmp_path / "smp.ckpt")
+    found = settled("model=enet", f"init_from={tmp_path / 'smp.ckpt'}")
+    assert found == (Statistics((0.1, 0.2, 0.3), (0.4, 0.5, 0.6)) if is_taken else IMAGENET)
+
+
 @pytest.mark.parametrize("backbone", ["efficientnet_lite0", "tiny"])
 def test_a_network_that_is_built_without_numbers_has_those_of_its_encoder(backbone: str) -> None:
     cfg = completed("model=unet", f"backbone={backbone}")
