@@ -38,6 +38,9 @@ WHOLE = (
     "aggregate",
     "lr_range",
 )
+# Numbers of these parts that cannot be left out by null, and the keys in them that can.
+NEEDED = re.compile(r"(optimizer|scheduler|averaging|loss|lr_range)\..*")
+OPTIONAL = ("layer_decay", "class_weights", "weight", "alpha")
 
 
 def check_kinds(cfg: DictConfig) -> None:
@@ -142,10 +145,13 @@ def _is_single(usual: Any) -> bool:
 
 
 def _check_kind(key: str, given: Any, usual: Any) -> None:
-    """Raises UserError if a value is not of the kind of the usual one; null may stand for any number."""
+    """Raises UserError if a value is not of the kind of the usual one; null may stand for most numbers."""
     if isinstance(usual, bool):
         if not isinstance(given, bool):
             raise UserError(f"{key}={given}: must be true or false")
+    elif given is None and NEEDED.fullmatch(key) and key.rpartition(".")[2] not in OPTIONAL:
+        if is_number(usual) or (isinstance(usual, list) and any(map(is_number, usual))):
+            raise UserError(f"{key}=null: must not be empty; give {key}=..., or leave it out for its default")
     elif is_number(usual) and given is not None and key not in FREE:
         if not is_number(given) or math.isnan(given):
             raise UserError(f"{key}={given}: must be a number, such as {usual}")

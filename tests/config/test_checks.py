@@ -127,6 +127,9 @@ def test_values_of_another_kind(word: str, message: str) -> None:
         ("optimizer.lr={a:1}", "optimizer.lr={'a': 1}: must be one value, such as 0.003"),
         ("optimizer.optimizer.betas=3", "optimizer.optimizer.betas=3: must be numbers, such as [0.9, 0.999]"),
         ("loss.terms=null", "loss.terms=null: must not be empty"),
+        ("scheduler.warmup_epochs=null", "scheduler.warmup_epochs=null: must not be empty"),
+        ("optimizer.optimizer.betas=null", "optimizer.optimizer.betas=null: must not be empty"),
+        ("loss.aux_weight=null", "loss.aux_weight=null: must not be empty"),
         ("data.classes=3", "data.classes is filled in by the program; leave it out"),
         ("choices=1", "choices is filled in by the program; leave it out"),
         ("task.seed=3", "task.seed always is that of seed; give seed=... instead, or leave it out"),
@@ -150,6 +153,7 @@ def test_a_needed_value_cannot_be_null_and_lists_stay_lists() -> None:
         ("eval", ("run=x", "inference.crf={}")),
         ("eval", ("run=x", "inference.crf={position:40,weight:5.0}", "split=val")),
         ("train", ("inference.crf={iterations:10}",)),
+        ("train", ("optimizer.layer_decay=null", "loss.alpha=null", "loss.terms.ce.loss.class_weights=null")),
         ("train", ("data.pack=null", "callbacks.panels=null", "trainer.devices=[0,1]", "+callbacks.x._target_=a.B")),
         ("train", ("data.group='^(a)'", "inference.scales=[1,2]", "data=folder", "data.root=x")),
     ):
