@@ -36,10 +36,13 @@ def build_optimizer(
             the backbone's groups are then `backbone/layer_00` (the stem) and following.
 
     Raises:
-        UserError: a factor for a backbone or a head if the network has no encoder; an encoder whose layers are unknown.
+        UserError: a negative factor, or one for a backbone or a head if the network has no encoder; an encoder whose
+            layers are unknown; an option that torch's class refuses.
     """
     encoder = network.encoder
     for key, scale in (("backbone_lr_scale", backbone_lr_scale), ("head_lr_scale", head_lr_scale)):
+        if scale < 0:
+            raise UserError(f"optimizer.{key}={scale}: must not be negative")
         if encoder is None and scale != 1:
             raise UserError(
                 f"optimizer.{key}={scale}: this network has no backbone, so it is all one group; set it to 1 and "
@@ -64,7 +67,10 @@ def build_optimizer(
         name = name if decays else name + NO_DECAY
         group = {"params": [], "name": name, "lr": rate, "weight_decay": weight_decay if decays else 0.0}
         groups.setdefault(name, group)["params"].append(parameter)
-    return optimizer([group for _, group in sorted(groups.items())], lr=lr)
+    try:
+        return optimizer([group for _, group in sorted(groups.items())], lr=lr)
+    except ValueError as error:
+        raise UserError(f"optimizer.optimizer: {error}; give another value of optimizer.optimizer.KEY") from error
 
 
 def _layers(encoder: nn.Module | None, layer_decay: float) -> dict[str, int]:

@@ -11,6 +11,7 @@ import torch
 from timm.optim import param_groups_layer_decay
 from torch import nn
 
+from src.errors import UserError
 from src.models.dpt import DPT
 from src.models.encoder import build_encoder
 from src.models.network import Network
@@ -53,6 +54,19 @@ def test_everything_decays_if_asked() -> None:
 def test_a_rate_of_its_own_without_a_backbone_is_refused(key: str) -> None:
     with pytest.raises(ValueError, match=rf"optimizer.{key}=10: this network has no backbone, so it is all one group"):
         build(nn.Sequential(nn.Conv2d(3, 2, 1)), **{key: 10})
+
+
+@pytest.mark.parametrize("key", ["backbone_lr_scale", "head_lr_scale"])
+def test_a_negative_rate_is_refused(key: str) -> None:
+    """torch looks only at the rate that is the default of all groups, and would climb the loss."""
+    with pytest.raises(UserError, match=rf"^optimizer.{key}=-0.1: must not be negative"):
+        build(Small(), **{key: -0.1})
+
+
+def test_an_option_that_torch_refuses_is_one_line() -> None:
+    network = Network(Small(), [0.5] * 3, [0.5] * 3)
+    with pytest.raises(UserError, match=r"^optimizer\.optimizer: Invalid momentum value: -1; give another value"):
+        build_optimizer(network, partial(torch.optim.SGD, momentum=-1), lr=0.1, weight_decay=0.0)
 
 
 def test_sctnets_heads_are_those_of_its_authors() -> None:
