@@ -21,7 +21,12 @@ def poly(
     """Scales lr by floor + (1 - floor) (1 - t / T)^power at step t (Chen et al. 2017), after a linear warm-up.
 
     t and T count from the warm-up's end; `floor` is a fraction of lr.
+
+    Raises:
+        UserError: a negative power, by which the rate would grow without end.
     """
+    if power < 0:
+        raise UserError(f"scheduler.power={power}: must not be negative")
     return _with_warmup(optimizer, total_steps, steps_per_epoch, warmup_epochs, lambda done: (1 - done) ** power, floor)
 
 
@@ -45,9 +50,11 @@ def step(
     """Scales lr by gamma^(epoch // every_epochs), epochs counted from the run's start, with a linear warm-up within.
 
     Raises:
-        UserError: `every_epochs` is no whole number above 0.
+        UserError: `every_epochs` is no whole number above 0, `gamma` is not above 0.
     """
     whole("scheduler.every_epochs", every_epochs, 1)
+    if gamma <= 0:
+        raise UserError(f"scheduler.gamma={gamma}: must be above 0")
     warmup = _warmup_steps(total_steps, steps_per_epoch, warmup_epochs)
     length = every_epochs * steps_per_epoch
     return LambdaLR(optimizer, lambda now: _warm(now, warmup) * gamma ** (now // length))
@@ -77,6 +84,8 @@ def one_cycle(
         raise UserError(f"scheduler.rise={rise}: must be above 0 and below 1")
     if not 0 < end <= start <= 1:
         raise UserError(f"scheduler.start={start}, scheduler.end={end}: must be 0 < end <= start <= 1")
+    if float(rise * total_steps) == 1:  # torch (2.15) would divide by the length of the rise, which is 0
+        rise *= 1 + 1e-6
     return OneCycleLR(
         optimizer,
         max_lr=[group["lr"] for group in optimizer.param_groups],

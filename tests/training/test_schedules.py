@@ -115,6 +115,19 @@ def test_one_cycle() -> None:
     assert (momentum[0], momentum[29]) == pytest.approx((0.95, 0.85))
 
 
+def test_one_cycle_that_rises_in_one_step() -> None:
+    """A hundredth of 100 steps; torch's own divides by zero."""
+    opt = optimizer()
+    scheduler = one_cycle(opt, STEPS, EPOCH, rise=1 / STEPS, start=0.04, end=4e-6, cycle_momentum=True)
+    lr = []
+    for _ in range(STEPS):
+        lr.append(opt.param_groups[0]["lr"])
+        opt.step()
+        scheduler.step()
+    fall = [0.05 * (1 + math.cos(math.pi * step / 99)) for step in range(1, STEPS)]
+    assert lr == pytest.approx([0.004, *fall], abs=1e-6)
+
+
 FIGURES = [0.1, 0.2, 0.2, 0.20001, 0.19, 0.3, float("nan"), 0.3, 0.2, 0.1, 0.1, 0.1, 0.1, 0.4, 0.4, 0.4, 0.4]
 
 
@@ -155,6 +168,8 @@ def test_plateau_after_a_warm_up_and_down_to_a_floor() -> None:
         (partial(cosine, warmup_epochs=10, floor=0.0), r"warmup_epochs=10: 100 steps of the run's 100; lower it"),
         (partial(constant, warmup_epochs=-1), r"warmup_epochs=-1: .*must not be negative"),
         (partial(poly, power=1, warmup_epochs=0, floor=2), r"scheduler.floor=2: must be 0 to 1"),
+        (partial(poly, power=-1, warmup_epochs=0), r"scheduler.power=-1: must not be negative"),
+        (partial(step, every_epochs=1, gamma=-0.5, warmup_epochs=0), r"scheduler.gamma=-0.5: must be above 0"),
         (partial(step, every_epochs=0, gamma=0.1, warmup_epochs=0), r"scheduler.every_epochs=0: must be a whole"),
         (partial(plateau, factor=2, patience=1, warmup_epochs=0), r"scheduler.factor=2: must be above 0 and below 1"),
         (partial(plateau, factor=0.5, patience=1.5, warmup_epochs=0), r"scheduler.patience=1.5: must be a whole"),
