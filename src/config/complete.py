@@ -4,8 +4,10 @@ Nothing here imports torch, so that a wrong value is answered in about a second.
 """
 
 import logging
+import math
 from copy import deepcopy
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -13,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from src.config.build import build_source
 from src.config.checks import check_given, check_ranges
 from src.config.flat import flatten, literal, to_dict
+from src.config.kinds import is_number
 from src.config.normalisation import check_statistics, settle_normalisation
 from src.data.fingerprint import training_fingerprints
 from src.data.folds import Folds
@@ -109,7 +112,8 @@ def _fill_class_weights(cfg: DictConfig, source: Source, samples: list[Sample]) 
     """Replaces the name of each weighting by its weights, so that the run's config and identity hold the numbers.
 
     Raises:
-        UserError: an unknown name, a list of other than one weight per class, no labelled pixel in train.
+        UserError: an unknown name, a list of other than one weight per class, weights that are no numbers of at least
+            0 or all 0, no labelled pixel in train.
     """
     for key, given in flatten(to_dict(cfg.loss, resolve=True), "loss").items():
         if not key.endswith(".class_weights"):
@@ -125,3 +129,12 @@ def _fill_class_weights(cfg: DictConfig, source: Source, samples: list[Sample]) 
                 f"{key} has {len(given)} values; {source.labels} has {source.num_classes} classes: "
                 f"{', '.join(source.classes)}"
             )
+        elif given is not None and not (isinstance(given, list) and all(map(_is_weight, given)) and any(given)):
+            raise UserError(
+                f"{key}={given}: must be null, the name of a weighting, or a list of one number per class, none below "
+                "0 and one above"
+            )
+
+
+def _is_weight(value: Any) -> bool:
+    return is_number(value) and 0 <= value < math.inf

@@ -1,6 +1,7 @@
 """Tests of class weights: published figures, hand-computed values, and the numbers that a run keeps."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -144,5 +145,8 @@ def test_wrong_weights_are_refused_early(fill) -> None:
         fill("loss.terms.ce.loss.class_weights=sqrt")
     with pytest.raises(ValueError, match=r"loss.terms.ce.loss.class_weights has 2 values; camvid-11-merged has 11 cl"):
         fill("loss.terms.ce.loss.class_weights=[1,2]")
+    for wrong in ([0] * 11, [1] * 10 + ["a"], [1] * 10 + [-1], 2):
+        with pytest.raises(ValueError, match=rf"ce.loss.class_weights={re.escape(str(wrong))}: must be null, the name"):
+            fill(f"loss.terms.ce.loss.class_weights={wrong}")
     with pytest.raises(ValueError, match=r"data.class_uniform=1.5: must be 0 to 1"):
         fill("data.class_uniform=1.5")
