@@ -5,6 +5,7 @@ Nothing here imports torch, so that a wrong value is answered in about a second.
 
 import logging
 import math
+from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from src.config.build import build_source
-from src.config.checks import check_given, check_ranges
+from src.config.checks import check_given, check_ranges, one_of
 from src.config.flat import flatten, literal, to_dict
 from src.config.kinds import is_number
 from src.config.normalisation import check_statistics, settle_normalisation
@@ -28,6 +29,7 @@ from src.machine import is_first_process
 from src.models.init import check_scheme
 from src.models.packaged import WEIGHTS as PACKAGE
 from src.models.packaged import find_packaged
+from src.reports.results_csv import FIGURES
 from src.runs.origin import find_origin
 
 log = logging.getLogger(__name__)
@@ -49,7 +51,7 @@ def complete(cfg: DictConfig) -> Prepared:
 
     Raises:
         UserError: a missing value, missing data, a backbone for a network without one, a value of another kind or out
-            of range, no labelled pixel to validate on.
+            of range, no labelled pixel to validate on, no figure to choose the best checkpoint by.
     """
     check_given(cfg)
     check_ranges(cfg)
@@ -67,6 +69,7 @@ def complete(cfg: DictConfig) -> Prepared:
     attach(source, cfg.data.pack)  # a stale pack is refused before torch is loaded
     samples = {split: folds.samples(source, split) for split in ("train", folds.validation_split)}
     cfg.data.classes = {name: list(colour) for name, colour in source.classes.items()}
+    check_monitor(OmegaConf.select(cfg, "callbacks.checkpoints.monitor"), source.classes)
     cfg.data.fingerprint = training_fingerprints(source, folds)
     for split, found in samples.items():
         check_any_label(source, found, split)
@@ -74,6 +77,12 @@ def complete(cfg: DictConfig) -> Prepared:
     _fill_class_weights(cfg, source, samples["train"])
     settle_normalisation(cfg)  # last, for it may load torch
     return Prepared(cfg, source, folds)
+
+
+def check_monitor(monitor: Any, classes: Iterable[str]) -> None:
+    """Raises UserError unless the best checkpoint is that of a figure that is better if it is higher."""
+    known = [*(f"val/{name}" for name in FIGURES), *(f"val/iou/{name}" for name in classes)]
+    one_of("callbacks.checkpoints.monitor", monitor, known)
 
 
 def _widen_padding(cfg: DictConfig) -> None:

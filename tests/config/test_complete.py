@@ -4,10 +4,14 @@ import os
 from collections import Counter
 from pathlib import Path
 
+import lightning as L
 import pytest
 
 from src.config import complete
 from src.data.sources.camvid import CamVid
+from src.errors import UserError
+from tests.support.compose import composed
+from tests.support.small import fit, small_task
 from tests.support.trees import write_camvid
 
 FOLD = (
@@ -19,6 +23,16 @@ FOLD = (
 
 class StoppedError(Exception):
     """Stands in for the training, which a test does not need."""
+
+
+class Figures(L.Callback):
+    """Collects the names of all figures of validations."""
+
+    def __init__(self) -> None:
+        self.seen: set[str] = set()
+
+    def on_train_epoch_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        self.seen |= {name for name in trainer.callback_metrics if name.startswith("val/")}
 
 
 @pytest.fixture
@@ -76,6 +90,20 @@ def test_a_fold_run_lists_train_once_to_its_end(cli, walks: Counter[str], built:
     assert 0 <= cli("train", *FOLD, f"data.root={root}", f"runs={tmp_path}/runs") <= 1
     assert len(built) == 1
     assert walks["train"] == 1
+
+
+def test_the_best_checkpoint_is_by_a_figure_that_is_better_if_higher(tmp_path: Path) -> None:
+    fit(tmp_path, task := small_task(), [noted := Figures()], epochs=1)
+    higher = noted.seen - {"val/loss"}
+    assert len(higher) == 4 + len(task.classes)
+    for name in higher:
+        complete.check_monitor(name, task.classes)
+    for wrong in ("val/loss", "val/mIoU", "val/iou/Cat", None):
+        with pytest.raises(UserError, match=rf"^callbacks.checkpoints.monitor={wrong}: must be one of val/miou, "):
+            complete.check_monitor(wrong, task.classes)
+    words = ("data=streets_tiny", "data.pack=null", "callbacks.checkpoints=null")  # no checkpoint to evaluate
+    with composed("train", *words) as cfg, pytest.raises(UserError, match=r"^callbacks.checkpoints.monitor=None"):
+        complete.complete(cfg)
 
 
 @pytest.mark.e2e
