@@ -43,6 +43,9 @@ class BestAndLast(Checkpoint):
     signal is to end the process. A training that continues from it goes on with the next sample. Several devices agree
     on this every `log_every_n_steps` batches.
 
+    The last epoch is validated whatever `check_val_every_n_epoch` is. Lightning would train epochs beyond its last
+    multiple for nothing, since weights that were not validated are never the best.
+
     Args:
         every_minutes: at least; 0: after every step; None: only at the end of an epoch, and after a signal.
 
@@ -69,6 +72,8 @@ class BestAndLast(Checkpoint):
         self._deferral.begin()
 
     def on_train_batch_start(self, trainer: L.Trainer, task: SegmentationTask, batch: Any, batch_idx: int) -> None:
+        if trainer.current_epoch + 1 == trainer.max_epochs:
+            trainer.check_val_every_n_epoch = 1
         every_n: int = trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]  # set from outside
         is_asked = trainer.world_size == 1 or batch_idx % every_n == 0  # the ranks would wait for each other
         if batch_idx == 0 or batch_idx % trainer.accumulate_grad_batches or not is_asked:

@@ -67,13 +67,7 @@ def check_trainer(trainer: DictConfig) -> None:
         if trainer.get(name, needed) is not needed:
             raise UserError(f"trainer.{name}={trainer[name]}: must be {str(needed).lower()}, for {why}; leave it out")
     _check_machine(trainer)
-    every, epochs = trainer.check_val_every_n_epoch, trainer.max_epochs
-    whole("trainer.check_val_every_n_epoch", every, 1)
-    if every > epochs:
-        raise UserError(
-            f"trainer.check_val_every_n_epoch={every}: no epoch of trainer.max_epochs={epochs} would be validated, and "
-            f"no checkpoint be the best; give at most {epochs}"
-        )
+    whole("trainer.check_val_every_n_epoch", trainer.check_val_every_n_epoch, 1)
     batches = trainer.get("limit_train_batches", 1.0)
     is_share = isinstance(batches, float) and 0 < batches <= 1
     if not is_share and (type(batches) is not int or batches < 1):

@@ -5,8 +5,9 @@ import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import lightning as L
 import pytest
 import torch
 
@@ -44,6 +45,20 @@ def trained(folder: Path, *, stop: bool = False) -> list[Row]:
     return [
         {key: value for key, value in row.items() if "_s" not in key} for row in read_metrics(folder / "metrics.csv")
     ]
+
+
+@pytest.mark.parametrize(("every", "expected"), [(2, [1, 2]), (9, [2])])
+def test_the_last_epoch_is_always_validated(every: int, expected: list[int], tmp_path: Path) -> None:
+    class Validated(L.Callback):
+        epochs: ClassVar[list[int]] = []
+
+        def on_validation_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+            if not trainer.sanity_checking:
+                self.epochs.append(trainer.current_epoch)
+
+    fit(tmp_path, small_task(), [seen := Validated()], epochs=3, check_val_every_n_epoch=every)
+    assert seen.epochs == expected
+    assert (tmp_path / "best.ckpt").is_file()
 
 
 @pytest.fixture(scope="module")

@@ -190,7 +190,6 @@ def test_the_kind_is_that_of_the_chosen_groups() -> None:
         ("barebones", True, "trainer.barebones=True: this program does not take it"),
         ("enable_checkpointing", False, "trainer.enable_checkpointing=False: must be true, for the best checkpoint"),
         ("use_distributed_sampler", True, "trainer.use_distributed_sampler=True: must be false, for the data module"),
-        ("check_val_every_n_epoch", 9, "trainer.check_val_every_n_epoch=9: no epoch of trainer.max_epochs=8 would be"),
         ("limit_train_batches", 0, "trainer.limit_train_batches=0: must be a number of batches per epoch, at least 1"),
         ("limit_train_batches", 1.5, "trainer.limit_train_batches=1.5: must be a number of batches per epoch"),
     ],
