@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from src.models.network import Network
 from src.task import SegmentationTask
 from src.training.batchnorm import batchnorm_layers, remeasure
 
+log = logging.getLogger(__name__)
 TRAINED = "trained_state_dict"  # in a checkpoint: the weights that training goes on from
 AVERAGED = "averaged_state_dict"  # or, within an epoch, the average, whose BatchNorm has not been measured yet
 
@@ -116,6 +118,10 @@ class WeightAverage(L.Callback, ABC):
     def on_validation_end(self, trainer: L.Trainer, task: SegmentationTask) -> None:
         if self._trained is not None:
             task.network, self._trained = self._trained, None
+
+    def on_train_end(self, trainer: L.Trainer, task: SegmentationTask) -> None:
+        if not self.count and trainer.is_global_zero:
+            log.info("note: the training ended before averaging began: all figures are of the weights themselves")
 
     def on_save_checkpoint(self, trainer: L.Trainer, task: SegmentationTask, checkpoint: dict[str, Any]) -> None:
         if not self.count:

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from src.callbacks.averaging import TRAINED, ExponentialAverage, StochasticAverage, WeightAverage
+from src.callbacks.early_stopping import EarlyStopping
 from src.callbacks.freezing import Freezing
 from src.evaluation.checkpoint import load_weights
 from src.training.schedules import plateau
@@ -145,9 +146,23 @@ def test_only_optimiser_steps_are_averaged(tmp_path: Path) -> None:
     assert average.count == 6
 
 
+def test_an_average_that_was_never_made_is_noted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As by early stopping before its first epoch."""
+    average = StochasticAverage(0.9, IMAGES)
+    stop = EarlyStopping(1)
+    stop.wait_count = 1
+    with caplog.at_level("INFO"):
+        fit(tmp_path / "early", small_task(), [average, stop], epochs=3)
+        assert [text for text in caplog.messages if "averaging" in text] == [
+            "note: the training ended before averaging began: all figures are of the weights themselves"
+        ]
+
+
 def test_epochs_without_validation_leave_an_average_that_can_be_evaluated(tmp_path: Path) -> None:
     """The last checkpoint's BatchNorm belongs to its own weights, validated or not."""
-    fit(tmp_path, small_task(), [ExponentialAverage(0.9, IMAGES)], epochs=3, check_val_every_n_epoch=2)
+    average = ExponentialAverage(0.9, IMAGES)
+    with pytest.raises(KilledError):
+        fit(tmp_path, small_task(), [average, StopAt(3, 0)], epochs=4, check_val_every_n_epoch=2)
     again = small_task()
     load_weights(again, tmp_path / "last.ckpt")
     state = {name: value.clone() for name, value in again.state_dict().items()}
