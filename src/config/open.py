@@ -12,7 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from src.config.complete import Prepared
-from src.config.flat import changes, differing_keys, literal, to_dict
+from src.config.flat import changes, differing_keys, flatten, literal, to_dict
 from src.config.identity import derive_name, identity
 from src.config.messages import PlainFormatter
 from src.config.saved import check_classes_named, config_text, read_config
@@ -161,12 +161,20 @@ def _saved_identity(run: RunFolder) -> dict[str, Any]:
     return saved
 
 
+def weight_files(cfg: DictConfig) -> list[Path]:
+    """Returns the files of weights that a training begins with: of `init_from`, of the backbone, of a teacher."""
+    model = flatten(to_dict(cfg.model, resolve=True))
+    given = [value for key, value in model.items() if key.rpartition(".")[2] == "weights" and isinstance(value, str)]
+    source = [] if cfg.init_from is None else [cfg.init_source.path]
+    return [path for each in (*source, *given) if (path := Path(each).expanduser()).is_file()]
+
+
 def _write_records(run: RunFolder, prepared: Prepared, resolved: DictConfig) -> None:
     """Writes the file lists of the folds, the images that are trained on, the identity and, last, the configuration."""
     cfg, source, folds = prepared.config, prepared.source, prepared.folds
     for name, text in folds.lists(source).items():
         write_text(run.path / "folds" / f"{name}.txt", text)
     trained = image_ids(source, folds.samples(source, "train"))
-    note_leakage(run.path, trained, None if cfg.init_from is None else Path(cfg.init_source.path))
+    note_leakage(run.path, trained, *weight_files(cfg))
     write_json(run.identity, identity(cfg))
     write_text(run.config, config_text(resolved))

@@ -27,14 +27,16 @@ def write_leakage(folder: Path, trained: Iterable[str], before: Leakage) -> None
     write_json(folder / LEAKAGE, LeakageRecord(tuple(trained), before))
 
 
-def note_leakage(folder: Path, trained: Iterable[str], start: Path | None) -> None:
-    """Writes the leakage of a run that starts from the checkpoint `start`, or from new weights if that is None.
+def note_leakage(folder: Path, trained: Iterable[str], *starts: Path) -> None:
+    """Writes the leakage of a run that starts from some files of weights, or learns from networks with them.
 
-    Logs a note if the leakage of `start` is unknown, for example because the file is in no run folder.
+    Logs a note if the leakage of a file is unknown, for example because it is in no run folder.
     """
-    before = Leakage() if start is None else leakage_after(RunFolder.of(start).path)
-    if start is not None and not (RunFolder.of(start).path / LEAKAGE).is_file():
-        log.info("note: init_from=%s does not say what it was trained on; figures on such images have no mark", start)
+    before = Leakage()
+    for start in starts:
+        before |= leakage_after(RunFolder.of(start).path)
+        if not (RunFolder.of(start).path / LEAKAGE).is_file():
+            log.info("note: %s does not say what it was trained on; figures on such images have no mark", start)
     write_leakage(folder, trained, before)
 
 

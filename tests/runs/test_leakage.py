@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
+from src.config.open import weight_files
 from src.data.packed import attach
 from src.data.source import FileSource, Source
 from src.data.sources.ade20k import Ade20k
@@ -162,6 +164,32 @@ def test_a_run_hands_its_leakage_on(tmp_path: Path) -> None:
     assert leakage_before(second) == leakage_after(first) == Leakage(frozenset("az"), frozenset("v"))
     assert leakage_after(second) == Leakage(frozenset("abz"), frozenset("v"))
     assert json.loads((second / "exposure.json").read_text())["trained"] == ["b"]
+
+
+def test_every_file_of_weights_hands_its_leakage_on(tmp_path: Path) -> None:
+    """Of the backbone and of a teacher, as of `init_from`."""
+    files = [tmp_path / name / "checkpoints" / "best.ckpt" for name in ("first", "backbone", "teacher")]
+    for file in files:
+        file.parent.mkdir(parents=True)
+        file.touch()
+        write_leakage(file.parents[1], [file.parents[1].name], Leakage())
+    cfg = OmegaConf.create(
+        {
+            "init_from": "first",
+            "init_source": {"path": str(files[0])},
+            "backbone": {"name": "resnet18", "weights": str(files[1])},
+            "model": {
+                "backbone": "${backbone}",
+                "weights": None,
+                "teacher": {"backbone": {"weights": "imagenet"}, "weights": str(files[2])},
+            },
+        }
+    )
+    assert weight_files(cfg) == files
+    note_leakage(tmp_path / "run", [], *weight_files(cfg))
+    assert leakage_before(tmp_path / "run").trained == {"first", "backbone", "teacher"}
+    cfg.init_from, cfg.backbone.weights, cfg.model.teacher = None, "imagenet", None
+    assert weight_files(cfg) == []
 
 
 def test_unknown_leakage_of_the_first_weights_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
