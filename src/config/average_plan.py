@@ -38,6 +38,8 @@ REMEDIES = {
     "task.inference": "give inference....=... for all",
     "task.network": "average runs that share it, or their probabilities by keep=ensemble",
 }
+# Last parts of keys that say where such a part began.
+PLACES = {"task.network": ("weights", "init"), "datamodule.dataset": ("root",)}
 SELECTIONS = ("fold_val", "official_val", "holdout")
 KEPT = ("network", "ensemble")
 # Options that decide the winner.
@@ -188,7 +190,7 @@ def _label_set(source: Source) -> tuple[str, list[str]]:
 def _leaves(config: DictConfig, key: str) -> dict[str, Any]:
     """Returns the values of a part of a configuration but for first weights and the folder of the data."""
     leaves = flatten(OmegaConf.to_container(OmegaConf.select(config, key)))
-    return {name: value for name, value in leaves.items() if name.split(".")[-1] not in ("weights", "init", "root")}
+    return {name: value for name, value in leaves.items() if name.split(".")[-1] not in PLACES.get(key, ())}
 
 
 def check_selection(cfg: DictConfig, runs: Sequence[OpenedRun]) -> None:

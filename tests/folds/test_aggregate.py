@@ -312,6 +312,10 @@ def test_the_places_of_data_and_first_weights_may_differ(opened: list[OpenedRun]
     OmegaConf.update(other.config, "datamodule.dataset.seed", 7)
     with pytest.raises(ValueError, match=r"fold1 have different data: datamodule.dataset.seed is 0 and 7; average"):
         check_same(first, other)
+    OmegaConf.update(other.config, "datamodule.dataset.seed", 0)
+    OmegaConf.update(other.config, "task.inference.weights", "gaussian")  # of a window, no first weights
+    with pytest.raises(ValueError, match=r"different protocols: task.inference.weights is flat and gaussian; give"):
+        check_same(first, other)
 
 
 def test_another_question_is_another_average(folders: Path, opened: list[OpenedRun]) -> None:
