@@ -30,7 +30,8 @@ def plan_folds(cfg: DictConfig) -> FoldsPlan:
     """Plans all folds, and checks what src.train would check for fold 0 before it loads torch.
 
     Raises:
-        UserError: no `data.num_folds`, or a `data.fold`; a sweep; a faulty value; missing data.
+        UserError: no `data.num_folds`, or a `data.fold`; a sweep; a faulty value; two sources of first weights; missing
+            data.
     """
     check_folds("src.crossval", cfg)
     shared = shared_overrides(OWN_KEYS)
@@ -38,6 +39,8 @@ def plan_folds(cfg: DictConfig) -> FoldsPlan:
         options = to_dict(cfg.pop("crossval"))
     cfg.data.fold = 0
     if (earlier := options["init_from"]) is not None:
+        if cfg.init_from is not None:
+            raise UserError(f"crossval.init_from={earlier}: init_from={cfg.init_from} is given too; give one of them")
         cfg.init_from = str(fold_folder(Path(earlier), 0))
     prepared = complete(cfg)
     cfg, numbers = prepared.config, range(prepared.config.data.num_folds)

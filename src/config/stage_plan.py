@@ -23,6 +23,7 @@ OWN_KEYS = ("stages", "lineage", "aggregate", "name", "runs", "resume")
 DECIDED = {
     "trainer.max_epochs": "give stages.NAME.epochs",
     "init_from": "only the first stage could take it: stages.NAME.overrides=[init_from=...]",
+    "crossval.init_from": "only the first stage could take it: stages.NAME.overrides=[crossval.init_from=...]",
 }
 
 

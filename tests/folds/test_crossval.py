@@ -235,6 +235,7 @@ def test_a_tainted_fold_marks_its_row_and_the_mean(cli, fake: FakeFolds, tmp_pat
             ["crossval.jobs=2", "crossval.devices=[0]"],
             "crossval.jobs=2: is given beside crossval.devices, which trains",
         ),
+        (["init_from=a", "crossval.init_from=b"], "crossval.init_from=b: init_from=a is given too; give one of them"),
         (['crossval.overrides={3:["seed=1"]}'], "crossval.overrides: there is no fold 3, only 0 to 2"),
     ],
 )

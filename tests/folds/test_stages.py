@@ -121,6 +121,7 @@ def test_names_are_stable_and_change_with_the_configuration(tmp_path: Path) -> N
         (["data.num_folds=null"], "src.stages trains every fold: give data.num_folds=5, and no data.fold"),
         (["trainer.max_epochs=3"], "trainer.max_epochs: is each stage's own; give stages.NAME.epochs"),
         (["init_from=x"], "init_from: is each stage's own; only the first stage could take it: stages.NAME.overrides"),
+        (["crossval.init_from=x"], "crossval.init_from: is each stage's own; only the first stage could take it"),
         (["lineage=both"], "lineage=both: must be one of aggregate, separate"),
         (["stages.first.epochs=0"], "stages.first.epochs=0: must be a whole number, at least 1"),
         (["stages.first.epochs=true"], "stages.first.epochs=True: must be a whole number, at least 1"),
