@@ -137,15 +137,34 @@ def compare(views: Sequence[View], run: RunFolder) -> None:
 class Ranks(L.Callback):
     """Compares what the ranks see before anything is trained, and lets SIGTERM end each of them by itself.
 
+    It notes their number in the checkpoints: `trainer.devices=auto` may be another one when a run continues, by which
+    its total batch and the length of its schedule would change within the training.
+
     Args:
         last: digest of the checkpoint from which this rank continues; None if it begins.
         data: fingerprints of the data that this rank sees.
+
+    Raises:
+        UserError: ranks see different files, or their number is not that of the checkpoint.
     """
 
     def __init__(self, run: RunFolder, last: str | None, data: Mapping[str, Any]) -> None:
         self.run, self.last, self.data = run, last, data
+        self.num_ranks = 1
+
+    def state_dict(self) -> dict[str, int]:
+        return {"num_ranks": self.num_ranks}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        if (before := state_dict["num_ranks"]) != self.num_ranks:
+            raise UserError(
+                f"{self.run.last}: was trained on {before} devices in all, and now there are {self.num_ranks}: the "
+                "total batch and the schedule would be others; continue on as many (trainer.devices, trainer.num_nodes)"
+                ", or train anew beside this run with resume=false"
+            )
 
     def setup(self, trainer: L.Trainer, task: L.LightningModule, stage: str) -> None:
+        self.num_ranks = trainer.world_size
         if trainer.world_size == 1 or stage != "fit":
             return
         limit = time.monotonic() + SEEN

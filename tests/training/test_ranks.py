@@ -19,6 +19,7 @@ from lightning.pytorch.strategies import DDPStrategy, StrategyRegistry
 from src.errors import UserError
 from src.runs.folder import RunFolder
 from src.training.ranks import (
+    Ranks,
     Strategy,
     View,
     compare,
@@ -30,6 +31,7 @@ from src.training.ranks import (
 )
 from tests.support.paths import ROOT, TINY
 from tests.support.processes import wait_until
+from tests.support.small import checkpoint, fit, small_task
 
 FIRST = View(0, "a", {"train": "1"}, "c", "l")
 TWO = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
@@ -61,6 +63,25 @@ def test_a_rank_that_sees_other_files_is_named(change: dict, message: str) -> No
     views = [FIRST, replace(FIRST, rank=1), replace(FIRST, rank=2, host="b", **change)]
     with pytest.raises(UserError, match=re.escape(message)):
         compare(views, RunFolder(Path("runs/x")))
+
+
+def test_a_run_continues_only_on_as_many_devices(tmp_path: Path) -> None:
+    """As `trainer.devices=auto` may not be, on another machine."""
+    run = RunFolder(tmp_path / "run")
+
+    def train(epochs: int) -> None:
+        fit(run.path / "checkpoints", small_task(), [Ranks(run, None, {})], epochs=epochs)
+
+    train(1)
+    content = checkpoint(run.path / "checkpoints")
+    assert content["callbacks"]["Ranks"] == {"num_ranks": 1}
+    content["callbacks"]["Ranks"] = {"num_ranks": 2}
+    torch.save(content, run.last)
+    with pytest.raises(UserError, match=r"last.ckpt: was trained on 2 devices in all, and now there are 1: the total"):
+        train(2)
+    del content["callbacks"]["Ranks"]  # of an earlier version
+    torch.save(content, run.last)
+    train(2)
 
 
 def test_checkpoints_differ_by_their_ends(tmp_path: Path) -> None:
