@@ -99,7 +99,16 @@ class SegmentationTask(L.LightningModule):
         self.log_dict(terms, on_step=True, on_epoch=False)
         self.mean_loss.update(loss.detach(), len(logits[0]))
         self.log("train/loss_epoch", self.mean_loss, on_step=False, on_epoch=True)
-        return loss
+        return loss * self._share_of_step(batch_idx)
+
+    def _share_of_step(self, batch_idx: int) -> float:
+        """Returns the factor by which the gradient of an epoch's last step is the mean over its batches, too.
+
+        Lightning (2.6.6) divides by the number of batches to accumulate, also if fewer are left.
+        """
+        every, batches = self.trainer.accumulate_grad_batches, int(self.trainer.num_training_batches)
+        rest = batches % every
+        return every / rest if rest and batch_idx >= batches - rest else 1.0
 
     def on_train_batch_end(self, outputs: object, batch: Batch, batch_idx: int) -> None:
         # Lightning sets `log_every_n_steps` on its Trainer from outside of the class.

@@ -184,6 +184,23 @@ def test_gradients_are_clipped(tmp_path: Path) -> None:
     assert lengths(gradient_clip_val=0.05) == pytest.approx([0.05] * 3, rel=1e-3)
 
 
+def test_an_epochs_last_step_is_the_mean_of_its_batches(tmp_path: Path) -> None:
+    """Though fewer are left than are to be accumulated; by plain SGD, whose step follows the gradient."""
+
+    def weights(accumulate: int) -> list[torch.Tensor]:
+        steps = Steps()
+        task = small_task(partial(plain, lr=0.1), architecture=partial(Small, batchnorm=False, dropout=0))
+        options = {"epochs": 1, "accumulate_grad_batches": accumulate}
+        fit(tmp_path / str(accumulate), task, [steps], small_data(6, 2), **options)
+        return steps.weights
+
+    (first, *_, full), (*_, fewer), single, two = weights(3), weights(8), weights(1), weights(2)
+    torch.testing.assert_close(fewer, full, rtol=0, atol=1e-6)
+    assert (full - first).norm() > 0.05
+    # The step of one batch is not half as long as those of two; from other weights, its length is not just the same.
+    assert float((two[3] - two[2]).norm() / (single[3] - single[2]).norm()) > 0.75
+
+
 def test_accumulated_batches_are_one(tmp_path: Path) -> None:
     """Without BatchNorm and dropout, 2 batches of 2 make the step of 1 batch of 4."""
 
