@@ -104,6 +104,11 @@ def _check_machine(trainer: DictConfig) -> None:
     clip = trainer.gradient_clip_val
     if clip is not None and not (is_number(clip) and 0 < clip < math.inf):
         raise UserError(f"trainer.gradient_clip_val={clip}: must be null or a number above 0")
+    if clip is None and (algorithm := trainer.get("gradient_clip_algorithm")) is not None:
+        raise UserError(
+            f"trainer.gradient_clip_algorithm={algorithm}: nothing is clipped without trainer.gradient_clip_val; give "
+            "both, or none"
+        )
     if trainer.deterministic not in (True, False, "warn", None):
         raise UserError(f"trainer.deterministic={trainer.deterministic}: must be true, false or warn")
 

@@ -190,6 +190,11 @@ def test_the_kind_is_that_of_the_chosen_groups() -> None:
         ("barebones", True, "trainer.barebones=True: this program does not take it"),
         ("enable_checkpointing", False, "trainer.enable_checkpointing=False: must be true, for the best checkpoint"),
         ("use_distributed_sampler", True, "trainer.use_distributed_sampler=True: must be false, for the data module"),
+        (
+            "gradient_clip_algorithm",
+            "value",
+            "trainer.gradient_clip_algorithm=value: nothing is clipped without trainer.gradient_clip_val; give both",
+        ),
         ("limit_train_batches", 0, "trainer.limit_train_batches=0: must be a number of batches per epoch, at least 1"),
         ("limit_train_batches", 1.5, "trainer.limit_train_batches=1.5: must be a number of batches per epoch"),
     ],
