@@ -5,6 +5,7 @@ val is not touched; `src.eval split=val` measures on it.
 """
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -69,8 +70,9 @@ class Folds:
         num_folds: number of folds; None for no folds.
         fold: the fold held out, from 0.
         by: `group`: groups (a drive, a city, a sequence) stay whole; if there are fewer groups than folds, each fold is
-            a block of consecutive frames of one group. `image`: images are shuffled as by scikit-learn's
-            `KFold(num_folds, shuffle=True, random_state=seed)`, so that neighbours fall on both sides.
+            a block of consecutive frames of one group, in the order of the numbers in their names. `image`: images are
+            shuffled as by scikit-learn's `KFold(num_folds, shuffle=True, random_state=seed)`, so that neighbours fall
+            on both sides.
         gap: frames left out of training on either side of a held-out block, within the same group.
         seed: seed of the shuffle of images or groups; blocks take none.
         share: in place of folds, the share of train to hold out: whole groups, or images if there is only one group.
@@ -139,6 +141,10 @@ class Folds:
         """Divides train into `train`, `fold` (held out) and `left_out` (the gaps), each in the split's own order."""
         samples = source.samples("train")
         groups, by = [sample.group for sample in samples], self._divides_by(source)
+        order = np.arange(len(samples))  # of consecutive frames
+        if by == "block":
+            order = np.array(sorted(order, key=lambda place: by_numbers(samples[place].name)))
+            groups = [groups[place] for place in order]
         if self.share is not None:
             names = groups if by == "group" else [sample.name for sample in samples]
             held = held_out_by_share(names, self.share, self.seed)
@@ -155,6 +161,7 @@ class Folds:
             folds = folds_of_groups(groups, self.num_folds, self.seed)
         held = folds == self.fold
         near = neighbours(groups, held, self.gap) if by == "block" else np.zeros_like(held)
+        held, near = held[np.argsort(order)], near[np.argsort(order)]  # in the split's own order again
         parts = {"train": ~(held | near), HELD_OUT: held, "left_out": near}
         if not parts["train"].any():
             raise UserError(
@@ -203,6 +210,11 @@ class Folds:
         else:
             text += f" ({', '.join(sorted({sample.group for sample in parts[HELD_OUT]}))})"
         return text
+
+
+def by_numbers(name: str) -> list[str | int]:
+    """Returns a key that sorts names by the numbers in them: `frame_2` comes before `frame_10`."""
+    return [int(part) if place % 2 else part for place, part in enumerate(re.split(r"(\d+)", name))]
 
 
 def folds_of_images(num_images: int, num_folds: int, seed: int) -> np.ndarray:

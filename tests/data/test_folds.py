@@ -127,6 +127,21 @@ def test_blocks_if_there_are_fewer_groups_than_folds() -> None:
     assert gaps[3] == [f"0016E5_{i:04d}" for i in (64, 65, 66, 67, 136, 137, 138, 139)]
 
 
+def test_blocks_follow_the_numbers_in_names() -> None:
+    """Names without leading zeros (`2`, `10`) are no reason for neighbours on both sides of a fold."""
+
+    class Unpadded(Names):
+        def samples(self, split: str) -> list[Sample]:
+            return [Sample(name, "") for name in sorted(f"f{number}" for number in range(1, 121))]
+
+    for fold in range(4):
+        parts = Folds(4, fold, gap=3).divide(Unpadded({}))
+        numbers = {part: [int(name[1:]) for name in names(samples)] for part, samples in parts.items()}
+        assert sorted(numbers["fold"]) == list(range(30 * fold + 1, 30 * fold + 31))
+        assert min(abs(a - b) for a in numbers["train"] for b in numbers["fold"]) == 4
+        assert all(names(samples) == sorted(names(samples)) for samples in parts.values()), "the split's own order"
+
+
 def test_real_camvid_folds(real_camvid: Path) -> None:
     source = CamVid(str(real_camvid))
     held = [names(Folds(5, fold).samples(source, "fold")) for fold in range(5)]
