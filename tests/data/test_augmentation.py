@@ -16,6 +16,7 @@ from src.data.augment.pipeline import Augmentation
 from src.data.augment.warp import Placement, warp_image, warp_mask
 from src.data.frame import ArrayFrame, Frame
 from src.data.streets.source import draw_scene
+from src.errors import UserError
 
 CONF = Path(__file__).parents[2] / "conf"
 RECIPES = sorted(path.stem for path in (CONF / "augmentation").glob("*.yaml"))
@@ -242,8 +243,39 @@ def test_a_step_that_would_label_padding_as_a_class_is_refused() -> None:
     nested = A.OneOf([A.HorizontalFlip(), A.Affine(rotate=10)])
     with pytest.raises(ValueError, match=r"augmentation.one: Affine has fill_mask=0"):
         Augmentation(one=nested)
+    with pytest.raises(ValueError, match=r"augmentation.drop: PixelDropout has mask_drop_value=0"):
+        Augmentation(drop=A.PixelDropout(mask_drop_value=0))
     with pytest.raises(ValueError, match=r"augmentation.strange: int is not a step"):
         Augmentation(strange=3)
+
+
+def test_a_step_that_would_blend_labels_is_refused() -> None:
+    with pytest.raises(UserError, match=r"augmentation.size: Resize has mask_interpolation=1.*mask_interpolation: 0"):
+        Augmentation(size=A.Resize(8, 8, mask_interpolation=cv2.INTER_LINEAR))
+
+
+def test_a_dropout_may_leave_the_mask_as_it_is(street: tuple[np.ndarray, np.ndarray]) -> None:
+    image, mask = Augmentation(drop=A.CoarseDropout(p=1.0))(ArrayFrame(*street), 0)
+    assert not np.array_equal(image, street[0])
+    assert np.array_equal(mask, street[1])
+
+
+@pytest.mark.parametrize(
+    ("step", "found"),
+    [
+        (A.Normalize(), r"float32 \(375, 1242, 3\)"),
+        (A.ToFloat(), r"float32 \(375, 1242, 3\)"),
+        (A.ToTensorV2(), r"torch.uint8 \(3, 375, 1242\)"),
+        (A.ToGray(num_output_channels=1, p=1.0), r"uint8 \(375, 1242\)"),
+    ],
+)
+def test_a_step_that_gives_no_rgb_of_8_bits_is_refused(
+    step: A.BasicTransform, found: str, street: tuple[np.ndarray, np.ndarray]
+) -> None:
+    """The network normalises: an image that is normalised already would be nearly black to it."""
+    pipeline = Augmentation(flip=A.HorizontalFlip(), step=step)
+    with pytest.raises(UserError, match=rf"HorizontalFlip, {type(step).__name__} turn .* into {found}.*leave out"):
+        pipeline(ArrayFrame(*street), 0)
 
 
 def test_albumentations_may_follow_the_crop(street: tuple[np.ndarray, np.ndarray]) -> None:

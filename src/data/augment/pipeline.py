@@ -6,6 +6,7 @@ from copy import copy
 from itertools import groupby
 from typing import Any, Self
 
+import cv2
 import numpy as np
 
 from src.errors import UserError
@@ -36,7 +37,7 @@ class Augmentation:
 
     Raises:
         UserError: a step of another kind, or one that would fill the mask with something other than 255
-            (albumentations' default, 0, is a class).
+            (albumentations' default, 0, is a class) or interpolate between labels.
     """
 
     def __init__(self, geometry: Geometry | None = None, **steps: Step) -> None:
@@ -114,7 +115,16 @@ class Albumentations:
     def __call__(self, image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         self.pipeline.set_random_seed(int(rng.integers(2**32)))
         result = self.pipeline(image=image, mask=mask)
-        return result["image"], result["mask"]
+        changed, ids = result["image"], result["mask"]
+        if (changed.dtype, changed.shape, ids.dtype) != (np.uint8, (*ids.shape, image.shape[2]), np.uint8):
+            names = ", ".join(type(transform).__name__ for transform in self.pipeline.transforms)
+            raise UserError(
+                f"augmentation: {names} turn an image of uint8 {image.shape} into {changed.dtype} "
+                f"{tuple(changed.shape)}, and the mask into {ids.dtype} {tuple(ids.shape)}; leave out the steps that "
+                "change the kind of numbers or the channels (Normalize, ToFloat, ToTensorV2): the network itself "
+                "normalises, by data.mean and data.std"
+            )
+        return changed, ids
 
 
 def _combination(step: Step) -> Callable[[list[Any]], LinearSteps | Albumentations] | None:
@@ -137,11 +147,17 @@ def _check(name: str, step: Step) -> None:
             "src.data.augment.photometric and src.data.augment.elastic"
         )
     for inner in _flatten(step):
-        fill = getattr(inner, "fill_mask", IGNORE_INDEX)
-        if fill != IGNORE_INDEX:
+        for key in ("fill_mask", "mask_drop_value"):
+            if (fill := getattr(inner, key, None)) not in (None, IGNORE_INDEX):  # None: the mask stays as it is
+                raise UserError(
+                    f"augmentation.{name}: {type(inner).__name__} has {key}={fill}, which would label padding "
+                    f"as a class; set {key}: {IGNORE_INDEX}"
+                )
+        method = getattr(inner, "mask_interpolation", cv2.INTER_NEAREST)
+        if method not in (cv2.INTER_NEAREST, cv2.INTER_NEAREST_EXACT):
             raise UserError(
-                f"augmentation.{name}: {type(inner).__name__} has fill_mask={fill}, which would label padding "
-                f"as a class; set fill_mask: {IGNORE_INDEX}"
+                f"augmentation.{name}: {type(inner).__name__} has mask_interpolation={method}, which would blend "
+                f"labels into others; set mask_interpolation: {cv2.INTER_NEAREST}, the nearest pixel"
             )
 
 
