@@ -365,6 +365,31 @@ def test_label_studio(tmp_path: Path) -> None:
     assert (masks["b c"] == painted((0, centre_in([[20, 10], [30, 10], [30, 25], [20, 25]])))).all()
 
 
+def test_images_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    """An image that has only the name is not taken for that of the export."""
+    photos(tmp_path, "1.png", "a/1.png", "b/1.png")
+    area = {"label": "road", "points": SQUARE, "shape_type": "polygon"}
+    content = {"shapes": [area], "imagePath": "1.png", "imageHeight": SIZE[0], "imageWidth": SIZE[1]}
+    for folder in "ab":
+        (tmp_path / folder / "1.json").write_text(json.dumps(content))
+    assert [image.name for image in read_export(tmp_path, "labelme", None, None).images] == ["a/1", "b/1"]
+    entry = {"category_id": 3, "segmentation": [flat(SQUARE)]}
+    file = write_coco(tmp_path / "x.json", [entry], ("photos/b/1.png",))
+    assert [image.name for image in read_export(file, "coco", tmp_path, None).images] == ["b/1"]
+
+
+def test_label_studio_takes_the_image_and_no_other_text(tmp_path: Path) -> None:
+    photos(tmp_path / "images", "12.png", "0002.png")
+    task = {"data": {"drive": "12", "image": "/data/upload/1/0a1b2c3d-0002.png"}, "annotations": [{"result": []}]}
+    file = tmp_path / "project.json"
+    file.write_text(json.dumps([task]))
+    assert [image.name for image in read_export(file, "label_studio", None, None).images] == ["0002"]
+    task["data"]["depth"] = "12.png"
+    file.write_text(json.dumps([task]))
+    with pytest.raises(UserError, match=r"its data name several images .0002\.png and 12\.png.; leave one of them in"):
+        read_export(file, "label_studio", None, None)
+
+
 def test_the_command_reports_overlaps_and_writes_a_dataset(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     entries = [{"category_id": 3, "segmentation": [flat(SQUARE)]}, {"category_id": 9, "segmentation": [flat(TRIANGLE)]}]
@@ -404,8 +429,11 @@ def test_what_cannot_be_imported_is_refused(tmp_path: Path) -> None:
     refused("annotation 0 names an image or a category that the file does not list")
     write_coco(tmp_path / "x.json", [good], ("z.png",))
     refused(r"'z\.png': no such image in .*; give images=DIR")
+    write_coco(tmp_path / "x.json", [good], ("c.png",))
+    refused(r"'c\.png': 2 images of this name")
+    (tmp_path / "d/c.png").unlink()
     write_coco(tmp_path / "x.json", [good], ("e/c.png",))
-    refused(r"'e/c\.png': 2 images of this name")
+    refused(r"'e/c\.png': no such image, only b/c\.png, in .*; give images=DIR")
     write_coco(tmp_path / "x.json", [good | {"segmentation": [[1, 2, 3, 4]]}])
     refused("is no polygon: it needs three finite points")
     write_coco(tmp_path / "x.json", [good])

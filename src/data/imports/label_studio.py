@@ -1,5 +1,6 @@
 """Label Studio's JSON export: polygons and rectangles in percent of the image, brush masks in run lengths."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
@@ -7,6 +8,7 @@ from urllib.parse import unquote, urlparse
 import numpy as np
 
 from src.data.imports.shapes import Export, ImageFolder, Shape, ring
+from src.data.listing import is_image
 from src.errors import UserError
 
 KINDS = ("polygonlabels", "rectanglelabels", "brushlabels")
@@ -44,17 +46,24 @@ def read_label_studio(file: Path, content: Any, images: ImageFolder) -> Export:
 
 
 def _image(file: Path, task: dict, images: ImageFolder) -> Path:
-    """The image of a task: the first text in its data that names one; an upload has a prefix of eight characters."""
-    names = [value for value in task["data"].values() if isinstance(value, str)]
-    for name in (unquote(urlparse(value).query.removeprefix("d=") or urlparse(value).path) for value in names):
+    """The image of a task, which its data name, if it can with a suffix; an upload has a prefix of eight characters."""
+    values = [value for value in task["data"].values() if isinstance(value, str)]
+    names = [unquote(urlparse(value).query.removeprefix("d=") or urlparse(value).path) for value in values]
+    found = set()
+    for name in [name for name in names if is_image(Path(name))] or names:
         last = name.rsplit("/", 1)[-1]
         for each in (name, last, last.partition("-")[2]):
-            try:
+            with suppress(UserError):
                 if each:
-                    return images.find(each, file)
-            except UserError:
-                continue
-    raise UserError(f"{file}: task {task.get('id')}: no image of {names} in {images.folder}; give images=DIR")
+                    found.add(images.find(each, file))
+                    break
+    if len(found) == 1:
+        return found.pop()
+    where = f"{file}: task {task.get('id')}"
+    if found:
+        known = " and ".join(sorted(path.name for path in found))
+        raise UserError(f"{where}: its data name several images ({known}); leave one of them in {images.folder}")
+    raise UserError(f"{where}: no image of {values} in {images.folder}; give images=DIR")
 
 
 def _shape(file: Path, task: dict, kind: str, value: dict, size: tuple[int, int]) -> Shape:

@@ -30,7 +30,7 @@ def read_labelme(files: list[tuple[Path, Any]], images: ImageFolder) -> Export:
                 else:
                     shapes.append(shape)
             size = (content.get("imageHeight"), content.get("imageWidth"))
-            image = images.find(str(content.get("imagePath") or file.stem), file)
+            image = images.find_beside(str(content.get("imagePath") or file.stem), file)
             export.images.append(images.labelled(image, shapes, None if None in size else (int(size[0]), int(size[1]))))
         except (KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{file}: is no file of labelme ({error!r}); save it again") from error

@@ -1,5 +1,6 @@
 """Labelled areas of an annotation tool's export: polygons and bitmaps, and the pixels that they cover."""
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -95,18 +96,39 @@ class ImageFolder:
     def find(self, name: str, file: Path) -> Path:
         """Returns the image of this path, name, or name without suffix. UserError if there is none, or several.
 
+        Folders that both paths have, counted from the name up, must be the same: `val/1.jpg` is not `train/1.jpg`. Of
+        several such images, it is the one that shares the most folders.
+
         Args:
             file: the file of the export, for the message.
         """
         plain = name.replace("\\", "/")
         if plain in self.paths:
             return self.paths[plain]
-        last = plain.rsplit("/", 1)[-1]
-        found = self._by_name.get(last) or self._by_name.get(Path(last).stem, [])
+        *folders, last = plain.split("/")
+        named = self._by_name.get(last) or self._by_name.get(Path(last).stem, [])
+        shared = [self._shared(path, folders) for path in named]
+        best = max(shared, default=0)
+        found = [path for path, count in zip(named, shared, strict=True) if count == best >= 0]
         if len(found) != 1:
-            why = "no such image" if not found else f"{len(found)} images of this name"
+            why = f"{len(found)} images of this name" if found else "no such image"
+            if named and not found:
+                why += f", only {named[0].relative_to(self.folder)},"
             raise UserError(f"{file}: {name!r}: {why} in {self.folder}; give images=DIR, the folder of the images")
         return found[0]
+
+    def find_beside(self, name: str, file: Path) -> Path:
+        """Returns the image of this path relative to the folder of a file of the export, or else as `find` does."""
+        path = Path(os.path.normpath(file.parent / name.replace("\\", "/"))).absolute()
+        folder = self.folder.absolute()
+        beside = path.relative_to(folder).as_posix() if path.is_relative_to(folder) else ""
+        return self.paths.get(beside) or self.find(name, file)
+
+    def _shared(self, path: Path, folders: Sequence[str]) -> int:
+        """Returns how many folders above an image have the given names, from the lowest up; -1 if one has another."""
+        own = path.relative_to(self.folder).parts[:-1]
+        pairs = list(zip(reversed(own), reversed(folders), strict=False))
+        return len(pairs) if all(a == b for a, b in pairs) else -1
 
     def labelled(self, image: Path, shapes: Iterable[Shape], size: tuple[int, int] | None = None) -> LabelledImage:
         """Returns an image of this folder with its areas."""
