@@ -49,9 +49,9 @@ def read_image(path: Path, form: ImageForm = RGB) -> np.ndarray:
     """
     if form.span is not None:
         return _read_deep(path, form, form.span)
-    image = _upright(path)
+    image = _upright(path, channels=form.channels)
     if form.channels == 4:
-        if image.mode not in ("RGBA", "RGBX", "RGBa"):
+        if image.mode != "RGBA":
             raise DataError(
                 path, "pixel format", f"{image.mode} pixels have no fourth channel, as data.channels=4 asks"
             )
@@ -225,7 +225,7 @@ def wrong_size(sample: Sample, mask: tuple[int, ...], image: tuple[int, ...]) ->
     return DataError(mask_file, "size", text)
 
 
-def _upright(path: Path, is_mask: bool = False) -> Image.Image:
+def _upright(path: Path, is_mask: bool = False, channels: int = 3) -> Image.Image:
     """Decodes a file and turns the image by its EXIF tag. DataError if decoding would drop bits."""
     check_regular(path)
     with _faults_of(path):
@@ -235,10 +235,15 @@ def _upright(path: Path, is_mask: bool = False) -> Image.Image:
         with Image.open(io.BytesIO(data)) as image:
             packing = " ".join(str(tile.args) for tile in image.tile)  # such as RGB;16B, which is decoded to 8 bits
             fault = _mask_fault(image, data, packing) if is_mask else None
+            if channels == 4 and re.match(r"\('RGB[Xa]'", packing):
+                # A TIFF's fourth channel of no stated meaning, which Pillow drops; or alpha that has been multiplied
+                # into RGB, by which Pillow divides. Both are read as they are stored.
+                image._mode = "RGBA"
+                image.tile = [tile._replace(args=("RGBA", *(tile.args or ())[1:])) for tile in image.tile]
             ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith(("I", "F")) or (image.format in ("PNG", "TIFF") and re.search(r";(16|32|64)", packing)):
         fault = f"{image.mode} pixels have more than 8 bits; convert the file to 8 bits per channel"
-        if not is_mask:
+        if not is_mask and ";16" in packing:
             fault += ", or give the values that become black and white: data.range=[0,65535]"
     if fault:
         raise DataError(path, "pixel format", fault)

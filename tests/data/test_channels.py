@@ -2,6 +2,7 @@
 
 import json
 import re
+import struct
 from pathlib import Path
 
 import cv2
@@ -79,6 +80,26 @@ def test_the_fourth_channel_is_read_as_it_is(tmp_path: Path, suffix: str) -> Non
     Image.new("RGB", (4, 4)).save(sample.image)
     with pytest.raises(DataError, match=r"RGB pixels have no fourth channel, as data\.channels=4 asks"):
         read_image(sample.image, ImageForm(4))
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_deflate"])
+@pytest.mark.parametrize("meaning", [0, 1, 2])
+def test_the_fourth_channel_of_a_tiff_may_mean_anything(tmp_path: Path, meaning: int, compression: str) -> None:
+    """Neither unspecified samples (0), as GDAL writes infrared, nor alpha (1, 2) change or lose a value."""
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 7, 4), dtype=np.uint8)
+    file = tmp_path / "a.tif"
+    Image.fromarray(pixels).save(file, compression=compression)
+    tag = struct.pack("<HHIH", 338, 3, 1, 2)  # ExtraSamples, one short, 2
+    content = file.read_bytes()
+    assert content.count(tag) == 1
+    file.write_bytes(content.replace(tag, tag[:-2] + struct.pack("<H", meaning)))
+    assert (read_image(file, ImageForm(4)) == pixels).all()
+
+
+def test_only_images_of_16_bits_are_sent_to_data_range(tmp_path: Path) -> None:
+    Image.new("F", (4, 4)).save(tmp_path / "a.tif")
+    with pytest.raises(DataError, match=r"F pixels have more than 8 bits; convert the file to 8 bits per channel$"):
+        read_image(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
