@@ -95,7 +95,7 @@ def _widen_padding(cfg: DictConfig) -> None:
 def _image_size(source: Source, sample: Sample) -> tuple[int, int]:
     """Returns height and width of an image; from the header of its file, if it has one."""
     if sample.image is not None and sample.image.is_file():
-        return read_size(sample.image)
+        return read_size(sample.image, upright=True)
     return source.open(sample).size
 
 

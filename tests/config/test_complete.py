@@ -6,13 +6,17 @@ from pathlib import Path
 
 import lightning as L
 import pytest
+from PIL import Image
 
 from src.config import complete
+from src.config.complete import _image_size
+from src.data.reading import read_image
 from src.data.sources.camvid import CamVid
+from src.data.sources.folder import Folder
 from src.errors import UserError
 from tests.support.compose import composed
 from tests.support.small import fit, small_task
-from tests.support.trees import write_camvid
+from tests.support.trees import write_camvid, write_folder
 
 FOLD = (
     "data=camvid", "trainer=cpu", "logger=csv", "trainer.max_epochs=1", "trainer.enable_progress_bar=false",
@@ -129,3 +133,15 @@ def test_the_composed_configuration_is_left_as_it_was(cli, monkeypatch: pytest.M
     assert before == after
     assert completed != after
     assert completed.choices.model == "unet_small"
+
+
+def test_the_size_of_an_image_is_that_of_the_upright_one(tmp_path: Path) -> None:
+    """Phones store upright photos lying down, with a tag; the network sees them upright."""
+    root = write_folder(tmp_path)
+    source = Folder(str(root))
+    sample = source.samples("train")[0]
+    assert sample.image is not None
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (80, 48)).save(sample.image, exif=exif)
+    assert _image_size(source, sample) == read_image(sample.image).shape[:2] == (80, 48)
