@@ -146,7 +146,7 @@ def count_workers(key: str, given: Any) -> int:
 def check_ranges(cfg: DictConfig) -> None:
     """Raises UserError if a value of a training's configuration is out of range."""
     least = {
-        "data.batch_size": 1, "data.eval_batch_size": 1, "trainer.max_epochs": 1, "seed": 0,
+        "data.batch_size": 1, "data.eval_batch_size": 1, "trainer.max_epochs": 1, "seed": 0, "data.fold_seed": 0,
         "data.worker_timeout": 1, "rank_timeout": 1, "freeze.backbone_epochs": 0, "freeze.batchnorm_epochs": 0,
     }  # fmt: skip
     for key, lowest in least.items():
@@ -159,8 +159,9 @@ def check_ranges(cfg: DictConfig) -> None:
     rate = OmegaConf.select(cfg, "optimizer.lr")
     if not is_number(rate) or not 0 < rate < math.inf:
         raise UserError(f"optimizer.lr={rate}: must be a number above 0")
-    if cfg.seed > LARGEST_SEED:
-        raise UserError(f"seed={cfg.seed}: must be at most {LARGEST_SEED}")
+    for key in ("seed", "data.fold_seed"):
+        if (seed := OmegaConf.select(cfg, key)) > LARGEST_SEED:
+            raise UserError(f"{key}={seed}: must be at most {LARGEST_SEED}")
     decay = cfg.optimizer.get("weight_decay", 0)
     if not (is_number(decay) and 0 <= decay < math.inf):
         raise UserError(f"optimizer.weight_decay={decay}: must be a number of at least 0")

@@ -81,6 +81,7 @@ def cfg(composed: DictConfig) -> DictConfig:
         ("trainer.gradient_clip_val", -1, "trainer.gradient_clip_val=-1: must be null or a number above 0"),
         ("trainer.deterministic", "war", "trainer.deterministic=war: must be true, false or warn"),
         ("seed", 2**32, "seed=4294967296: must be at most 4294967295"),
+        ("data.fold_seed", 2**32, "data.fold_seed=4294967296: must be at most 4294967295"),
         ("optimizer.weight_decay", -1, "optimizer.weight_decay=-1: must be a number of at least 0"),
         ("augment_on", "gpu", "augment_on=gpu: must be worker or device"),
         ("loss.terms", None, "loss.terms is empty; choose another loss=..., or leave it out"),
