@@ -14,6 +14,7 @@ import numpy as np
 from src.data.frame import RGB, Frame, ImageForm
 from src.data.source import FileSource, Sample, Source
 from src.errors import UserError
+from src.files import read_json
 
 FORMAT = 2
 AUTO = "auto"
@@ -37,11 +38,16 @@ def attach(source: Source, where: str | None) -> Source:
     folder = default_folder(source) if where == AUTO else Path(where).expanduser()
     if source.pack and source.pack.folder == folder:
         return source
-    indices = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    indices = [_read_index(path) for path in sorted(folder.glob("*.json"))]
     if not indices and where != AUTO:
         raise UserError(f"data.pack={where}: no pack there; make it (python -m src.pack ... out={where})")
     pack = PackedFrames(folder, source.form.channels)
     for index in indices:
+        if index["split"] not in source.splits:
+            raise UserError(
+                f"{folder}: has a pack of {index['split']}, and the data have only {', '.join(source.splits)}; remove "
+                f"{folder / index['split']}.json, or set data.pack=null to read the files"
+            )
         samples = source.samples(index["split"])
         if index["fingerprint"] != pack_fingerprint(source, samples):
             raise UserError(
@@ -52,6 +58,16 @@ def attach(source: Source, where: str | None) -> Source:
     if indices:
         source.pack = pack
     return source
+
+
+def _read_index(path: Path) -> dict[str, Any]:
+    """Reads the index of one split. UserError if the file is damaged, or none of a pack."""
+    index = read_json(path)
+    if not isinstance(index, dict) or not {"split", "labels", "classes", "fingerprint", "frames"} <= index.keys():
+        raise UserError(
+            f"{path}: is no index of a pack; move it away, or give data.pack= the folder of a pack, or null"
+        )
+    return index
 
 
 def default_folder(source: FileSource) -> Path:

@@ -22,10 +22,13 @@ from src.data.packed import PackedFrame, attach, default_folder
 from src.data.reading import FileFrame
 from src.data.source import FileSource, Sample
 from src.data.sources.camvid import CamVid
+from src.data.sources.folder import Folder
 from src.data.streets.source import Streets
 from src.data.tools.pack import pack_split
+from src.errors import UserError
 from src.pack import pack
 from tests.data.test_augmentation import augmentation
+from tests.support.trees import write_folder
 
 ROOT = Path(__file__).parents[2]
 
@@ -212,6 +215,24 @@ def test_a_pack_moves_with_its_data(camvid: Path, tmp_path: Path) -> None:
 def test_a_named_pack_must_exist(camvid: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"data.pack=.*nowhere: no pack there; make it \(python -m src.pack"):
         attach(CamVid(str(camvid)), str(tmp_path / "nowhere"))
+
+
+def test_what_is_no_pack_of_the_data_is_refused_in_one_line(camvid: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "pack"
+    pack_split(CamVid(str(camvid)), "train", folder, 1)
+    for content, fault in (("{", r"train.json: is damaged"), ('{"a": 1}', r"train.json: is no index of a pack")):
+        (folder / "train.json").write_text(content)
+        with pytest.raises(UserError, match=fault):
+            attach(CamVid(str(camvid)), str(folder))
+
+
+def test_a_pack_of_a_split_that_is_gone_is_named(tmp_path: Path) -> None:
+    root = write_folder(tmp_path / "data")
+    for split in ("train", "val"):
+        pack_split(Folder(str(root)), split, tmp_path / "pack", 1)
+    shutil.rmtree(root / "images/val")
+    with pytest.raises(UserError, match=r"has a pack of val, and the data have only train; remove .*val.json, or set"):
+        attach(Folder(str(root)), str(tmp_path / "pack"))
 
 
 def test_drawn_scenes_have_no_pack(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:

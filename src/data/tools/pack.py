@@ -15,7 +15,7 @@ from src.data.reading import FileFrame, in_threads, read_size
 from src.data.source import FileSource, Sample
 from src.data.tools.unpack import check_space
 from src.errors import UserError
-from src.files import claim, write_json, write_text
+from src.files import claim, read_json, write_json, write_text
 
 Record = dict[str, Any]  # one frame's entry in the index
 
@@ -34,7 +34,7 @@ def pack_split(source: FileSource, split: str, folder: Path, num_threads: int) -
     samples = source.samples(split)
     fingerprint, content = pack_fingerprint(source, samples), pack_fingerprint(source, samples, times=False)
     target = folder / f"{split}.json"
-    old = json.loads(target.read_text()) if target.is_file() else None
+    old = read_json(target) if target.is_file() else None
     if old and old["fingerprint"] == fingerprint:
         return f"{len(samples)} frames, packed before"
     try:
@@ -68,7 +68,7 @@ def verify_split(source: FileSource, split: str, folder: Path, num_threads: int)
     Raises:
         UserError: names the frames that differ.
     """
-    index, samples = json.loads((folder / f"{split}.json").read_text()), source.samples(split)
+    index, samples = read_json(folder / f"{split}.json"), source.samples(split)
     pack = PackedFrames(folder, source.form.channels)
     pack.add(index, samples)
 
