@@ -215,7 +215,10 @@ class FileSource(Source):
             yield found
 
     def _checked(self, sample: Sample, image: Path, split: str) -> Sample | DataError:
-        """Adds the mask, if the split has masks; a DataError if one of the two is missing or no regular file."""
+        """Adds the mask, if the split has masks; a DataError for a file that is missing or not regular, or its name."""
+        if (shown := _readable(sample.name)) != sample.name:
+            text = f"the name {shown} is not UTF-8, so that no list could hold it; rename the file"
+            return DataError(_readable(str(image)), "listing", text)
         found = sample if split in self.unlabelled else self._with_mask(sample, image, split)
         try:
             for file in (image, found.mask) if isinstance(found, Sample) else ():
@@ -269,6 +272,11 @@ class FileSource(Source):
     def read_ids(self, mask: Path) -> np.ndarray:
         """Ids uint8 `(H, W)`, 0..K-1 or 255, of a mask."""
         return self.grouped(self.read_labels(mask))
+
+
+def _readable(name: str) -> str:
+    """Returns a name with escapes for bytes that are not UTF-8, as names from other systems may have."""
+    return os.fsencode(name).decode(errors="backslashreplace")
 
 
 def _ambiguous(first: Path, second: Path) -> DataError:

@@ -1,5 +1,6 @@
 """Tests of `Folder`: layouts, kinds of masks, the class list, and every mistake."""
 
+import os
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -10,6 +11,7 @@ from PIL import Image
 
 from src.data.sources.folder import Folder
 from src.data.tools.check import check
+from src.errors import DataError, UserError
 from tests.support.trees import names, raw, write_folder, write_image, write_mask
 
 CLASSES = {"road": (128, 64, 128), "traffic light": (250, 170, 30), "sky": (70, 130, 180)}
@@ -126,8 +128,17 @@ def test_folder_mistakes(tmp_path: Path) -> None:
     ):
         source.samples("val")
     (root / "val.txt").write_text("")
-    with pytest.raises(ValueError, match=r"images: no image in it"):
+    with pytest.raises(ValueError, match=r"val.txt: lists no image; add names to it"):
         Folder(str(root)).samples("val")
+    (root / "train.txt").unlink()
+    (root / "val.txt").write_text("1\n2\n")
+    with pytest.raises(ValueError, match=r"mine: the lists of the other splits leave no image for train"):
+        Folder(str(root)).samples("train")
+    (root / "empty" / "images").mkdir(parents=True)
+    shutil.copy(root / "classes.txt", root / "empty")
+    with pytest.raises(ValueError, match=r"images: no image in it \(\.png, "):
+        Folder(str(root / "empty")).samples("train")
+    (root / "val.txt").write_text("")
     with pytest.raises(ValueError, match="group=x: must be a regular expression with a group"):
         Folder(str(root), group="x")
     with pytest.raises(ValueError, match=r"group=\(x: must be a regular expression with a group"):
@@ -144,6 +155,30 @@ def test_folder_mistakes(tmp_path: Path) -> None:
         Folder(str(root))
     with pytest.raises(ValueError, match=r"data.root=.*nowhere: no such folder"):
         Folder(str(tmp_path / "nowhere"))
+
+
+def test_a_list_beside_subfolders_names_their_images_or_is_refused(tmp_path: Path) -> None:
+    """It would have been ignored: `train.txt` with a part of train, or `val.txt` without `images/val`."""
+    root = write_folder(tmp_path)
+    every = names(Folder(str(root)), "train")
+    (root / "train.txt").write_text("".join(f"./images/train/{name}.png\n" for name in every))
+    assert names(Folder(str(root)), "train") == every
+    (root / "train.txt").write_text("a/0\n")
+    with pytest.raises(UserError, match=r"train.txt: lists other images than the subfolders.* which are train, val"):
+        Folder(str(root)).samples("train")
+    (root / "train.txt").rename(root / "test.txt")
+    with pytest.raises(UserError, match=r"test.txt: lists other images"):
+        Folder(str(root)).samples("train")
+
+
+def test_a_name_of_other_bytes_is_refused(tmp_path: Path) -> None:
+    """Archives of other systems have Latin-1 names, which no list, table or digest of this program could hold."""
+    root = flat_folder(tmp_path, ["1", "2"])
+    for kind in ("images", "masks"):
+        os.rename(root / kind / "1.png", os.fsencode(root / kind) + b"/stra\xdfe.png")
+    with pytest.raises(DataError, match=r"images/stra\\xdfe.png: the name stra\\xdfe is not UTF-8.*rename the file"):
+        Folder(str(root)).samples("train")
+    assert "the name stra\\xdfe is not UTF-8" in str(check(Folder(str(root))).errors[0].text)
 
 
 def test_without_a_list_of_train_it_is_every_image_that_no_list_names(tmp_path: Path) -> None:

@@ -112,16 +112,33 @@ class Folder(FileSource):
         return None
 
     def no_images(self, split: str) -> str:
-        return f"{self.folders[split][0]}: no image in it ({', '.join(IMAGE_SUFFIXES)})"
+        folder = self.folders[split][0]
+        if any(map(is_image, walk(folder))):
+            file = self.root / f"{split}.txt"
+            if file.is_file():
+                return f"{file}: lists no image; add names to it"
+            return f"{self.root}: the lists of the other splits leave no image for {split}; take names out of them"
+        return f"{folder}: no image in it ({', '.join(IMAGE_SUFFIXES)})"
 
     def no_mask(self, split: str) -> str:
         return "add it, set data.suffix if masks have one more ending, or remove the image"
 
     def _listed(self, split: str, images: Collection[str]) -> set[str] | None:
-        """Returns the names of a split by its list, without suffixes; None if the dataset has no lists."""
-        files = {other: self.root / f"{other}.txt" for other in self.splits}
+        """Returns the names of a split by its list, without suffixes; None if the dataset has no lists, or subfolders.
+
+        Lists beside subfolders are refused, unless they name the same images.
+        """
+        files = {other: self.root / f"{other}.txt" for other in SPLITS}
         lists = {other: read_list(file) for other, file in files.items() if file.is_file()}
-        if self.folders[split][0] != self.root / "images" or not lists:
+        if self.folders[split][0] != self.root / "images":
+            for other, names in lists.items():
+                if other not in self.splits or (other == split and {*map(_last, names)} != {*map(_last, images)}):
+                    raise UserError(
+                        f"{files[other]}: lists other images than the subfolders of the splits hold, which are "
+                        f"{', '.join(self.splits)}; rename or remove the list, or put all images into images/"
+                    )
+            return None
+        if not lists:
             return None
         if split not in lists:
             lists[split] = sorted(set(images).difference(*lists.values()))
@@ -181,6 +198,10 @@ def read_classes(file: Path) -> tuple[dict[str, Colour], dict[Colour, int], dict
     if not 2 <= len(classes) <= 254:
         raise UserError(f"{file}: {len(classes)} classes; list 2 to 254, one line `name: RED GREEN BLUE` each")
     return classes, colours, table
+
+
+def _last(name: str) -> str:
+    return name.rpartition("/")[2]
 
 
 def read_list(file: Path) -> list[str]:
