@@ -3,12 +3,10 @@
 import io
 import re
 import stat
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -16,10 +14,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from src.data.frame import RGB, ArrayFrame, ImageForm, Sample
 from src.errors import DataError, UserError
-from src.machine import is_first_process
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 ORIENTATION = 0x0112  # EXIF tag: 5 to 8 exchange rows and columns
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
@@ -196,23 +191,6 @@ def check_regular(path: Path) -> None:
         kinds = {stat.S_IFIFO: "a FIFO", stat.S_IFDIR: "a folder", stat.S_IFSOCK: "a socket"}
         kind = kinds.get(stat.S_IFMT(mode), "a device")
         raise DataError(path, "unreadable", f"cannot be read (it is {kind}, no regular file); remove it")
-
-
-def in_threads(
-    function: Callable[[Item], Result], items: Sequence[Item], num_threads: int, title: str
-) -> Iterator[Result]:
-    """Yields the results in order, under a progress bar. Decoders release Python's lock.
-
-    An error cancels the items that wait.
-    """
-    pool = ThreadPoolExecutor(num_threads)
-    try:
-        from rich.progress import Progress  # takes a tenth of a second, for which reports need not wait
-
-        with Progress(disable=not items or not is_first_process()) as bar:
-            yield from bar.track(pool.map(function, items), len(items), description=title)
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def wrong_size(sample: Sample, mask: tuple[int, ...], image: tuple[int, ...]) -> DataError:

@@ -12,8 +12,8 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from src.data.reading import in_threads
 from src.data.source import FileSource, Sample, Source
+from src.data.threads import in_threads
 from src.errors import UserError
 from src.files import atomic_path
 from src.labels import IGNORE_INDEX

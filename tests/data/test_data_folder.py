@@ -157,6 +157,26 @@ def test_folder_mistakes(tmp_path: Path) -> None:
         Folder(str(tmp_path / "nowhere"))
 
 
+def test_images_outside_of_the_splits_are_refused(tmp_path: Path) -> None:
+    """They were left out, or, under `Train/`, all were train, without a word."""
+    root = write_folder(tmp_path / "mine")
+    (root / "images" / "notes").mkdir()
+    assert Folder(str(root)).splits == ("train", "val"), "a folder without images is no matter"
+    for inner, fault in (("images/x.png", "in none of the splits train, val"), ("images/night/x.png", "in none of")):
+        write_image(root / inner, (4, 4), np.random.default_rng(0))
+        with pytest.raises(UserError, match=rf"{'/'.join(inner.split('/')[:2])}: is {fault}"):
+            Folder(str(root))
+        (root / inner).unlink()
+    for before, after in (("images/val", "images/Val"), ("images/Val", "images/validation")):
+        (root / before).rename(root / after)
+        with pytest.raises(UserError, match=f"{after}: the folders of splits are called .*; rename it to val"):
+            Folder(str(root))
+    other = flat_folder(tmp_path / "other" / "Training", ["1"]).rename(tmp_path / "other" / "training").parent
+    (other / "training" / "classes.txt").rename(other / "classes.txt")
+    with pytest.raises(UserError, match=r"training: the folders of splits .* rename it to train"):
+        Folder(str(other))
+
+
 def test_a_list_beside_subfolders_names_their_images_or_is_refused(tmp_path: Path) -> None:
     """It would have been ignored: `train.txt` with a part of train, or `val.txt` without `images/val`."""
     root = write_folder(tmp_path)

@@ -13,9 +13,10 @@ from src.data.frame import Colour
 from src.data.grouping import IGNORE, RESERVED
 from src.data.imports.shapes import Export, LabelledImage
 from src.data.listing import list_images
-from src.data.reading import in_threads, read_size
+from src.data.reading import read_size
 from src.data.sources.colours import voc_colour
 from src.data.sources.folder import CLASS_FILES, read_classes
+from src.data.threads import in_threads
 from src.errors import UserError, shortened
 from src.files import atomic_folder, write_text
 from src.labels import IGNORE_INDEX

@@ -18,6 +18,7 @@ from src.errors import DataError, UserError
 from src.labels import IGNORE_INDEX
 
 SPLITS = ("train", "val", "test")
+SPELLINGS = {"training": "train", "validation": "val", "valid": "val", "testing": "test", **{s: s for s in SPLITS}}
 CLASS_FILES = ("classes.txt", "classes.yaml")
 ID_BYTES = 2**16  # bytes of an image's file that its id is made from, with the file's size
 
@@ -43,7 +44,8 @@ class Folder(FileSource):
         labels: a name for the label set, which is part of every figure's protocol.
 
     Raises:
-        UserError: an argument out of range, no such root, no list of classes, a wrong line in it, no folder of images.
+        UserError: an argument out of range, no such root, no list of classes, a wrong line in it, no folder of images,
+            one that looks like a split by another name, images beside those of the splits.
     """
 
     dataset = "folder"
@@ -77,12 +79,19 @@ class Folder(FileSource):
     def _find_splits(self) -> dict[str, tuple[Path, Path]]:
         """Finds the folders of images and of masks of each split. With lists, or without splits, all have the same."""
         images, masks = self.root / "images", self.root / "masks"
+        for each in [*_inner(images), *(path for path in _inner(self.root) if (path / "images").is_dir())]:
+            split = SPELLINGS.get(each.name.lower())
+            if split and each.name not in SPLITS and each.is_dir():
+                raise UserError(f"{each}: the folders of splits are called {', '.join(SPLITS)}; rename it to {split}")
         for layout in (
             {split: (images / split, masks / split) for split in SPLITS},
             {split: (self.root / split / "images", self.root / split / "masks") for split in SPLITS},
             {split: (images, masks) for split in SPLITS if split == "train" or (self.root / f"{split}.txt").is_file()},
         ):
             if found := {split: folders for split, folders in layout.items() if folders[0].is_dir()}:
+                for each in _inner(images) if images not in next(iter(found.values())) else ():
+                    if each.name not in found and any(map(is_image, walk(each) if each.is_dir() else [each])):
+                        raise UserError(f"{each}: is in none of the splits {', '.join(found)}; move it into one")
                 return found
         raise UserError(f"{self.root}: no folder images/ (nor train/images/) there; put the images into it")
 
@@ -198,6 +207,10 @@ def read_classes(file: Path) -> tuple[dict[str, Colour], dict[Colour, int], dict
     if not 2 <= len(classes) <= 254:
         raise UserError(f"{file}: {len(classes)} classes; list 2 to 254, one line `name: RED GREEN BLUE` each")
     return classes, colours, table
+
+
+def _inner(folder: Path) -> list[Path]:
+    return sorted(each for each in folder.iterdir() if each.name[0] != ".") if folder.is_dir() else []
 
 
 def _last(name: str) -> str:

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from src.data.packed import FORMAT, PackedFrames, pack_fingerprint, pair_stamp
-from src.data.reading import FileFrame, in_threads, read_size
+from src.data.reading import FileFrame, read_size
 from src.data.source import FileSource, Sample
+from src.data.threads import in_threads
 from src.data.tools.unpack import check_space
 from src.errors import UserError
 from src.files import claim, read_json, write_json, write_text
