@@ -164,19 +164,21 @@ def plot_table(spec: TableSpec, rows: Sequence[TableRow], path: Path) -> None:
         legend.append(("D", "black", spec.report))
     for marker, colour, label in legend:
         axes.plot([], [], marker, color=colour, fillstyle="none" if marker == "D" else "full", label=label)
-    axes.set_yticks(range(len(lines)), [line.label for line in lines])
+    labels = [f"{line.label}   {number}" if has_cost else line.label for number, line in enumerate(lines, 1)]
+    axes.set_yticks(range(len(lines)), labels)
     axes.set(xlabel="mIoU on val", xlim=(0, None), ylim=(len(lines) - 0.5, -0.5))  # the first line on top
     axes.grid(axis="x", alpha=0.3)
     figure.legend(fontsize="small", ncols=3, loc="outside lower center")
     if has_cost:
         cost = panels[0][1]
-        for index, line in enumerate(lines):
+        for line in lines:
             x, y = line.mean("gflops"), line.summary.mean
             spread = None if math.isnan(line.summary.deviation) else line.summary.deviation
-            cost.errorbar(x, y, spread, fmt="o", color=f"C{index % 10}", capsize=3)
+            cost.errorbar(x, y, spread, fmt="o", color="C0", elinewidth=1, alpha=0.7)
         cost.set(xscale="log", xlabel="GFLOPs", ylabel="mIoU on val: mean and sd")
         plain_log_ticks(cost.xaxis)
         cost.margins(0.2)
         cost.grid(alpha=0.3)
-        name_points(cost, [(line.label, line.mean("gflops"), line.summary.mean) for line in lines], 8)
+        points = [(str(number), line.mean("gflops"), line.summary.mean) for number, line in enumerate(lines, 1)]
+        name_points(cost, sorted(points, key=lambda point: -point[1]), 9)  # of two, the right one's is on the right
     save_figure(figure, path, spec.title)
