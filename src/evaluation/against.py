@@ -81,7 +81,7 @@ def compare(
 
 def _comparable(evaluation: Evaluation) -> object:
     """Returns the parts of a protocol that two evaluations to compare share."""
-    return replace(evaluation.protocol, precision="", taints=(), is_other_data=False)
+    return replace(evaluation.protocol, precision="", file="", taints=(), is_other_data=False)
 
 
 def _aligned(first: PerImage, second: PerImage, path: Path) -> tuple[np.ndarray, np.ndarray]:

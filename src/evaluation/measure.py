@@ -55,7 +55,7 @@ def evaluate(
     described = protocol(trainer, task, data, split)
     if engine is not None:
         task.network = use_engine(engine, task.network)
-        described = replace(described, precision=engine.record.options.title)
+        described = replace(described, precision=engine.record.options.title, file=engine.record.digest[:8])
     described = replace(described, taints=find_taints(data, split, leakage_of(run, weights)))
     samples = data.samples(split)
     with _folder(trainer, output, evaluation_key(described, which)) as folder:

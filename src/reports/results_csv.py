@@ -72,7 +72,7 @@ def result_row(facts: RunSummary, evaluation: Evaluation, *, is_own: bool) -> Re
         split=protocol.split,
         images=protocol.images,
         inference=protocol.inference,
-        precision=protocol.precision,
+        precision=protocol.arithmetic,
         checkpoint=checkpoint.name,
         is_own=is_own,
         taints="; ".join(map(str, protocol.taints)),

@@ -69,11 +69,17 @@ class Protocol:
     taints: tuple[Taint, ...] = ()  # empty if the weights have seen none of the images
     # Whether the run was evaluated before on other data of the same split: the tag then names the fingerprint.
     is_other_data: bool = False
+    file: str = ""  # first digits of the digest of the exported file that was evaluated; empty for the network itself
 
     @property
     def split(self) -> str:
         """The splits as text."""
         return join_splits(self.splits)
+
+    @property
+    def arithmetic(self) -> str:
+        """The precision, of an exported file with the digits of the file: `onnx int8 1a2b3c4d`."""
+        return f"{self.precision} {self.file}".rstrip()
 
     def add_texts(self, content: dict[str, Any]) -> dict[str, Any]:
         """Puts texts into the JSON object in place of splits and taints, which move to `fields`."""
@@ -93,7 +99,7 @@ class Checkpoint:
 
 def evaluation_key(protocol: Protocol, checkpoint: str) -> str:
     """Returns the name of the folder that an evaluation by this protocol has in `evaluations/`."""
-    facts = (protocol.labels, protocol.split, protocol.data, protocol.inference, protocol.precision, checkpoint)
+    facts = (protocol.labels, protocol.split, protocol.data, protocol.inference, protocol.arithmetic, checkpoint)
     return f"{protocol.splits[0].name}-{sha256(repr(facts).encode()).hexdigest()[:8]}"
 
 
@@ -126,7 +132,7 @@ class Evaluation:
         if protocol.is_other_data:
             tag += f", other data {protocol.data}"
         if protocol.precision != "32-true":
-            tag += f", {protocol.precision}"
+            tag += f", {protocol.arithmetic}"
         if self.checkpoint.name != "best":
             tag += f", checkpoint {self.checkpoint.name}"
         if protocol.taints:

@@ -14,6 +14,7 @@ from src.config.export_plan import find_engine
 from src.errors import UserError
 from src.evaluation.engine import Engine
 from src.evaluation.exported import ExportOptions
+from src.files import read_json
 from src.inference import Protocol, predict_scores, resize
 from src.models.network import Network
 from src.runs.folder import RunFolder
@@ -92,9 +93,15 @@ def test_eval_and_predict_run_the_file(run: RunFolder, tmp_path: Path, cli, fail
     assert f"{path}: exists, and nothing is overwritten" in fails("export", f"run={run.path}")
     cli("eval", f"run={run.path}", "engine=onnx", "data.num_workers=0")
     own, other = run.read_results().evaluations.values()
-    assert other.tag == f"{own.tag}, onnx fp32"
+    digest = read_json(run.path / "network.onnx.json")["digest"][:8]
+    assert other.tag == f"{own.tag}, onnx fp32 {digest}"
     assert np.abs(np.array(own.matrix) - np.array(other.matrix)).sum() <= 0.001 * np.array(own.matrix).sum()
     assert (run.path / "evaluations" / other.key).is_dir()
+
+    pairs = cli("export", f"run={run.path}", "batch_size=2", f"out={tmp_path / 'pairs.onnx'}")
+    cli("eval", f"run={run.path}", f"engine={pairs}", "data.num_workers=0")
+    assert list(run.read_results().evaluations.values())[:2] == [own, other], "another file's figures replace none"
+    assert len(run.read_results().evaluations) == 3
 
     photo = tmp_path / "photo.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (70, 90, 3), dtype=np.uint8)).save(photo)
@@ -115,4 +122,4 @@ def test_eval_and_predict_run_the_file(run: RunFolder, tmp_path: Path, cli, fail
     assert "its content is not that of its record network.onnx.json" in fails("eval", *at, "engine=onnx")
     (run.path / "network.onnx.json").unlink()
     assert "has no record beside it (network.onnx.json); make it" in fails("eval", *at, "engine=onnx")
-    assert replace(own.protocol, precision="onnx fp32") == other.protocol
+    assert replace(own.protocol, precision="onnx fp32", file=digest) == other.protocol

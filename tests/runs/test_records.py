@@ -49,6 +49,7 @@ def test_an_evaluation_has_texts_and_their_fields() -> None:
         "images": 2,
         "data": "0123456789ab",
         "is_other_data": False,
+        "file": "",
         "inference": "whole",
         "precision": "32-true",
         "taints": texts,
@@ -70,6 +71,15 @@ def test_tags_name_what_is_not_usual() -> None:
         "streets-11 val (2 images), whole at own size, bf16-mixed, checkpoint last"
     )
     assert evaluation(Split("train")).tag == "streets-11 train (2 images), whole"
+
+
+def test_figures_of_two_exported_files_stand_side_by_side(tmp_path: Path) -> None:
+    files = [evaluation(precision="onnx int8", file=digits) for digits in ("1a2b3c4d", "5e6f7a8b")]
+    for each in files:
+        RunFolder(tmp_path).add_evaluation(each, finished=False)
+    assert list(RunFolder(tmp_path).read_results().evaluations.values()) == files
+    assert files[0].tag == "streets-11 val (2 images), whole, onnx int8 1a2b3c4d"
+    assert files[0].key != files[1].key
 
 
 def test_figures_that_do_not_exist_are_null(tmp_path: Path) -> None:

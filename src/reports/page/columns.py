@@ -146,7 +146,7 @@ def _method(evaluation: Evaluation) -> list[str]:
     protocol, checkpoint = evaluation.protocol, evaluation.checkpoint
     return [
         protocol.inference,
-        *([] if protocol.precision == "32-true" else [protocol.precision]),
+        *([] if protocol.precision == "32-true" else [protocol.arithmetic]),
         *([] if checkpoint.name == "best" else [f"checkpoint {checkpoint.name}"]),
     ]
 
