@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from src.data.file_faults import mask_fault, pictures_fault
 from src.data.frame import RGB, ArrayFrame, ImageForm, Sample
 from src.errors import DataError, UserError
 
@@ -40,7 +41,8 @@ def read_image(path: Path, form: ImageForm = RGB) -> np.ndarray:
     """Returns uint8 `(H, W, C)`, turned upright by its EXIF tag: RGB, and with 4 channels the fourth one.
 
     Raises:
-        DataError: the file cannot be decoded whole, has other bits or channels than the form, or transparent pixels.
+        DataError: the file cannot be decoded whole, has several pictures, transparent pixels, or other bits or channels
+            than the form.
     """
     if form.span is not None:
         return _read_deep(path, form, form.span)
@@ -69,8 +71,11 @@ def _read_deep(path: Path, form: ImageForm, span: tuple[int, int]) -> np.ndarray
             image.verify()
         with Image.open(io.BytesIO(data)) as image:
             image.load()  # OpenCV would decode a file that is cut off as far as it goes
+            several = pictures_fault(image, data)
             turn = image.getexif().get(ORIENTATION, 1)
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if several:
+        raise DataError(path, "pixel format", several)
     if pixels is None or pixels.dtype != np.uint16:
         bits = "others" if pixels is None else 8 * pixels.itemsize
         raise DataError(path, "pixel format", f"data.range={list(span)} is for images of 16 bits; this one has {bits}")
@@ -212,7 +217,7 @@ def _upright(path: Path, is_mask: bool = False, channels: int = 3) -> Image.Imag
             image.verify()  # a PNG's checksums, which decoding ignores: damage could be wrong pixels (.6 ms for 2.5 MB)
         with Image.open(io.BytesIO(data)) as image:
             packing = " ".join(str(tile.args) for tile in image.tile)  # such as RGB;16B, which is decoded to 8 bits
-            fault = _mask_fault(image, data, packing) if is_mask else None
+            fault = (mask_fault(image, data, packing) if is_mask else None) or pictures_fault(image, data)
             if channels == 4 and re.match(r"\('RGB[Xa]'", packing):
                 # A TIFF's fourth channel of no stated meaning, which Pillow drops; or alpha that has been multiplied
                 # into RGB, by which Pillow divides. Both are read as they are stored.
@@ -226,18 +231,6 @@ def _upright(path: Path, is_mask: bool = False, channels: int = 3) -> Image.Imag
     if fault:
         raise DataError(path, "pixel format", fault)
     return image
-
-
-def _mask_fault(image: Image.Image, data: bytes, packing: str) -> str | None:
-    """Returns why the format of an opened file may change or hide labels; None if it does not."""
-    is_lossy_webp = image.format == "WEBP" and b"VP8 " in data[:64]
-    if image.format in ("JPEG", "MPO") or image.info.get("compression") == "jpeg" or is_lossy_webp:
-        return f"lossy compression ({image.format}) blends labels; export the mask again as PNG"
-    if found := re.search(r"\bL;([24])\b", packing):
-        return f"greys of {found.group(1)} bits are no plain labels; save the mask with 8 bits per pixel"
-    if getattr(image, "n_frames", 1) > 1:
-        return f"holds {getattr(image, 'n_frames', 1)} pictures; save the mask as a PNG with one"
-    return None
 
 
 def _check_opaque(path: Path | str, image: Image.Image) -> None:

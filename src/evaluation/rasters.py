@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from src.data.file_faults import several_pictures
 from src.errors import DataError
 from src.evaluation.optional import need
 from src.evaluation.segmenter import FULL, Segmented, Segmenter
@@ -105,6 +106,8 @@ def _bands(source: Path, raster: Any) -> list[int]:
     """Returns the numbers of the bands that are red, green and blue."""
     from rasterio.enums import ColorInterp
 
+    if raster.subdatasets:
+        raise DataError(source, "pixel format", several_pictures(len(raster.subdatasets)))
     if any(kind != "uint8" for kind in raster.dtypes):
         text = f"{raster.dtypes[0]} pixels are no bytes; convert it, such as by gdal_translate -ot Byte -scale"
         raise DataError(source, "pixel format", text)

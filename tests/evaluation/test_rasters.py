@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+from PIL import Image
 from rasterio import Affine
 
 from src.data.reading import read_image
@@ -121,6 +122,12 @@ def test_what_cannot_be_segmented_is_named_with_the_remedy(
     (line,) = predict(weights, deep, tmp_path / "out", wanted).unread
     assert line == f"{deep}: uint16 pixels are no bytes; convert it, such as by gdal_translate -ot Byte -scale"
     assert not (tmp_path / "out" / "labels" / "deep.tif").exists()
+    page, several = Image.fromarray(pixels.transpose(1, 2, 0)), tmp_path / "several.tif"
+    page.save(several, save_all=True, append_images=[page])
+    with monkeypatch.context() as small:
+        small.setattr(raster_files, "LARGEST", 1000)
+        (line,) = predict(weights, several, tmp_path / "out", wanted).unread
+    assert line == f"{several}: holds 2 pictures; save the one that is meant as a file of its own"
     usual = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "rasterio" else usual(name))
     with pytest.raises(
