@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from src.runs.records import Evaluation
 
 @dataclass(frozen=True)
 class AgainstRecord:
-    """Content of `evaluations/<key>/against_<run>.json`."""
+    """Content of `evaluations/<key>/against_<run>_<digest of its path>.json`."""
 
     run: str  # path of the run that this one is compared with
     key: str  # of its evaluation
@@ -75,8 +76,13 @@ def compare(
     first, second = find_images(run.path, evaluation.key), find_images(other.path, chosen.key)
     result = paired(*_aligned(first, second, other.path))
     record = AgainstRecord(str(other.path), chosen.key, chosen.checkpoint.name, len(first.rows), result)
-    write_json(run.path / EVALUATIONS / evaluation.key / f"against_{other.path.name}.json", record)
+    write_json(run.path / EVALUATIONS / evaluation.key / record_name(other.path), record)
     return record
+
+
+def record_name(other: Path) -> str:
+    """Returns the name of the record of a comparison; runs of one name in other folders have names of their own."""
+    return f"against_{other.name}_{sha256(str(other.resolve()).encode()).hexdigest()[:6]}.json"
 
 
 def _comparable(evaluation: Evaluation) -> object:

@@ -7,6 +7,7 @@ import pytest
 
 from src.errors import UserError
 from src.evaluation.against import _aligned, compare
+from src.files import read_json
 from src.runs.folder import RunFolder
 from src.runs.per_image import EVALUATIONS, ImageFacts, PerImage, describe_images, write_images
 from src.runs.records import Evaluation
@@ -67,6 +68,15 @@ def test_an_evaluation_is_not_compared_with_itself(tmp_path: Path) -> None:
         compare(run, own, run, [own])
     (tmp_path / "link").symlink_to(run.path)
     assert compare(run, own, RunFolder(tmp_path / "link"), [own, plain]).key == plain.key
+
+
+def test_records_of_runs_of_one_name_stand_side_by_side(tmp_path: Path) -> None:
+    run, others = RunFolder(tmp_path / "run"), [RunFolder(tmp_path / folder / "same") for folder in ("a", "b")]
+    own = evaluated(run, "best", "32-true", x=3, y=4)
+    for other in [*others, others[0]]:
+        compare(run, own, other, [evaluated(other, "best", "32-true", x=1, y=2)])
+    records = [read_json(path) for path in (run.path / EVALUATIONS / own.key).glob("against_same_*.json")]
+    assert sorted(record["run"] for record in records) == [str(other.path) for other in others]
 
 
 def evaluated(run: RunFolder, checkpoint: str, precision: str, **counts: int) -> Evaluation:
