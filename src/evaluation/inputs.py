@@ -72,8 +72,11 @@ def find_inputs(given: str | Sequence[str], *, recursive: bool = False) -> Found
     """Returns the images of a file, a folder, a pattern (`photos/*.jpg`), a list in a text file, or several paths.
 
     Raises:
-        UserError: as `find_images`; or nothing fits the pattern, or the list names no file that is there.
+        UserError: as `find_images`; or nothing fits the pattern, the list names no file that is there, or a path is
+            empty.
     """
+    if "" in ([given] if isinstance(given, str) else given):
+        raise UserError("input=: has an empty path; give a file, a folder or a pattern; input=. is this folder")
     if not isinstance(given, str):
         return _of_list("input", [Path(each) for each in given])
     path = Path(given)

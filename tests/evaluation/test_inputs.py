@@ -194,3 +194,14 @@ def test_a_large_folder_is_listed_by_one_call_and_few_headers(tmp_path: Path, mo
         found[number] = listing
     assert found[300] == found[3000]
     assert found[300]["scandir"] == 1
+
+
+@pytest.mark.parametrize("given", ["", ["", "a.png"]])
+def test_an_empty_path_is_not_the_working_directory(
+    given: str | list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"^input=: has an empty path; give a file"):
+        find_inputs(given)
+    assert list(find_inputs(".").files) == ["a.png"]
