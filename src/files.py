@@ -65,6 +65,23 @@ def atomic_folder(path: Path, busy: str) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
+def walk(top: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """Yields each folder at or beneath a folder, its sub-folders sorted (which may be cut down) and its files.
+
+    Links to folders are followed, after everything else. Each folder comes once, so that links in a circle end.
+    """
+    tops, seen = [str(top)], set[str]()
+    for start in tops:
+        for path, inner, files in os.walk(start):
+            if (real := os.path.realpath(path)) in seen:
+                inner.clear()
+                continue
+            seen.add(real)
+            inner.sort()
+            yield Path(path), inner, files
+            tops += filter(os.path.islink, (os.path.join(path, name) for name in inner))
+
+
 def beside(path: Path) -> Path:
     """Returns the folder in which `atomic_folder` has the content of `path` written, by any process."""
     return path.with_name(f".{path.name}.tmp")

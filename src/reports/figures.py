@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from src.files import damaged, has_file
+from src.files import damaged, has_file, walk
 from src.reports.dashboard import Pictures
 from src.runs.folder import AVERAGE, FOLDS, RESULTS, STAGES, RunFolder
 from src.runs.marks import mark, notes
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 def find_folders(folder: Path) -> list[Path]:
     """Returns the folders with records of which `draw` makes figures, at or beneath a folder."""
-    return sorted({path.parent for name in (RESULTS, FOLDS, STAGES) for path in folder.rglob(name)})
+    return sorted(path for path, _, files in walk(folder) if {RESULTS, FOLDS, STAGES} & set(files))
 
 
 def draw(folder: Path) -> Pictures:

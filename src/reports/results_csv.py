@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from src.errors import UserError
-from src.files import damaged, write_text
+from src.files import damaged, walk, write_text
 from src.runs.folder import RESULTS, RunFolder
 from src.runs.records import Evaluation
 from src.runs.summary import RunSummary, summarise
@@ -94,8 +94,7 @@ def collect(folders: Iterable[Path]) -> tuple[list[ResultRow], list[str]]:
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"{folder}: no such folder; give run folders, or folders above them")
-        for path in sorted(folder.rglob(RESULTS)):
-            run = RunFolder(path.parent)
+        for run in (RunFolder(path) for path, _, files in walk(folder) if RESULTS in files):
             if not (run.config.is_file() and run.environment.is_file()):
                 left_out.append(f"{run.path}: is not complete (no {run.config.name} or {run.environment.name})")
             elif not (results := run.read_results()).finished:

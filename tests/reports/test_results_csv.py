@@ -13,6 +13,8 @@ from scripts.collect_results import main
 from scripts.list_zoo import is_current
 from src.errors import UserError
 from src.evaluation.publish import LARGEST
+from src.reports.figures import find_folders
+from src.reports.page.content import find_records
 from src.reports.results_csv import ResultRow, collect, merge, read_rows, write_rows
 from src.reports.zoo import EMPTY, read_entries, read_entry, zoo_table
 from src.runs.folder import RunFolder
@@ -107,3 +109,21 @@ def test_every_network_of_the_zoo_is_whole() -> None:
         assert not places(run.read_environment())
     with pytest.raises(UserError, match=r"has no weights\.safetensors"):
         read_entry(ROOT)
+
+
+def test_links_to_runs_are_followed_once(tmp_path: Path) -> None:
+    """By src.report, src.draw and the CSV; links in a circle end, and a run keeps its own path if it has one there."""
+    run, folder = RunFolder(tmp_path / "elsewhere" / "run"), tmp_path / "runs" / "group"
+    run.add_evaluation(evaluation(), finished=False)
+    folder.mkdir(parents=True)
+    (folder / "link").symlink_to(run.path)
+    (folder / "link2").symlink_to(run.path)
+    (folder / "circle").symlink_to(tmp_path / "runs")
+    own = RunFolder(tmp_path / "runs" / "own")
+    own.add_evaluation(evaluation(), finished=False)
+    (folder / "a").symlink_to(own.path)
+    assert list(find_records([tmp_path / "runs"])) == [own.path, folder / "link"]
+    assert find_folders(tmp_path / "runs") == [folder / "link", own.path]
+    assert collect([tmp_path / "runs"])[1] == [
+        f"{path}: is not complete (no config.yaml or environment.json)" for path in (own.path, folder / "link")
+    ]

@@ -1,6 +1,5 @@
 """Reads what a report shows: runs, their evaluations, curves and costs, cross-validations, averages and stages."""
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from src.errors import UserError
-from src.files import has_file
+from src.files import has_file, walk
 from src.reports.page.gallery import Gallery, read_galleries
 from src.runs.folder import AVERAGE, FOLDS, RESULTS, STAGES, RunFolder
 from src.runs.metrics_csv import Row, read_metrics
@@ -109,11 +108,11 @@ def read_content(folders: Iterable[Path], title: str, num_images: int, width: in
 def find_records(folders: Iterable[Path]) -> Iterator[Path]:
     """Yields the folders at or beneath some folders that have a record; nothing beneath a run folder."""
     for top in folders:
-        for path, inner, files in os.walk(top):
+        for path, inner, files in walk(top):
             if {"config.yaml", RESULTS, FOLDS, STAGES} & set(files):
-                yield Path(path)
+                yield path
             is_run = "config.yaml" in files
-            inner[:] = [] if is_run else sorted(name for name in inner if not name.startswith("."))
+            inner[:] = [] if is_run else [name for name in inner if not name.startswith(".")]
 
 
 def read_run(run: RunFolder) -> ReportRun:
