@@ -6,10 +6,8 @@ import re
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-SUBFILE_TYPE, COPY_OR_MASK = (
-    254,
-    0b101,
-)  # tag of a TIFF's page; its bits of a smaller copy and of a mask of transparency
+SUBFILE_TYPE = 254  # tag of a TIFF's page
+COPY_OR_MASK = 0b101  # its bits of a smaller copy and of a mask of transparency
 
 
 def mask_fault(image: Image.Image, data: bytes, packing: str) -> str | None:
