@@ -35,6 +35,7 @@ class Frame:
     number: int
     time: float
     image: np.ndarray
+    aspect: Fraction  # width of a pixel by its height: not 1 in films that players stretch
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ def _write(
             frames = _frames(source, container, stream, num_frames)
             for drawn in segmenter.in_order(work, frames, lambda frame: frame.image.size // 3):
                 for kind, encoder in encoders.items():
-                    encoder.write(drawn.pictures[kind], drawn.frame.time)
+                    encoder.write(drawn.pictures[kind], drawn.frame)
                 shares = (f"{share:.6f}" for share in drawn.shares)
                 table.writerow([drawn.frame.number, f"{drawn.frame.time:.3f}", *shares])
                 count += 1
@@ -172,9 +173,10 @@ def _frames(source: Path, container: Any, stream: Any, num_frames: int | None) -
             image = frame.to_ndarray(format="rgb24")
         except FFmpegError as error:
             raise DataError(source, "unreadable", f"frame {number} cannot be decoded ({error})") from error
-        image = np.ascontiguousarray(np.rot90(image, round(frame.rotation / 90)))
+        turns = round(frame.rotation / 90)
+        image, aspect = np.ascontiguousarray(np.rot90(image, turns)), stream.sample_aspect_ratio or Fraction(1)
         last = last + 1 / FPS if frame.time is None else frame.time
-        yield Frame(number, last, image)
+        yield Frame(number, last, image, 1 / aspect if turns % 2 else aspect)
         number += 1
 
 
@@ -189,8 +191,11 @@ class _Encoder:
     def __enter__(self) -> "_Encoder":
         return self
 
-    def write(self, picture: np.ndarray, seconds: float) -> None:
-        """Adds a picture uint8 `(H, W, 3)`; of an odd height or width the last line is repeated, as H.264 needs it."""
+    def write(self, picture: np.ndarray, of: Frame) -> None:
+        """Adds a picture uint8 `(H, W, 3)` at the time of a frame, whose pixels have the same shape.
+
+        Of an odd height or width the last line is repeated, as H.264 needs it.
+        """
         import av
         from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 
@@ -200,7 +205,7 @@ class _Encoder:
             self.container = av.open(str(self.path), "w", options={"movflags": "faststart"})
             stream: Any = self.container.add_stream(CODEC, rate=self.rate, options=SETTINGS)
             stream.height, stream.width = picture.shape[:2]
-            stream.pix_fmt = "yuv420p"
+            stream.pix_fmt, stream.codec_context.sample_aspect_ratio = "yuv420p", of.aspect
             stream.codec_context.time_base = Fraction(1, CLOCK)
             # Stated, since players guess the matrix by the size of the picture.
             stream.codec_context.colorspace = Colorspace.ITU709
@@ -214,7 +219,7 @@ class _Encoder:
         frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(
             format="yuv420p", dst_colorspace=Colorspace.ITU709
         )
-        self.last = max(self.last + 1, round(seconds * CLOCK))
+        self.last = max(self.last + 1, round(of.time * CLOCK))
         frame.pts, frame.time_base = self.last, Fraction(1, CLOCK)
         self.container.mux(self.stream.encode(frame))
 

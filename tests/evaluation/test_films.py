@@ -38,12 +38,13 @@ class ByBrightness(torch.nn.Module):
 
 @pytest.fixture
 def film(tmp_path: Path) -> Path:
-    """Six frames of 62x45 whose upper rows are white, one more band of 5 rows per frame."""
+    """Six frames of 62x44 whose upper rows are white, one more band of 4 rows per frame; pixels are 4:3."""
     path = tmp_path / "drive.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25, options={"crf": "0"})
         stream.width, stream.height, stream.pix_fmt = 62, 44, "yuv444p"
         stream.codec_context.time_base = Fraction(1, 1000)
+        stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
         for number, ticks in enumerate(TICKS):
             picture = np.zeros((44, 62, 3), dtype=np.uint8)
             picture[: 4 * (number + 1)] = 255
@@ -70,6 +71,11 @@ def decode(path: Path) -> list[tuple[float, np.ndarray]]:
         return [(frame.time, frame.to_ndarray(format="rgb24")) for frame in container.decode(video=0)]
 
 
+def pixel_shape(path: Path) -> Fraction | None:
+    with av.open(str(path)) as container:
+        return container.streams.video[0].sample_aspect_ratio
+
+
 def rows_of(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
@@ -86,6 +92,7 @@ def test_a_film_keeps_times_size_and_shows_the_classes(film: Path, tmp_path: Pat
     assert [float(row[CLASSES[1]]) for row in rows] == pytest.approx([4 * (n + 1) / 44 for n in range(6)], abs=1e-6)
     assert len(sorted((out / "labels").iterdir())) == 6
     frames = decode(out / "drive_colours.mp4")
+    assert pixel_shape(out / "drive_colours.mp4") == Fraction(4, 3)
     assert [time for time, _ in frames] == pytest.approx([ticks / 1000 for ticks in TICKS], abs=1e-3)
     for number, (_, picture) in enumerate(frames):
         assert picture.shape == (44, 62, 3)
@@ -100,6 +107,7 @@ def test_a_film_that_a_phone_marks_as_turned_is_upright(film: Path, tmp_path: Pa
     place = data.index(STRAIGHT, data.index(b"tkhd"))
     film.write_bytes(data[:place] + QUARTER + data[place + len(QUARTER) :])
     segment(film, tmp_path / "out", ("colours",))
+    assert pixel_shape(tmp_path / "out" / "drive_colours.mp4") == Fraction(3, 4)
     for number, (_, picture) in enumerate(decode(tmp_path / "out" / "drive_colours.mp4")):
         assert picture.shape == (62, 44, 3)
         # The upper rows are on the right after a quarter turn to the right.
