@@ -72,7 +72,7 @@ class BestAndLast(Checkpoint):
         self._deferral.begin()
 
     def on_train_batch_start(self, trainer: L.Trainer, task: SegmentationTask, batch: Any, batch_idx: int) -> None:
-        if trainer.current_epoch + 1 == trainer.max_epochs:
+        if trainer.current_epoch + 1 == trainer.max_epochs:  # at any batch: a run may continue within it
             trainer.check_val_every_n_epoch = 1
         every_n: int = trainer.log_every_n_steps  # pyright: ignore[reportAttributeAccessIssue]  # set from outside
         is_asked = trainer.world_size == 1 or batch_idx % every_n == 0  # the ranks would wait for each other

@@ -180,7 +180,7 @@ def test_ranks_agree_only_at_the_steps_that_are_logged(tmp_path: Path) -> None:
     trainer: Any = SimpleNamespace(
         world_size=2, log_every_n_steps=2, accumulate_grad_batches=1, is_global_zero=False, current_epoch=0,
         strategy=SimpleNamespace(reduce=reduce, root_device=torch.device("cpu")), save_checkpoint=lambda path: None,
-        num_training_batches=9,
+        num_training_batches=9, max_epochs=2,
     )  # fmt: skip
     callback, task = BestAndLast(str(tmp_path), "val/miou"), small_task()
     for batch in range(4):
