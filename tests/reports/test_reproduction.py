@@ -76,3 +76,11 @@ def test_the_plot_has_a_panel_of_cost_only_if_it_was_counted(tmp_path: Path, gfl
     with Image.open(path) as image:
         width = image.width
     assert (width > 1000) is not math.isnan(gflops)
+
+
+def test_points_of_cost_have_the_numbers_of_their_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their labels would cover each other; the right one of two points is named first."""
+    named: list[tuple[str, float, float]] = []
+    monkeypatch.setattr("src.reports.plotting.name_points", lambda axes, points, size: named.extend(points))
+    plot_table(SPEC, [row("low", 0, 0.3, gflops=2), row("high", 0, 0.6, gflops=4)], tmp_path / "table.png")
+    assert named == [("2", 4, 0.6), ("1", 2, 0.3)]
