@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from src.files import HOME, PACKAGE
@@ -32,7 +32,7 @@ def describe_session(module: str, words: Sequence[str] | None = None, *, continu
         "git_changes": bool(_git("status", "--porcelain")),
         "code": code_digest(),
         "python": platform.python_version(),
-        "versions": {package: version(package) for package in PACKAGES},
+        "versions": {package: _version(package) for package in PACKAGES},
         "machine": describe_machine(),
     }
 
@@ -63,6 +63,14 @@ def code_digest() -> str:
         for path in sorted(folder.rglob(pattern)):
             content.update(path.relative_to(HOME).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
     return content.hexdigest()[:12]
+
+
+def _version(package: str) -> str | None:
+    """None where a node has a package's modules without its metadata, or trains without wandb."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _git(*arguments: str) -> str:
