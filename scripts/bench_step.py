@@ -1,11 +1,13 @@
 """Compares the time of a training step with the plain way's: `python scripts/bench_step.py` (minutes on a CPU).
 
-    python scripts/bench_step.py [--backbones resnet18,efficientnet_lite0] [--size 192 256] [--batch 4] [--threads 1]
+    python scripts/bench_step.py [--networks unet/resnet18,deeplabv3plus/resnet50] [--size 192 256] [--batch 4]
 
-U-Net, 11 classes, CE + Dice, AdamW, random weights, images that are in memory already. The plain way: smp's U-Net with
-smp's DiceLoss and F.cross_entropy, 32 bits, NCHW, torch's defaults. This project's: the network, loss and optimiser of
-conf/, in 32 bits and with bfloat16 by autocast, as `trainer.precision` sets it. All ways take a step in turn in one
-process, which makes their ratios least sensitive to other work on the machine; medians, the first steps left out.
+11 classes, CE + Dice, AdamW, random weights, images that are in memory already. The plain way: smp's network (for
+PSPNet, whose smp version has another structure, this project's), smp's DiceLoss and F.cross_entropy, NCHW, torch's
+defaults, in 32 bits and with bfloat16 by autocast. This project's: the network, loss and optimiser of conf/, as
+`trainer=gpu` or `trainer=cpu` sets them. All ways take a step in turn in one process, which makes their ratios least
+sensitive to other work on the machine; medians, the first steps left out. On a CUDA device also the peak memory of a
+step above weights and the optimiser's state.
 """
 
 import argparse
@@ -22,17 +24,19 @@ import torch
 import torch.nn.functional as F
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
+from omegaconf import DictConfig
+from torch import Tensor, nn
 
 from src.config.resolvers import register_resolvers
 
 CONF = Path(__file__).parents[1] / "conf"
 K = 11
-Step = Callable[[], float]
+Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--backbones", default="resnet18,resnet50,efficientnet_lite0")
+    parser.add_argument("--networks", default="unet/resnet18,unet/resnet50,unet/efficientnet_lite0")
     parser.add_argument("--size", type=int, nargs=2, default=[192, 256])
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=8)
@@ -42,77 +46,114 @@ def main() -> None:
     register_resolvers()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {options.threads} threads"
-    print(f"{where}: U-Net, batch {options.batch} of {options.size[0]}x{options.size[1]}, medians of {options.repeats}")
-    print(f"{'backbone':<20}{'way':<14}{'s per step':>11}{'images/s':>10}{'ratio':>7}{'first loss':>12}{'last':>8}")
-    for backbone in options.backbones.split(","):
-        compare(backbone, options, device)
+    height, width = options.size
+    print(
+        f"{where}, torch {torch.__version__}: batch {options.batch} of {height}x{width}, medians of {options.repeats}"
+    )
+    print(
+        f"{'network':<26}{'parameters':>11}  {'way':<18}{'s per step':>11}{'images/s':>10}{'ratio':>7}"
+        f"{'first loss':>12}{'last':>8}{'peak GiB':>10}"
+    )
+    for network in options.networks.split(","):
+        compare(*network.split("/"), options, device)
 
 
-def compare(backbone: str, options: argparse.Namespace, device: str) -> None:
+def compare(model: str, backbone: str, options: argparse.Namespace, device: str) -> None:
     generator = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (options.batch, 3, *options.size), dtype=torch.uint8, generator=generator).to(device)
     mask = torch.randint(0, K, (options.batch, *options.size), dtype=torch.uint8, generator=generator).to(device)
-    steps = {
-        "plain": plain_step(backbone, image, mask),
-        "32-true": own_step(backbone, image, mask, bfloat16=False),
-        "bf16-mixed": own_step(backbone, image, mask, bfloat16=True),
+    ways = {
+        (name, bits): Way(*parts(model, backbone), image, mask, bfloat16=bits == "bf16")
+        for name, parts in (("plain", plain_parts), ("this project", own_parts))
+        for bits in ("fp32", "bf16")
     }
-    times: dict[str, list[float]] = {way: [] for way in steps}
-    losses: dict[str, list[float]] = {way: [] for way in steps}
     for repeat in range(-2, options.repeats):  # the first two are not counted
-        for way, step in steps.items():
-            begin = time.perf_counter()
-            losses[way].append(step())  # reading the loss waits for the device
-            if repeat >= 0:
-                times[way].append(time.perf_counter() - begin)
-    usual = statistics.median(times["plain"])
-    for way in steps:
-        middle = statistics.median(times[way])
+        for way in ways.values():
+            way.step(counts=repeat >= 0)
+    usual = ways["plain", "fp32"].seconds
+    for (name, bits), way in ways.items():
         print(
-            f"{backbone:<20}{way:<14}{middle:11.3f}{options.batch / middle:10.2f}{usual / middle:7.2f}"
-            f"{losses[way][0]:12.4f}{losses[way][-1]:8.4f}",
+            f"{f'{model}/{backbone}':<26}{way.parameters / 1e6:10.2f}M  {f'{name}, {bits}':<18}{way.seconds:11.4f}"
+            f"{options.batch / way.seconds:10.2f}{usual / way.seconds:7.2f}{way.losses[0]:12.4f}{way.losses[-1]:8.4f}"
+            f"{max(way.memory, default=0) / 2**30:10.2f}",
             flush=True,
         )
 
 
-def own_step(backbone: str, image: torch.Tensor, mask: torch.Tensor, *, bfloat16: bool) -> Step:
-    """Builds one step of `SegmentationTask` with the optimiser of its configuration."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        overrides = ["model=unet", f"backbone={backbone}", "backbone.weights=null", "loss=ce_dice", "optimizer=adamw"]
-        cfg = compose("train", overrides).copy()
+class Way:
+    """A network, its loss and its optimiser, which take one step at a time."""
+
+    def __init__(
+        self, network: nn.Module, loss: Loss, is_own: bool, image: Tensor, mask: Tensor, *, bfloat16: bool
+    ) -> None:
+        self.network, self.loss, self.is_own = network.to(image.device).train(), loss, is_own
+        self.image, self.mask, self.bfloat16 = image, mask, bfloat16
+        self.optimiser = own_optimiser(network) if is_own else torch.optim.AdamW(network.parameters(), lr=1e-3)
+        self.parameters = sum(parameter.numel() for parameter in network.parameters())
+        self.times: list[float] = []
+        self.losses: list[float] = []
+        self.memory: list[int] = []
+
+    @property
+    def seconds(self) -> float:
+        return statistics.median(self.times)
+
+    def step(self, counts: bool) -> None:
+        is_cuda = self.image.is_cuda
+        torch.backends.cudnn.benchmark = self.is_own  # as in conf/trainer/gpu.yaml; torch's default: off
+        if is_cuda:
+            torch.cuda.reset_peak_memory_stats()
+            held = torch.cuda.memory_allocated()
+        begin = time.perf_counter()
+        with torch.autocast(self.image.device.type, torch.bfloat16, enabled=self.bfloat16):
+            value = self.loss(self.network, self.image, self.mask)
+        value.backward()
+        self.optimiser.step()
+        self.optimiser.zero_grad()
+        self.losses.append(float(value.detach()))  # which waits for the device
+        if counts:
+            self.times.append(time.perf_counter() - begin)
+            self.memory += [torch.cuda.max_memory_allocated() - held] if is_cuda else []
+
+
+def own_parts(model: str, backbone: str) -> tuple[nn.Module, Loss, bool]:
+    cfg = composed(f"model={model}", f"backbone={backbone}", "backbone.weights=null", "loss=ce_dice")
     cfg.data.classes = {f"class {index}": [index] * 3 for index in range(K)}
     cfg.data.mean, cfg.data.std = [0.5] * 3, [0.25] * 3
     torch.manual_seed(0)
-    network = instantiate(cfg.task.network, _convert_="all").to(image.device).train()
-    loss, optimiser = instantiate(cfg.task.loss, _convert_="all"), instantiate(cfg.task.optimizer)(network)
-
-    def step() -> float:
-        optimiser.zero_grad()
-        with torch.autocast(image.device.type, torch.bfloat16, enabled=bfloat16):
-            value = loss(network(image), mask, network.align_corners)["loss"]
-        value.backward()
-        optimiser.step()
-        return float(value.detach())
-
-    return step
+    network = instantiate(cfg.task.network, _convert_="all")
+    loss = instantiate(cfg.task.loss, _convert_="all")
+    return network, lambda net, image, mask: loss(net(image), mask, net.align_corners)["loss"], True
 
 
-def plain_step(backbone: str, image: torch.Tensor, mask: torch.Tensor) -> Step:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        name = compose("train", [f"backbone={backbone}"]).backbone.name
+def own_optimiser(network: nn.Module) -> torch.optim.Optimizer:
+    return instantiate(composed("optimizer=adamw").task.optimizer)(network)
+
+
+def plain_parts(model: str, backbone: str) -> tuple[nn.Module, Loss, bool]:
+    structure = {"unet": smp.Unet, "deeplabv3plus": smp.DeepLabV3Plus}.get(model)
     torch.manual_seed(0)
-    network = smp.Unet(name, encoder_weights=None, classes=K).to(image.device).train()
-    dice, optimiser = smp.losses.DiceLoss("multiclass"), torch.optim.AdamW(network.parameters(), lr=1e-3)
+    if structure is None:
+        network = own_parts(model, backbone)[0].to(memory_format=torch.contiguous_format)
+        network.channels_last = False
+    else:
+        network = structure(composed(f"backbone={backbone}").backbone.name, encoder_weights=None, classes=K)
+    dice = smp.losses.DiceLoss("multiclass")
 
-    def step() -> float:
-        optimiser.zero_grad()
-        logits, labels = network(image.float() / 255), mask.long()
-        value = F.cross_entropy(logits, labels) + dice(logits, labels)
-        value.backward()
-        optimiser.step()
-        return float(value.detach())
+    def loss(net: nn.Module, image: Tensor, mask: Tensor) -> Tensor:
+        outputs, labels = net(image if structure is None else image.float() / 255), mask.long()
+        values = []
+        for output in outputs if isinstance(outputs, tuple) else (outputs,):
+            logits = F.interpolate(output, image.shape[-2:], mode="bilinear") if structure is None else output
+            values.append(F.cross_entropy(logits, labels) + dice(logits, labels))
+        return values[0] + 0.4 * sum(values[1:])
 
-    return step
+    return network, loss, False
+
+
+def composed(*overrides: str) -> DictConfig:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("train", list(overrides)).copy()
 
 
 if __name__ == "__main__":
