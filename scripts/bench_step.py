@@ -4,10 +4,10 @@
 
 11 classes, CE + Dice, AdamW, random weights, images that are in memory already. The plain way: smp's network (for
 PSPNet, whose smp version has another structure, this project's), smp's DiceLoss and F.cross_entropy, NCHW, torch's
-defaults, in 32 bits and with bfloat16 by autocast. This project's: the network, loss and optimiser of conf/, as
-`trainer=gpu` or `trainer=cpu` sets them. All ways take a step in turn in one process, which makes their ratios least
-sensitive to other work on the machine; medians, the first steps left out. On a CUDA device also the peak memory of a
-step above weights and the optimiser's state.
+defaults, in 32 bits and with bfloat16 by autocast. This project's: the network, loss and optimiser of conf/, likewise;
+`tuned` lets cuDNN try all of its algorithms first (`trainer.benchmark=true`), `compiled` is `task.compile=true`. All
+ways take a step in turn in one process, which makes their ratios least sensitive to other work on the machine; medians,
+the first steps left out. On a CUDA device also the peak memory of a step above weights and the optimiser's state.
 """
 
 import argparse
@@ -37,6 +37,7 @@ Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", default="unet/resnet18,unet/resnet50,unet/efficientnet_lite0")
+    parser.add_argument("--ways", default="plain/fp32,plain/bf16,own/fp32,own/bf16")
     parser.add_argument("--size", type=int, nargs=2, default=[192, 256])
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=8)
@@ -52,7 +53,7 @@ def main() -> None:
     )
     print(
         f"{'network':<26}{'parameters':>11}  {'way':<18}{'s per step':>11}{'images/s':>10}{'ratio':>7}"
-        f"{'first loss':>12}{'last':>8}{'peak GiB':>10}"
+        f"{'first loss':>12}{'last':>8}{'peak GiB':>10}{'first s':>9}"
     )
     for network in options.networks.split(","):
         compare(*network.split("/"), options, device)
@@ -62,20 +63,20 @@ def compare(model: str, backbone: str, options: argparse.Namespace, device: str)
     generator = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (options.batch, 3, *options.size), dtype=torch.uint8, generator=generator).to(device)
     mask = torch.randint(0, K, (options.batch, *options.size), dtype=torch.uint8, generator=generator).to(device)
+    parts = {"plain": plain_parts, "own": own_parts}
     ways = {
-        (name, bits): Way(*parts(model, backbone), image, mask, bfloat16=bits == "bf16")
-        for name, parts in (("plain", plain_parts), ("this project", own_parts))
-        for bits in ("fp32", "bf16")
+        way: Way(*parts[way.split("/")[0]](model, backbone), image, mask, way.split("/")[1:])
+        for way in options.ways.split(",")
     }
     for repeat in range(-2, options.repeats):  # the first two are not counted
         for way in ways.values():
             way.step(counts=repeat >= 0)
-    usual = ways["plain", "fp32"].seconds
-    for (name, bits), way in ways.items():
+    usual = next(iter(ways.values())).seconds
+    for name, way in ways.items():
         print(
-            f"{f'{model}/{backbone}':<26}{way.parameters / 1e6:10.2f}M  {f'{name}, {bits}':<18}{way.seconds:11.4f}"
+            f"{f'{model}/{backbone}':<26}{way.parameters / 1e6:10.2f}M  {name:<18}{way.seconds:11.4f}"
             f"{options.batch / way.seconds:10.2f}{usual / way.seconds:7.2f}{way.losses[0]:12.4f}{way.losses[-1]:8.4f}"
-            f"{max(way.memory, default=0) / 2**30:10.2f}",
+            f"{max(way.memory, default=0) / 2**30:10.2f}{way.first:9.1f}",
             flush=True,
         )
 
@@ -84,12 +85,15 @@ class Way:
     """A network, its loss and its optimiser, which take one step at a time."""
 
     def __init__(
-        self, network: nn.Module, loss: Loss, is_own: bool, image: Tensor, mask: Tensor, *, bfloat16: bool
+        self, network: nn.Module, loss: Loss, is_own: bool, image: Tensor, mask: Tensor, options: list[str]
     ) -> None:
         self.network, self.loss, self.is_own = network.to(image.device).train(), loss, is_own
-        self.image, self.mask, self.bfloat16 = image, mask, bfloat16
+        self.image, self.mask, self.options = image, mask, options
+        if "compiled" in options:
+            self.network.compile()
         self.optimiser = own_optimiser(network) if is_own else torch.optim.AdamW(network.parameters(), lr=1e-3)
         self.parameters = sum(parameter.numel() for parameter in network.parameters())
+        self.first = 0.0  # seconds of the first step
         self.times: list[float] = []
         self.losses: list[float] = []
         self.memory: list[int] = []
@@ -100,17 +104,18 @@ class Way:
 
     def step(self, counts: bool) -> None:
         is_cuda = self.image.is_cuda
-        torch.backends.cudnn.benchmark = self.is_own  # as in conf/trainer/gpu.yaml; torch's default: off
+        torch.backends.cudnn.benchmark = "tuned" in self.options
         if is_cuda:
             torch.cuda.reset_peak_memory_stats()
             held = torch.cuda.memory_allocated()
         begin = time.perf_counter()
-        with torch.autocast(self.image.device.type, torch.bfloat16, enabled=self.bfloat16):
+        with torch.autocast(self.image.device.type, torch.bfloat16, enabled="bf16" in self.options):
             value = self.loss(self.network, self.image, self.mask)
         value.backward()
         self.optimiser.step()
         self.optimiser.zero_grad()
         self.losses.append(float(value.detach()))  # which waits for the device
+        self.first = self.first or time.perf_counter() - begin
         if counts:
             self.times.append(time.perf_counter() - begin)
             self.memory += [torch.cuda.max_memory_allocated() - held] if is_cuda else []
