@@ -6,6 +6,7 @@ import warnings
 MESSAGES = (
     r".*`isinstance\(treespec, LeafSpec\)` is deprecated",  # lightning 2.6.6 with torch 2.15: within these two
     r".*is smaller than the logging interval",  # the epoch's mean loss is logged in any case
+    r"GPU available but not used",  # accelerator=cpu is the user's choice
     r".*does not have many workers which may be a bottleneck",  # data.num_workers is the user's choice
     r".*checkpoint that ended before the epoch ended",  # the sampler goes on with the next sample
     r"Checkpoint directory .* exists and is not empty",

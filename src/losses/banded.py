@@ -23,9 +23,9 @@ from src.upsampling import RowUpsampling
 
 # Bytes of the logits of a band; the backward pass of a term holds about eight such tensors. An idle CPU is fastest with
 # bands that fit its cache (4 MiB); on a busy one threads wait for each other after every operation, and larger bands
-# have fewer operations. On a GPU larger bands save kernel launches.
+# have fewer operations. On a GPU larger bands save kernel launches, which small steps wait for.
 BAND_BYTES = {"cpu": 16 * 2**20}
-BAND_BYTES_ELSEWHERE = 24 * 2**20
+BAND_BYTES_ELSEWHERE = 64 * 2**20
 
 Weights = Mapping[str, Tensor | None]  # `pixel_weights` of each term by name
 
@@ -174,7 +174,12 @@ def score(
         return {}
     with torch.autocast(logits.device.type, enabled=False):
         bands = Bands(terms, logits, mask, weights, align_corners)
-        statistics: tuple[Tensor, ...] = _Statistics.apply(logits, mask, bands)  # pyright: ignore[reportAssignmentType]
+        statistics: Sequence[Tensor]
+        if len(bands.limits) == 1:  # nothing is gained by computing it again in the backward pass
+            (limits,) = bands.limits
+            statistics = bands.statistics(bands.source(logits, *limits), mask, *limits)
+        else:
+            statistics = _Statistics.apply(logits, mask, bands)  # pyright: ignore[reportAssignmentType]
         if torch.is_grad_enabled():  # in a validation the ranks have unequal numbers of batches
             pairs = zip(terms.values(), statistics, strict=True)
             statistics = tuple(sum_over_ranks(made) if term.adds_up else made for term, made in pairs)
@@ -196,9 +201,9 @@ class Bands:
         self.limits = [(start, min(height, start + rows)) for start in range(0, height, rows)]
 
     def source(self, logits: Tensor, start: int, stop: int) -> Tensor:
-        """A detached copy of the logits that affect rows start..stop-1 of the mask, in the loss's precision."""
+        """The logits that affect rows start..stop-1 of the mask, in the loss's precision."""
         # Contiguous: sums over pixels of one class are several times slower if the classes of a pixel lie together.
-        return logits[:, :, self.upsampling.needed(start, stop)].detach().to(self.dtype).contiguous()
+        return logits[:, :, self.upsampling.needed(start, stop)].to(self.dtype).contiguous()
 
     def statistics(self, source: Tensor, mask: Tensor, start: int, stop: int) -> list[Tensor]:
         """The statistics of each term for rows start..stop-1, from their `source`."""
@@ -244,7 +249,7 @@ class _Statistics(torch.autograd.Function):
         result = torch.zeros(logits.shape, dtype=bands.dtype, device=logits.device)
         with torch.autocast(logits.device.type, enabled=False):
             for limits in bands.limits:
-                source = bands.source(logits, *limits).requires_grad_()
+                source = bands.source(logits, *limits).detach().requires_grad_()
                 with torch.enable_grad():
                     statistics = bands.statistics(source, mask, *limits)
                 (gradient,) = torch.autograd.grad(statistics, source, bands.of_rows(gradients, *limits))
