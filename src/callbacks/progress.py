@@ -71,6 +71,7 @@ class Lines(Speed):
         super().__init__()
         self._every_s = every_s
         self._started, self._first, self._written = 0.0, 0.0, 0.0
+        self._validated: int | None = None  # the last epoch that was
 
     def on_train_start(self, trainer: L.Trainer, *args: Any) -> None:
         super().on_train_start(trainer, *args)
@@ -87,10 +88,17 @@ class Lines(Speed):
             figures = {name: value for name, value in trainer.callback_metrics.items() if name.startswith("train/")}
             self._write(trainer, figures, trainer.current_epoch + (batch_idx + 1) / batches, (batch_idx + 1, batches))
 
+    def on_validation_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
+        super().on_validation_end(trainer, task)
+        self._validated = trainer.current_epoch
+
     def on_train_epoch_end(self, trainer: L.Trainer, task: L.LightningModule) -> None:
         super().on_train_epoch_end(trainer, task)
         if trainer.is_global_zero:
-            self._write(trainer, trainer.callback_metrics, trainer.current_epoch + 1, None)
+            # Lightning keeps the figures of earlier epochs.
+            kinds = ("train/", "val/") if self._validated == trainer.current_epoch else ("train/",)
+            figures = {name: value for name, value in trainer.callback_metrics.items() if name.startswith(kinds)}
+            self._write(trainer, figures, trainer.current_epoch + 1, None)
 
     def _write(
         self, trainer: L.Trainer, figures: Mapping[str, Any], done: float, batches: tuple[int, int] | None

@@ -36,6 +36,12 @@ def test_each_epoch_has_a_line(tmp_path: Path, caplog: pytest.LogCaptureFixture)
     assert all(re.search(r"val mIoU 0\.\d{4}, [\d.e+]+ images/s, \d:\d\d:\d\d left$", text) for text in lines(caplog))
 
 
+def test_a_line_has_no_figures_of_an_earlier_validation(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "src.callbacks.progress"):
+        fit(tmp_path, small_task(), [Lines()], epochs=4, check_val_every_n_epoch=2)
+    assert ["val mIoU" in text for text in lines(caplog)] == [False, True, False, True]
+
+
 def test_long_epochs_have_lines_within(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "src.callbacks.progress"):
         fit(tmp_path, small_task(), [Lines(every_s=0.0)], epochs=2)
