@@ -237,7 +237,7 @@ def winner_config(cfg: DictConfig, runs: Sequence[OpenedRun], run: RunFolder, qu
     config = deepcopy(runs[0].config)
     for key in ("datamodule.folds.num_folds", "datamodule.folds.fold", "data.num_folds", "data.fold"):
         OmegaConf.update(config, key, None)
-    for key in ("init_from", "init_source", "callbacks", "logger", "averaging"):
+    for key in ("init_from", "init_source", "weight_digests", "callbacks", "logger", "averaging"):
         config[key] = None
     config.name, config.runs, config.run_dir = run.path.name, str(run.path.parent), str(run.path)
     config.aggregate = {

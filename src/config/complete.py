@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable
 from copy import deepcopy
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -30,7 +31,7 @@ from src.models.init import check_scheme
 from src.models.packaged import WEIGHTS as PACKAGE
 from src.models.packaged import find_packaged
 from src.reports.results_csv import FIGURES
-from src.runs.origin import find_origin
+from src.runs.origin import content_digest, find_origin
 
 log = logging.getLogger(__name__)
 
@@ -71,6 +72,7 @@ def complete(cfg: DictConfig) -> Prepared:
     cfg.data.classes = {name: list(colour) for name, colour in source.classes.items()}
     check_monitor(OmegaConf.select(cfg, "callbacks.checkpoints.monitor"), source.classes)
     cfg.data.fingerprint = training_fingerprints(source, folds)
+    cfg.weight_digests = [content_digest(path) for path in model_weights(cfg)] or None
     for split, found in samples.items():
         check_any_label(source, found, split)
     cfg.data.image_size = list(_image_size(source, samples["train"][0]))
@@ -83,6 +85,13 @@ def check_monitor(monitor: Any, classes: Iterable[str]) -> None:
     """Raises UserError unless the best checkpoint is that of a figure that is better if it is higher."""
     known = [*(f"val/{name}" for name in FIGURES), *(f"val/iou/{name}" for name in classes)]
     one_of("callbacks.checkpoints.monitor", monitor, known)
+
+
+def model_weights(cfg: DictConfig) -> list[Path]:
+    """Returns the files of weights that a network begins with: of its backbone, of a teacher."""
+    model = flatten(to_dict(cfg.model, resolve=True))
+    given = [value for key, value in model.items() if key.rpartition(".")[2] == "weights" and isinstance(value, str)]
+    return [path for each in given if (path := Path(each).expanduser()).is_file()]
 
 
 def _widen_padding(cfg: DictConfig) -> None:

@@ -28,6 +28,7 @@ NEUTRAL = {
     "inference.crf": None,
     "early_stopping.patience": None,
     "trainer.num_nodes": 1,
+    "weight_digests": None,
 }
 
 

@@ -19,7 +19,7 @@ from src.errors import UserError, shortened
 # Single values by default that may be a list.
 FREE = ("trainer.devices", "input")
 # Keys that the program fills in; a value given would be replaced without a word.
-FILLED = ("choices", "run_dir", "init_source", "data.classes", "data.fingerprint", "data.image_size")
+FILLED = ("choices", "run_dir", "init_source", "weight_digests", "data.classes", "data.fingerprint", "data.image_size")
 # Parts that repeat values of other keys.
 COPIES = re.compile(r"(task|datamodule)\..*|model\.num_classes")
 # Parts of which nothing can be left out by null. Callbacks, loggers and steps of an augmentation can.

@@ -11,8 +11,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from src.config.complete import Prepared
-from src.config.flat import changes, differing_keys, flatten, literal, to_dict
+from src.config.complete import Prepared, model_weights
+from src.config.flat import changes, differing_keys, literal, to_dict
 from src.config.identity import derive_name, identity
 from src.config.messages import PlainFormatter
 from src.config.saved import check_classes_named, config_text, read_config
@@ -163,10 +163,8 @@ def _saved_identity(run: RunFolder) -> dict[str, Any]:
 
 def weight_files(cfg: DictConfig) -> list[Path]:
     """Returns the files of weights that a training begins with: of `init_from`, of the backbone, of a teacher."""
-    model = flatten(to_dict(cfg.model, resolve=True))
-    given = [value for key, value in model.items() if key.rpartition(".")[2] == "weights" and isinstance(value, str)]
-    source = [] if cfg.init_from is None else [cfg.init_source.path]
-    return [path for each in (*source, *given) if (path := Path(each).expanduser()).is_file()]
+    source = [] if cfg.init_from is None else [Path(cfg.init_source.path)]
+    return [path for path in (*source, *model_weights(cfg)) if path.is_file()]
 
 
 def _write_records(run: RunFolder, prepared: Prepared, resolved: DictConfig) -> None:

@@ -102,7 +102,7 @@ def read_notes(given: Any) -> str:
 def clean_config(config: DictConfig, name: str) -> dict[str, Any]:
     """Returns a run's values without callbacks, loggers, folders of the data, and paths of this machine."""
     cleaned = deepcopy(config)
-    for key in ("callbacks", "logger", "averaging", "init_source", "runs", "run_dir"):
+    for key in ("callbacks", "logger", "averaging", "init_source", "weight_digests", "runs", "run_dir"):
         cleaned[key] = None
     cleaned.name = name
     return _without_places(to_dict(cleaned))

@@ -3,6 +3,7 @@
 import difflib
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 from src.errors import UserError
 from src.files import damaged, has_file, read_json
@@ -46,12 +47,16 @@ def find_origin(given: str) -> Origin:
     if path.suffix not in SUFFIXES:
         raise UserError(f"init_from={given}: must be a run folder or a file that ends in {', '.join(SUFFIXES)}")
     run = RunFolder.of(path)
-    with path.open("rb") as file:
-        content = hashlib.file_digest(file, "sha256").hexdigest()[:12]
     keys = read_json(run.identity) if has_file(run.identity) else {}
     if not isinstance(keys, dict):
         raise damaged(run.identity, "no object")
     classes = [key.removeprefix(CLASSES) for key in keys if key.startswith(CLASSES)]
     if run.is_published and path == run.weights:
         classes = list(run.palette)
-    return Origin(str(path), content, classes or None)
+    return Origin(str(path), content_digest(path), classes or None)
+
+
+def content_digest(path: Path) -> str:
+    """Hashes the content of a file of weights."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]

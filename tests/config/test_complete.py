@@ -10,6 +10,7 @@ from PIL import Image
 
 from src.config import complete
 from src.config.complete import _image_size
+from src.config.identity import derive_name
 from src.data.reading import read_image
 from src.data.sources.camvid import CamVid
 from src.data.sources.folder import Folder
@@ -145,3 +146,17 @@ def test_the_size_of_an_image_is_that_of_the_upright_one(tmp_path: Path) -> None
     exif[0x0112] = 6
     Image.new("RGB", (80, 48)).save(sample.image, exif=exif)
     assert _image_size(source, sample) == read_image(sample.image).shape[:2] == (80, 48)
+
+
+def test_other_weights_in_the_same_file_make_another_run(tmp_path: Path) -> None:
+    files, names = [tmp_path / "backbone.pth", tmp_path / "teacher.pth"], []
+    network = ["data=streets_tiny", "model=sctnet_s", "model.teacher={backbone:{name:mit_b0,weights:imagenet}}"]
+    for content in (b"ab", b"ab", b"cb", b"cd"):
+        for file, byte in zip(files, content, strict=True):
+            file.write_bytes(bytes([byte]))
+        with composed("train", *network, f"model.weights={files[0]}", f"+model.teacher.weights={files[1]}") as cfg:
+            names.append(derive_name(complete.complete(cfg).config))
+    assert names[0] == names[1]
+    assert len({*names}) == 3
+    with composed("train", "data=streets_tiny") as cfg:
+        assert complete.complete(cfg).config.weight_digests is None
