@@ -143,6 +143,20 @@ def count_workers(key: str, given: Any) -> int:
     return num_cores() if given == "auto" else whole(key, given, 1, also="auto")
 
 
+def check_terms(loss: DictConfig) -> None:
+    """Raises UserError for a loss without terms, and for a term of which there are settings only."""
+    if "terms" not in loss:
+        return
+    if not loss.terms:
+        raise UserError("loss.terms is empty; choose another loss=..., or leave it out")
+    for name, term in loss.terms.items():
+        if not term or "_target_" not in (term.get("loss") or {}):
+            raise UserError(
+                f"loss.terms.{name} has settings, of the recipe or the command line, and no loss: the loss chosen has "
+                f"no such term; add ~loss.terms.{name} to the command, or choose another loss=..."
+            )
+
+
 def check_ranges(cfg: DictConfig) -> None:
     """Raises UserError if a value of a training's configuration is out of range."""
     least = {
@@ -167,8 +181,7 @@ def check_ranges(cfg: DictConfig) -> None:
         raise UserError(f"optimizer.weight_decay={decay}: must be a number of at least 0")
     if cfg.augment_on not in ("worker", "device"):
         raise UserError(f"augment_on={cfg.augment_on}: must be worker or device")
-    if "terms" in cfg.loss and not cfg.loss.terms:
-        raise UserError("loss.terms is empty; choose another loss=..., or leave it out")
+    check_terms(cfg.loss)
     if cfg.callbacks.get("panels") is not None:
         whole("callbacks.panels.num_images", cfg.callbacks.panels.num_images, 1)
         whole("callbacks.panels.every_n_epochs", cfg.callbacks.panels.every_n_epochs, 1)

@@ -1,6 +1,7 @@
 """The ranges of a configuration's values, checked on a composed configuration."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -246,3 +247,9 @@ def test_whole_numbers(value: Any) -> None:
     assert whole("key", 1, 1) == 1
     with pytest.raises(UserError, match=rf"^key={value}: must be auto or a whole number, at least 1$"):
         whole("key", value, 1, also="auto")
+
+
+def test_settings_of_a_term_that_the_loss_does_not_have(fails: Callable[..., str]) -> None:
+    message = fails("train", "experiment=camvid/unet_lite0", "loss=ohem", "data.root=x")
+    assert message.startswith("loss.terms.ce has settings, of the recipe or the command line, and no loss: the loss ")
+    assert "add ~loss.terms.ce to the command" in message
