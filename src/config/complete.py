@@ -58,6 +58,7 @@ def complete(cfg: DictConfig) -> Prepared:
     check_ranges(cfg)
     cfg = deepcopy(cfg)
     settle_backbone(cfg)
+    check_auxiliary(cfg)
     choices = HydraConfig.get().runtime.choices
     groups = ("data", "model", *(["backbone"] if "backbone" in cfg.model else []), "experiment", "scale")
     cfg.choices = {group: choices[group] for group in groups if choices.get(group)}
@@ -124,6 +125,15 @@ def settle_backbone(cfg: DictConfig) -> None:
         cfg.backbone = None
     elif cfg.backbone.weights == PACKAGE and cfg.init_from is None:
         find_packaged(cfg.backbone.name)
+
+
+def check_auxiliary(cfg: DictConfig) -> None:
+    """Raises UserError if the command line weighs auxiliary outputs of a network that has none."""
+    given = [word for word in HydraConfig.get().overrides.task if word.startswith("loss.aux_weight=")]
+    if given and not cfg.model.get("aux"):
+        remedy = "set model.aux=true, or leave it out" if "aux" in cfg.model else "leave it out"
+        model = HydraConfig.get().runtime.choices["model"]
+        raise UserError(f"{given[0]}: model={model} has no auxiliary output here; {remedy}")
 
 
 def _fill_class_weights(cfg: DictConfig, source: Source, samples: list[Sample]) -> None:

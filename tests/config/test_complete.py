@@ -160,3 +160,11 @@ def test_other_weights_in_the_same_file_make_another_run(tmp_path: Path) -> None
     assert len({*names}) == 3
     with composed("train", "data=streets_tiny") as cfg:
         assert complete.complete(cfg).config.weight_digests is None
+
+
+def test_the_weight_of_outputs_that_a_network_does_not_have(fails) -> None:
+    for model, remedy in (("unet_small", "leave it out"), ("deeplabv3plus", "set model.aux=true, or leave it out")):
+        message = fails("train", f"model={model}", "data=streets_tiny", "loss.aux_weight=0.2")
+        assert message == f"loss.aux_weight=0.2: model={model} has no auxiliary output here; {remedy}"
+    with composed("train", "data=streets_tiny", "model=pspnet", "loss.aux_weight=0.2") as cfg:
+        assert complete.complete(cfg).config.loss.aux_weight == 0.2
