@@ -236,6 +236,7 @@ def test_yolo(tmp_path: Path) -> None:
         ("2 0 0 1 0 1 1", "line 1: class 2 is not one of the 2 listed"),
         ("1 0 0 1 0 1 1 0", "line 1: has 7 coordinates, an odd number"),
         ("a 0 0", "line 1: is not `CLASS x y x y ...`"),
+        ("1 2 3 40 3 40 20", "line 1: the coordinate 40 is no share of the image's size (0 to 1); if they are pixels"),
     ):
         (labels / "a.txt").write_text(line)
         with pytest.raises(UserError, match=re.escape(fault)):

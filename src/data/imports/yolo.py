@@ -11,6 +11,7 @@ from src.data.reading import read_size, read_text
 from src.errors import UserError
 
 LONGEST = 1 << 20  # bytes of a line
+LARGEST = 1.5  # of a coordinate; an area may end somewhat outside of its image
 LISTS = ("data.yaml", "dataset.yaml", "data.yml", "classes.txt", "obj.names")
 
 
@@ -63,6 +64,12 @@ def _shape(where: str, words: list[str], names: list[str], size: tuple[int, int]
         return None
     if len(values) % 2:
         raise UserError(f"{where}: has {len(values)} coordinates, an odd number; mend it")
+    if (largest := max(map(abs, values), default=0.0)) > LARGEST:
+        height, width = size
+        raise UserError(
+            f"{where}: the coordinate {largest:g} is no share of the image's size (0 to 1); if they are pixels, divide x "
+            f"by {width} and y by {height}"
+        )
     points = ring(values, Path(where)) * np.array(size[::-1])
     return Shape(names[number], ((points,),))
 
