@@ -1,5 +1,6 @@
 """Fixtures of several tests: the command line in this process, CamVid in its true layout, the real data where it is."""
 
+import gc
 import importlib
 import os
 import random
@@ -111,6 +112,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         config.hook.pytest_deselected(items=[item for item in items if fixtures & set(item.fixturenames)])
         items[:] = [item for item in items if not fixtures & set(item.fixturenames)]
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
+def pytest_collection_finish() -> None:
+    """Spares the garbage collector all that the imports made, which it went over a quarter of the time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
