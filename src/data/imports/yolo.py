@@ -67,8 +67,8 @@ def _shape(where: str, words: list[str], names: list[str], size: tuple[int, int]
     if (largest := max(map(abs, values), default=0.0)) > LARGEST:
         height, width = size
         raise UserError(
-            f"{where}: the coordinate {largest:g} is no share of the image's size (0 to 1); if they are pixels, divide x "
-            f"by {width} and y by {height}"
+            f"{where}: the coordinate {largest:g} is no share of the image's size (0 to 1); if they are pixels, divide "
+            f"x by {width} and y by {height}"
         )
     points = ring(values, Path(where)) * np.array(size[::-1])
     return Shape(names[number], ((points,),))
