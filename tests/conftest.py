@@ -121,6 +121,10 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(20_000, 20, 20)
 
 
+def pytest_unconfigure() -> None:
+    gc.unfreeze()  # or what nanobind made counts as leaked at the end
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for name in absent():
         terminalreporter.write_line(f"not tested on real data: {told(name)}")

@@ -38,8 +38,8 @@ def launch(function: Callable[[DictConfig], Any], config_name: str) -> None:
     and gives exit status 1; HYDRA_FULL_ERROR=1 shows its traceback. A process that was started to end with its parent
     does so.
     """
-    # The imports make a million objects that stay; by default the collector goes over them a dozen times.
-    gc.set_threshold(50_000, 20, 100)
+    # The imports make a million objects that stay; by default the collector goes over the young ones every 700.
+    gc.set_threshold(10_000, 10, 10)
     end_with_parent()
     accept_any_text()
     ensure_home()

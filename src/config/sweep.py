@@ -1,5 +1,6 @@
 """The jobs of a sweep (`-m`): in processes of their own if they need several devices; the record of the sweep."""
 
+import gc
 import logging
 import os
 import shlex
@@ -147,6 +148,7 @@ class SweepSummary(Callback):
             note_job(folder, error=text, is_pruned=is_pruned)
         if lock := _locks.pop(folder, None):
             lock.close()
+        gc.collect()  # the network of this job, before that of the next is built
         sweep = read_sweep(Path(config.hydra.sweep.dir))
         write_summary(sweep, Path(config.hydra.sweep.dir))
         if not runs_elsewhere(config.hydra.launcher):

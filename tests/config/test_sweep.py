@@ -1,6 +1,8 @@
 """The words of a sweep in the tags of its runs, and jobs that outlive the command that started them."""
 
+import gc
 import threading
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import RunMode
 from omegaconf import OmegaConf
+from torch import nn
 
 from src import files
 from src.config.dashboards import tags
@@ -32,7 +35,7 @@ def test_a_run_is_tagged_with_what_its_sweep_varies(tmp_path: Path, monkeypatch:
         assert swept_words() == []
 
 
-def test_a_job_waits_for_one_of_an_earlier_start(
+def test_a_job_waits_for_one_of_an_earlier_start_and_leaves_its_memory_to_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(files, "LOCK_POLL_S", 0.01)
@@ -49,5 +52,11 @@ def test_a_job_waits_for_one_of_an_earlier_start(
     assert caplog.text.count("a job of an earlier start of this sweep still runs; waits for its end") == 1
     with pytest.raises(UserError, match="busy"):
         files.lock(folder / files.LOCK, "busy")
+    network = nn.Module()
+    network.trainer = [network]  # as a network and its trainer know each other
+    freed, network = weakref.ref(network), None
+    gc.disable()
     SweepSummary().on_job_end(config, JobReturn(status=JobStatus.COMPLETED))
+    gc.enable()
+    assert freed() is None
     files.lock(folder / files.LOCK, "busy").close()
