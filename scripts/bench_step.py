@@ -5,9 +5,10 @@
 11 classes, CE + Dice, AdamW, random weights, images that are in memory already. The plain way: smp's network (for
 PSPNet, whose smp version has another structure, this project's), smp's DiceLoss and F.cross_entropy, NCHW, torch's
 defaults, in 32 bits and with bfloat16 by autocast. This project's: the network, loss and optimiser of conf/, likewise;
-`tuned` lets cuDNN try all of its algorithms first (`trainer.benchmark=true`), `compiled` is `task.compile=true`. All
-ways take a step in turn in one process, which makes their ratios least sensitive to other work on the machine; medians,
-the first steps left out. On a CUDA device also the peak memory of a step above weights and the optimiser's state.
+`tuned` lets cuDNN try all of its algorithms first (`trainer.benchmark=true`; only without an untuned way of the same
+network before it, whose choices cuDNN would keep), `compiled` is `task.compile=true`. All ways take a step in turn in
+one process, which makes their ratios least sensitive to other work on the machine; medians, the first steps left out.
+On a CUDA device also the peak memory of a step above weights and the optimiser's state.
 """
 
 import argparse

@@ -73,7 +73,7 @@ def complete(cfg: DictConfig) -> Prepared:
     cfg.data.classes = {name: list(colour) for name, colour in source.classes.items()}
     check_monitor(OmegaConf.select(cfg, "callbacks.checkpoints.monitor"), source.classes)
     cfg.data.fingerprint = training_fingerprints(source, folds)
-    cfg.weight_digests = [content_digest(path) for path in model_weights(cfg)] or None
+    cfg.weight_digests = _weight_digests(cfg)
     for split, found in samples.items():
         check_any_label(source, found, split)
     cfg.data.image_size = list(_image_size(source, samples["train"][0]))
@@ -90,9 +90,30 @@ def check_monitor(monitor: Any, classes: Iterable[str]) -> None:
 
 def model_weights(cfg: DictConfig) -> list[Path]:
     """Returns the files of weights that a network begins with: of its backbone, of a teacher."""
+    return [path for value in _weight_settings(cfg).values() if (path := Path(value).expanduser()).is_file()]
+
+
+def _weight_settings(cfg: DictConfig) -> dict[str, str]:
     model = flatten(to_dict(cfg.model, resolve=True))
-    given = [value for key, value in model.items() if key.rpartition(".")[2] == "weights" and isinstance(value, str)]
-    return [path for each in given if (path := Path(each).expanduser()).is_file()]
+    return {key: value for key, value in model.items() if key.split(".")[-1] == "weights" and isinstance(value, str)}
+
+
+def _weight_digests(cfg: DictConfig) -> list[str] | None:
+    """Hashes the files of weights that the network is built with; of those that `init_from` replaces, none.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    digests = []
+    for key, value in _weight_settings(cfg).items():
+        if value in ("imagenet", PACKAGE) or (cfg.init_from is not None and key in ("backbone.weights", "weights")):
+            continue
+        if not (path := Path(value).expanduser()).is_file():
+            is_own = key.startswith("backbone.")
+            name, others = (key, "imagenet, package, ") if is_own else (f"model.{key}", "")
+            raise UserError(f"{name}={value}: no such file; give a .safetensors or .pth file, {others}or null")
+        digests.append(content_digest(path))
+    return digests or None
 
 
 def _widen_padding(cfg: DictConfig) -> None:

@@ -160,6 +160,12 @@ def test_other_weights_in_the_same_file_make_another_run(tmp_path: Path) -> None
     assert len({*names}) == 3
     with composed("train", "data=streets_tiny") as cfg:
         assert complete.complete(cfg).config.weight_digests is None
+    files[1].unlink()
+    with (
+        composed("train", *network, f"+model.teacher.weights={files[1]}") as cfg,
+        pytest.raises(UserError, match=r"^model\.teacher\.weights=.*teacher\.pth: no such file; give a \.safetensors"),
+    ):
+        complete.complete(cfg)
 
 
 def test_the_weight_of_outputs_that_a_network_does_not_have(fails) -> None:

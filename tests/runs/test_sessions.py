@@ -3,6 +3,7 @@
 import re
 import time
 from datetime import datetime
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -52,6 +53,21 @@ def test_other_versions_are_noted(run: RunFolder, caplog, monkeypatch) -> None:
     monkeypatch.setattr(sessions, "version", lambda name: "9.9.9" if name == "torch" else real(name))
     run.note_session()
     assert f"torch: {real('torch')} -> 9.9.9" in caplog.text
+
+
+def test_a_package_that_is_not_installed_has_no_version(run: RunFolder, monkeypatch) -> None:
+    real = sessions.version
+
+    def version(name: str) -> str:
+        if name == "wandb":
+            raise PackageNotFoundError(name)
+        return real(name)
+
+    monkeypatch.setattr(sessions, "version", version)
+    run.note_session()
+    versions = run.read_environment()["sessions"][-1]["versions"]
+    assert versions["wandb"] is None
+    assert versions["torch"] == real("torch")
 
 
 def test_a_folder_without_weights_is_begun_anew(run: RunFolder, caplog, monkeypatch) -> None:
