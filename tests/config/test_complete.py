@@ -10,11 +10,12 @@ from PIL import Image
 
 from src.config import complete
 from src.config.complete import _image_size
-from src.config.identity import derive_name
+from src.config.identity import derive_name, identity
 from src.data.reading import read_image
 from src.data.sources.camvid import CamVid
 from src.data.sources.folder import Folder
 from src.errors import UserError
+from src.runs.origin import content_digest
 from tests.support.compose import composed
 from tests.support.small import fit, small_task
 from tests.support.trees import write_camvid, write_folder
@@ -159,7 +160,13 @@ def test_other_weights_in_the_same_file_make_another_run(tmp_path: Path) -> None
     assert names[0] == names[1]
     assert len({*names}) == 3
     with composed("train", "data=streets_tiny") as cfg:
-        assert complete.complete(cfg).config.weight_digests is None
+        config = complete.complete(cfg).config
+    assert config.weight_digests is None
+    assert "weight_digests" not in identity(config), "names of runs of before stay"
+    # The teacher's alone: `init_from` replaces the network's own.
+    start = [f"init_from={files[0]}", "model.weights=nowhere.pth", f"+model.teacher.weights={files[1]}"]
+    with composed("train", *network, *start) as cfg:
+        assert complete.complete(cfg).config.weight_digests == [content_digest(files[1])]
     files[1].unlink()
     with (
         composed("train", *network, f"+model.teacher.weights={files[1]}") as cfg,
